@@ -1,0 +1,236 @@
+"""The one place that knows how files are written so that a kill or a power cut leaves the old or the new, whole.
+
+Order: write beside the target, flush and fsync the file, rename over the target, fsync the folder. Nothing is ever
+overwritten in place, and nothing is a link. Left out: who may write where; that is the file system's own permission.
+"""
+
+import contextlib
+import errno
+import os
+import shutil
+import stat
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from changeover_registry.errors import LostRaceError
+
+__all__ = [
+    "fsync_dir",
+    "fsync_file",
+    "fsync_tree",
+    "lock",
+    "read_bytes_retry",
+    "remove_tree",
+    "rename_dir",
+    "temporary_beside",
+    "write_atomic",
+    "write_new",
+]
+
+_T = TypeVar("_T")
+_RETRY_SECONDS = (0.01, 0.05, 0.1, 0.2, 0.5)
+_STALE = {errno.ENOENT, errno.ESTALE}
+
+
+def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Put `data` at `path`: a reader sees the old bytes or the new ones, whole, whatever happens.
+
+    Raises:
+        OSError: The disk is full, read-only or gone; `path` is as it was.
+    """
+    beside = _write_beside(path, data, mode)
+    try:
+        _retry_on_windows(lambda: beside.replace(path))
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    fsync_dir(path.parent)
+
+
+def write_new(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Put `data` at `path`, which must not be there; of several at once exactly one succeeds.
+
+    The complete file appears under its name in one step. It is linked there and the other name removed, since a rename
+    would replace a winner's file; where the file system has no links, an exclusive lock file stands in.
+
+    Raises:
+        FileExistsError: `path` is there already.
+        OSError: The disk is full, read-only or gone.
+    """
+    beside = _write_beside(path, data, mode)
+    try:
+        _link_or_rename(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+    fsync_dir(path.parent)
+
+
+def temporary_beside(path: Path) -> Path:
+    """A unique name in the folder of `path`, hidden, for a file that will be renamed to it."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
+
+
+def fsync_file(path: Path) -> None:
+    """Have the bytes of `path` on the disk when this returns."""
+    handle = os.open(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def fsync_dir(path: Path) -> None:
+    """Have the names in the folder `path` on the disk when this returns (Windows has no such call)."""
+    if sys.platform == "win32":  # pragma: windows
+        return
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def fsync_tree(path: Path) -> None:
+    """Have every file and every name under `path` on the disk when this returns."""
+    for folder, _, files in os.walk(path, topdown=False):
+        for name in files:
+            fsync_file(Path(folder, name))
+        fsync_dir(Path(folder))
+
+
+def rename_dir(source: Path, target: Path) -> None:
+    """Give the folder `source` the name `target`, which must not be there or be an empty folder.
+
+    Raises:
+        FileExistsError: `target` is there and holds something.
+    """
+    try:
+        source.rename(target)
+    except OSError as error:
+        if error.errno in {errno.ENOTEMPTY, errno.EEXIST}:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from error
+        raise
+    fsync_dir(target.parent)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder with read-only files in it; nothing happens if it is not there."""
+
+    def unprotect_and_retry(remove: Callable[[str], object], name: str, _: BaseException) -> None:
+        Path(name).parent.chmod(stat.S_IRWXU)
+        if not Path(name).is_symlink() and Path(name).exists():
+            Path(name).chmod(stat.S_IRWXU)
+        with contextlib.suppress(FileNotFoundError):
+            remove(name)
+
+    def on_error(remove: Callable[[str], object], name: str, info: tuple[type, BaseException, object]) -> None:
+        if not isinstance(info[1], FileNotFoundError):
+            unprotect_and_retry(remove, name, info[1])
+
+    shutil.rmtree(path, onerror=on_error)
+
+
+def read_bytes_retry(path: Path) -> bytes:
+    """Read a small file that another host may be replacing: a vanished or stale name is tried again for a second.
+
+    Raises:
+        FileNotFoundError: The file is not there after all tries.
+    """
+    for seconds in _RETRY_SECONDS[:3]:
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            if error.errno not in _STALE or not path.parent.is_dir():
+                raise
+            time.sleep(seconds)
+    return path.read_bytes()
+
+
+@contextlib.contextmanager
+def lock(path: Path, *, what: str, wait_seconds: float = 0.0) -> Iterator[None]:
+    """Hold the lock file `path` for the length of the block; the kernel frees it when the holder dies.
+
+    Raises:
+        LostRaceError: Somebody else holds it, for longer than `wait_seconds`.
+        OSError: The lock file cannot be made.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        _take(handle, path, what, time.monotonic() + wait_seconds)
+        os.truncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _take(handle: int, path: Path, what: str, deadline: float) -> None:
+    while not _try_lock(handle):
+        if time.monotonic() >= deadline:
+            holder = os.pread(handle, 100, 0).decode(errors="replace").strip() or "another process"
+            raise LostRaceError(
+                "lock",
+                where=str(path),
+                expected=f"nobody else working on {what}",
+                actual=f"process {holder} holding the lock",
+                remedy="wait until it has ended and run the command again",
+            )
+        time.sleep(0.02)
+
+
+def _try_lock(handle: int) -> bool:
+    if sys.platform == "win32":  # pragma: windows
+        import msvcrt  # noqa: PLC0415 - the module exists on Windows alone
+
+        try:
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+    import fcntl  # noqa: PLC0415 - the module exists on POSIX alone
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _write_beside(path: Path, data: bytes, mode: int) -> Path:
+    beside = temporary_beside(path)
+    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    return beside
+
+
+def _link_or_rename(beside: Path, path: Path) -> None:
+    try:
+        os.link(beside, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        # SMB and some FUSE file systems have no hard links.
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+        beside.replace(path)
+
+
+def _retry_on_windows(action: Callable[[], _T]) -> _T:
+    for seconds in _RETRY_SECONDS:
+        try:
+            return action()
+        except PermissionError:
+            if sys.platform != "win32":
+                raise
+            time.sleep(seconds)  # pragma: windows
+    return action()  # pragma: windows

@@ -1,0 +1,1 @@
+"""All records of Changeover, as frozen values with one canonical byte form each."""

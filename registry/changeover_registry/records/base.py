@@ -1,0 +1,191 @@
+"""What all records share: frozen, strict, unknown keys refused, one canonical byte form, a schema with a major.
+
+A record that stands alone carries ``schema``: ``changeover.<record>/<major>``. Readers take every major up to theirs and
+refuse a newer one by naming what it needs. ``ext`` is the one place where unknown keys are kept and ignored.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
+
+from changeover_registry import canonical, names
+from changeover_registry.errors import ChangeoverError, InvalidInputError, UndecidedError
+
+__all__ = [
+    "Decimal6",
+    "Digest",
+    "ModelName",
+    "Name",
+    "Record",
+    "RelativePath",
+    "Text",
+    "Time",
+    "Unknown",
+    "Value",
+    "VersionText",
+]
+
+
+def _model(text: str) -> str:
+    return _quiet(names.check_model, text)
+
+
+def _name(text: str) -> str:
+    return _quiet(names.check_name, text)
+
+
+def _digest(text: str) -> str:
+    return _quiet(names.check_digest, text)
+
+
+def _path(text: str) -> str:
+    return _quiet(names.check_path, text)
+
+
+def _version(text: str) -> str:
+    return str(_quiet(names.Version.parse, text))
+
+
+def _decimal_text(value: object) -> object:
+    return str(value) if type(value) is int else value
+
+
+def _quiet(check: Any, text: str) -> Any:  # noqa: ANN401 - a checker of names returns its own type
+    """Run a checker of `names`, turning its error into one that pydantic collects."""
+    try:
+        return check(text, where="")
+    except ChangeoverError as error:
+        message = f"expected {error.expected}"
+        raise ValueError(message) from error
+
+
+ModelName = Annotated[str, AfterValidator(_model)]
+Name = Annotated[str, AfterValidator(_name)]
+Digest = Annotated[str, AfterValidator(_digest)]
+RelativePath = Annotated[str, AfterValidator(_path)]
+VersionText = Annotated[str, AfterValidator(_version)]
+Time = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
+"""UTC in RFC 3339 with seconds: ``2026-11-22T13:45:00Z``."""
+Decimal6 = Annotated[
+    str, BeforeValidator(_decimal_text), StringConstraints(pattern=r"^-?(0|[1-9]\d*)(\.\d{1,9})?$")
+]
+"""A ratio or a measured value as a decimal string; a whole number may be written without quotes."""
+Text = Annotated[str, StringConstraints(min_length=1, max_length=4000, pattern=r"\S")]
+
+
+class Value(BaseModel):
+    """A part of a record: frozen, strict, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+class Unknown(Value):
+    """A fact that could not be had, with the reason; it takes the place of the fact and satisfies no rule."""
+
+    unknown: Text
+
+
+class Record(Value):
+    """A record that stands alone in a file or an envelope."""
+
+    NAME: ClassVar[str]
+    MAJOR: ClassVar[int] = 1
+
+    ext: dict[str, JsonValue] = Field(default_factory=dict)
+
+    @classmethod
+    def schema_id(cls) -> str:
+        """``changeover.<record>/<major>`` as this version writes it."""
+        return f"changeover.{cls.NAME}/{cls.MAJOR}"
+
+    def to_bytes(self) -> bytes:
+        """The canonical bytes; their sha256 is the record's digest."""
+        return canonical.dumps({"schema": self.schema_id(), **self.model_dump(mode="json", exclude_none=True)})
+
+    def digest(self) -> str:
+        """The sha256 of the canonical bytes."""
+        return canonical.digest(self.to_bytes())
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, where: str) -> Self:
+        """Read a record from canonical bytes.
+
+        Raises:
+            InvalidInputError: Not canonical, of another kind, or a field is missing, unknown or wrong.
+            UndecidedError: Written by a newer major than this version reads.
+        """
+        return cls.from_object(canonical.loads(data, where=where), where=where)
+
+    @classmethod
+    def from_object(cls, value: Mapping[str, Any], *, where: str) -> Self:
+        """Read a record from a parsed JSON or TOML object that holds its ``schema``.
+
+        Raises:
+            InvalidInputError: Of another kind, or a field is missing, unknown or wrong.
+            UndecidedError: Written by a newer major than this version reads.
+        """
+        body = dict(value)
+        cls._check_schema(body.pop("schema", None), needs=body.get("needs"), where=where)
+        return cls.parse(body, where=where)
+
+    @classmethod
+    def parse(cls, body: Mapping[str, Any], *, where: str) -> Self:
+        """Read the fields of a record, without its ``schema``.
+
+        Raises:
+            InvalidInputError: A field is missing, unknown or wrong; the message names the first and counts the rest.
+        """
+        try:
+            return cls.model_validate_json(json.dumps(body, default=str))
+        except ValidationError as error:
+            raise _invalid(error, where) from error
+
+    @classmethod
+    def _check_schema(cls, schema: object, *, needs: object, where: str) -> None:
+        kind, _, major = str(schema).rpartition("/")
+        if kind != f"changeover.{cls.NAME}" or not major.isdecimal():
+            raise InvalidInputError(
+                "schema",
+                where=where,
+                expected=cls.schema_id(),
+                actual=str(schema),
+                remedy="give the file that this command asks for",
+            )
+        if int(major) > cls.MAJOR:
+            raise UndecidedError(
+                "schema",
+                where=where,
+                expected=f"at most {cls.schema_id()}",
+                actual=f"{schema}, which needs changeover >= {needs or f'{major}.0'}",
+                remedy="update changeover on this machine",
+            )
+
+
+def _invalid(error: ValidationError, where: str) -> InvalidInputError:
+    first, *rest = error.errors()
+    field = ".".join(str(part) for part in first["loc"]) or "(whole record)"
+    expected, actual = _expected(first)
+    more = f" ({len(rest)} more in this file)" if rest else ""
+    return InvalidInputError(
+        "field",
+        where=f"{where}: {field}",
+        expected=expected,
+        actual=actual + more,
+        remedy="correct the field",
+    )
+
+
+def _expected(problem: Any) -> tuple[str, str]:  # noqa: ANN401 - pydantic's ErrorDetails is a loose mapping
+    kind, given = problem["type"], problem["input"]
+    if kind == "missing":
+        return "this field", "nothing"
+    if kind == "extra_forbidden":
+        return "no such field", f"an unknown field with value {_short(given)}"
+    return problem["msg"].removeprefix("Value error, expected ").removeprefix("Input should be "), _short(given)
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,81 @@
+"""The choice of one scope: channels, pins, shares and overrides, signed as a target of the studio's own repository."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from changeover_registry.records.base import Digest, ModelName, Record, Text, Time, Value
+from changeover_registry.records.findings import CheckName
+from changeover_registry.records.release import ReleaseRef
+
+__all__ = ["Choice", "Entry", "Override", "Pin", "Pointer", "VerdictKey"]
+
+Channel = str
+
+
+class Pointer(Value):
+    """One channel's release of one model. `verdict` is the envelope's digest, absent where an override stands for it."""
+
+    channel: str = Field(pattern=r"^(stable|beta|show/[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?)$")
+    release: ReleaseRef
+    verdict: Digest | None = None
+
+
+class Pin(Value):
+    """An exact release for a scope: site (all absent), show, sequence, shot."""
+
+    release: ReleaseRef
+    show: str | None = None
+    sequence: str | None = None
+    shot: str | None = None
+    reason: Text
+
+
+class Override(Value):
+    """A named, reasoned, expiring permission to pass over checks for one release; never over trust."""
+
+    release: ReleaseRef
+    checks: tuple[CheckName, ...] = Field(min_length=1)
+    reason: Text
+    by: Text
+    until: Time
+
+
+class VerdictKey(Value):
+    """A public key that may sign verdicts: TUF key id, key type, scheme and public part."""
+
+    key_id: Digest
+    key_type: Text
+    scheme: Text
+    public: Text
+    owner: Text
+
+
+class Entry(Value):
+    """Who wrote this version of the choice, when, why and what it did, in one line."""
+
+    who: Text
+    when: Time
+    why: Text
+    what: Text
+
+
+class Choice(Record):
+    """``<scope>/choice-<n>.json``; `scope` is ``site`` or ``shows/<show>``; `previous` is the digest of choice n-1."""
+
+    NAME: ClassVar[str] = "choice"
+
+    scope: str = Field(pattern=r"^(site|shows/[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?)$")
+    number: int = Field(ge=1)
+    previous: Digest | None = None
+    entry: Entry
+    channels: tuple[Pointer, ...] = ()
+    pins: tuple[Pin, ...] = ()
+    shares: tuple[Literal["reserved"], ...] = ()
+    overrides: tuple[Override, ...] = ()
+    verdict_keys: tuple[VerdictKey, ...] = ()
+    policy: Digest | None = None
+
+    def pointer(self, channel: str, model: ModelName) -> Pointer | None:
+        """The pointer of `channel` for `model`, if there is one."""
+        return next((p for p in self.channels if p.channel == channel and p.release.model == model), None)

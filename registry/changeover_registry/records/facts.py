@@ -1,0 +1,66 @@
+"""Host facts: what is known of one machine, with unknown as a value. Made only by the probe, or read from a file."""
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from changeover_registry.records.base import Record, Text, Unknown, Value
+
+__all__ = ["Gpu", "HostFacts", "NukeInstall", "RuntimeFacts"]
+
+
+class Gpu(Value):
+    """One GPU. Memory in MiB. `compute_capability` is ``major.minor``."""
+
+    name: Text
+    uuid: str | Unknown
+    compute_capability: str | Unknown
+    total_mib: int | Unknown
+    reserved_mib: int | Unknown
+    free_mib: int | Unknown
+    display: bool | Unknown
+    mig: bool | Unknown = False
+
+
+class RuntimeFacts(Value):
+    """One interpreter's runtime: its version and its probed limits."""
+
+    name: str = Field(pattern=r"^(onnxruntime|torch)$")
+    version: Text
+    interpreter: Text
+    providers: tuple[str, ...] = ()
+    max_ir_version: int | Unknown | None = None
+    max_opset: int | Unknown | None = None
+    architectures: tuple[str, ...] | Unknown | None = None
+
+
+class NukeInstall(Value):
+    """One Nuke: version such as ``15.1v3`` and the torch that it embeds."""
+
+    version: str = Field(pattern=r"^\d+\.\d+(v\d+)?$")
+    torch_line: str | Unknown
+    path: str | None = None
+
+    @property
+    def line(self) -> str:
+        """``15.1``: the release line that compatibility is stated for."""
+        return self.version.split("v")[0]
+
+
+class HostFacts(Record):
+    """The facts of one machine. RAM in MiB."""
+
+    NAME: ClassVar[str] = "facts"
+
+    host: Text
+    os: str = Field(pattern=r"^(linux|windows|macos)$")
+    kernel: str | Unknown
+    glibc: str | Unknown | None = None
+    cpu_level: str | Unknown
+    cores: int | Unknown
+    ram_mib: int | Unknown
+    driver: str | Unknown | None = None
+    cuda_driver: str | Unknown | None = None
+    gpus: tuple[Gpu, ...] | Unknown
+    runtimes: tuple[RuntimeFacts, ...] | Unknown
+    nukes: tuple[NukeInstall, ...] = ()

@@ -1,0 +1,72 @@
+"""Findings: one check's answer. Not run is never passed; unknown is not run."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from changeover_registry.records.base import Text, Value
+
+__all__ = ["CHECKS", "CheckName", "Finding", "NotApplicable", "NotRun", "Passed", "Refused"]
+
+CheckName = Literal["trust", "licence", "format", "interface", "hardware", "vram", "speed", "golden", "smoke"]
+CHECKS: tuple[CheckName, ...] = (
+    "trust",
+    "licence",
+    "format",
+    "interface",
+    "hardware",
+    "vram",
+    "speed",
+    "golden",
+    "smoke",
+)
+"""All checks in the order in which they run: cheap first."""
+
+
+class _Finding(Value):
+    check: CheckName
+    subject: str = ""
+    """The operating point, variant or shot that it is about; empty for the release as a whole."""
+
+
+class Passed(_Finding):
+    """The rule holds. `detail` is one line of evidence."""
+
+    outcome: Literal["passed"] = "passed"
+    detail: str = ""
+
+
+class Refused(_Finding):
+    """The rule does not hold. `broken` is False for "upper bound below the margin" style refusals as well."""
+
+    outcome: Literal["refused"] = "refused"
+    rule: Text
+    expected: Text
+    actual: Text
+    remedy: Text
+
+
+class NotRun(_Finding):
+    """The check could not be done, and why; `error` means that a measurement was tried and broke."""
+
+    outcome: Literal["not-run"] = "not-run"
+    why: Text
+    remedy: str = ""
+    error: bool = False
+
+
+class NotApplicable(_Finding):
+    """The check does not concern this case, by a rule of a closed list in code."""
+
+    outcome: Literal["not-applicable"] = "not-applicable"
+    rule: Literal[
+        "no-baseline",
+        "cpu-only-host",
+        "opaque-cat-outside-nuke",
+        "overridden",
+        "earlier-check-refused",
+    ]
+    detail: str = ""
+
+
+Finding = Annotated[Passed | Refused | NotRun | NotApplicable, Field(discriminator="outcome")]

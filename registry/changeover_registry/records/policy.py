@@ -1,0 +1,103 @@
+"""The studio's policy: a record with safe defaults, written by people as ``policy.toml``.
+
+Numbers that a person writes as 0.01 are read as decimals and kept as text, so no float enters a digest. The policy's
+digest is the sha256 of the file's bytes.
+"""
+
+import tomllib
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field
+
+from changeover_registry.errors import InvalidInputError
+from changeover_registry.records.base import Decimal6, Record, Text, Value
+from changeover_registry.records.station import ScopeRules
+
+__all__ = ["GoldenPolicy", "Guards", "HardwarePolicy", "LicencePolicy", "Policy", "SpeedPolicy", "VramPolicy"]
+
+
+class LicencePolicy(Value):
+    """Which weights licences may be used, and which training-data statements are refused."""
+
+    weights: tuple[str, ...] = ("Apache-2.0", "MIT", "BSD-2-Clause", "BSD-3-Clause", "CC0-1.0", "CC-BY-4.0")
+    refuse_training_data: tuple[str, ...] = ("unknown",)
+
+
+class HardwarePolicy(Value):
+    """`serve_on_cpu`: hosts without a GPU may serve on the CPU. `ram_share`: of the RAM that a model may take."""
+
+    serve_on_cpu: bool = False
+    ram_share: Decimal6 = "0.5"
+
+
+class VramPolicy(Value):
+    """The plate that must fit, and what is kept free of it, in MiB."""
+
+    plate: tuple[int, int] = (4096, 2160)
+    nuke_baseline_mib: int = Field(default=1024, ge=0)
+    display_reserve_mib: int = Field(default=1024, ge=0)
+    headroom_mib: int = Field(default=512, ge=0)
+    context_mib: int = Field(default=400, ge=0)
+
+
+class SpeedPolicy(Value):
+    """Candidate against current, seconds a frame."""
+
+    ratio: Decimal6 = "1.5"
+
+
+class Guards(Value):
+    """Per-shot limits: the worst drop of a shot's J and F against current, the absolute floors, the MAD ceiling."""
+
+    worst_shot: Decimal6 = "0.03"
+    floor_jaccard: Decimal6 = "0.5"
+    floor_boundary_f: Decimal6 = "0.2"
+    ceiling_mad: Decimal6 = "0.1"
+
+
+class GoldenPolicy(Value):
+    """The set that a candidate must pass, margins per metric in its unit, and the guards."""
+
+    set: str = ""
+    confidence: Decimal6 = "0.95"
+    min_shots: int = Field(default=5, ge=2)
+    margin_jaccard: Decimal6 = "0.01"
+    margin_boundary_f: Decimal6 = "0.01"
+    margin_mad: Decimal6 = "0.005"
+    threshold: Decimal6 = "0.5"
+    guards: Guards = Guards()
+
+
+class Policy(Record):
+    """``policy.toml``."""
+
+    NAME: ClassVar[str] = "policy"
+
+    sandbox: Literal["required", "limits-only"] = "required"
+    channel: str = "stable"
+    follow: tuple[str, ...] = ()
+    verdict_days: int = Field(default=30, ge=1)
+    operating_points: Literal["first-that-fits", "all"] = "first-that-fits"
+    licence: LicencePolicy = LicencePolicy()
+    hardware: HardwarePolicy = HardwarePolicy()
+    vram: VramPolicy = VramPolicy()
+    speed: SpeedPolicy = SpeedPolicy()
+    golden: GoldenPolicy = GoldenPolicy()
+    scope: ScopeRules = ScopeRules()
+    mlflow_pictures: bool = False
+    hooks: dict[str, Text] = Field(default_factory=dict)
+
+    @classmethod
+    def from_toml(cls, data: bytes, *, where: str) -> Self:
+        """Read ``policy.toml``.
+
+        Raises:
+            InvalidInputError: Not TOML, or a key is unknown or of the wrong type.
+        """
+        try:
+            body = tomllib.loads(data.decode("utf-8"), parse_float=str)
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise InvalidInputError(
+                "TOML", where=where, expected="a TOML file in UTF-8", actual=str(error), remedy="correct that line"
+            ) from error
+        return cls.from_object(body, where=where)

@@ -1,0 +1,61 @@
+"""The vendor's repository records: ``<name>/index.json`` and ``vendor.json``; and the studio's trust entry."""
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from changeover_registry.records.base import Digest, Name, Record, Text, Time, Value, VersionText
+
+__all__ = ["Index", "IndexEntry", "TrustEntry", "VendorCard", "Withdrawal"]
+
+
+class Withdrawal(Value):
+    """Why and when a vendor took a release back."""
+
+    why: Text
+    when: Time
+
+
+class IndexEntry(Value):
+    """One published release: version, and digest and length in bytes of its ``release.json``."""
+
+    version: VersionText
+    record: Digest
+    length: int = Field(gt=0)
+    withdrawn: Withdrawal | None = None
+
+
+class Index(Record):
+    """``<name>/index.json``: every release of one model."""
+
+    NAME: ClassVar[str] = "index"
+
+    vendor: Name
+    name: Name
+    releases: tuple[IndexEntry, ...] = ()
+
+    def entry(self, version: str) -> IndexEntry | None:
+        """The entry of `version`, if it is published."""
+        return next((entry for entry in self.releases if entry.version == version), None)
+
+
+class VendorCard(Record):
+    """``vendor.json``: a vendor's models."""
+
+    NAME: ClassVar[str] = "vendor"
+
+    vendor: Name
+    models: tuple[Name, ...] = ()
+
+
+class TrustEntry(Record):
+    """``trust/<vendor>/entry.json``: where a vendor's repository is and what the studio lets it do."""
+
+    NAME: ClassVar[str] = "trust"
+
+    vendor: Name
+    location: Text
+    root: Digest
+    allow_executable: bool = False
+    added_by: Text
+    added_at: Time

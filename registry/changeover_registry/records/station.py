@@ -1,0 +1,168 @@
+"""What stands at a station: the pointer, a generation with its flat resolution list, a hold, an event, its status."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from changeover_registry.records.base import Digest, ModelName, Record, RelativePath, Text, Time, Value, VersionText
+from changeover_registry.records.release import Loader
+
+__all__ = [
+    "Answer",
+    "Current",
+    "Event",
+    "Generation",
+    "GenerationChannel",
+    "GenerationPin",
+    "GenerationRelease",
+    "Hold",
+    "InstalledFile",
+    "ScopeRules",
+    "StationStatus",
+]
+
+
+class Current(Record):
+    """``current``: the pointer file of a station."""
+
+    NAME: ClassVar[str] = "current"
+
+    generation: int = Field(ge=1)
+
+
+class InstalledFile(Value):
+    """One file that a loader needs, relative to the store's root."""
+
+    path: RelativePath
+    size: int
+    sha256: Digest
+
+
+class Answer(Value):
+    """What one loader gets of a release: an entry path under the store's root, or one sentence why not.
+
+    For the loader ``nuke-inference`` there is one answer for each Nuke line (`nuke_line` is ``15.1``).
+    """
+
+    loader: Loader
+    nuke_line: str | None = None
+    variant: str | None = None
+    precision: str | None = None
+    tiles: tuple[str, ...] = ()
+    path: RelativePath | None = None
+    files: tuple[InstalledFile, ...] = ()
+    unavailable: str | None = None
+
+
+class GenerationRelease(Value):
+    """One release in a generation. `key` is ``vendor/name@version-digest12``."""
+
+    key: Text
+    model: ModelName
+    version: VersionText
+    digest: Digest
+    withdrawn: str | None = None
+    answers: tuple[Answer, ...]
+
+
+class GenerationChannel(Value):
+    """What a channel of this station answers for a model."""
+
+    channel: Text
+    model: ModelName
+    key: Text
+
+
+class GenerationPin(Value):
+    """What a pin answers; absent parts are wider scopes."""
+
+    model: ModelName
+    key: Text
+    show: str | None = None
+    sequence: str | None = None
+    shot: str | None = None
+
+
+class ScopeRules(Value):
+    """How a script's scope is found, in this order: environment, path pattern, root knobs, Graph Scope Variables.
+
+    `path` is a regular expression with the named groups ``show``, ``sequence``, ``shot``; the others name variables.
+    """
+
+    order: tuple[Literal["environment", "path", "knobs", "gsv"], ...] = ("environment", "path", "knobs", "gsv")
+    environment: tuple[str, str, str] = ("SHOW", "SEQUENCE", "SHOT")
+    path: str = ""
+    knobs: tuple[str, str, str] = ("changeover_show", "changeover_sequence", "changeover_shot")
+    gsv: tuple[str, str, str] = ("show", "sequence", "shot")
+
+
+class Generation(Record):
+    """``generation.json``: immutable; all that a session resolves from."""
+
+    NAME: ClassVar[str] = "generation"
+
+    number: int = Field(ge=1)
+    station: Text
+    made_at: Time
+    why: Text
+    previous: int | None = None
+    site: str
+    channel: str = "stable"
+    scope: ScopeRules = ScopeRules()
+    follow: tuple[str, ...] = ()
+    farm_device: Literal["any", "gpu"] = "any"
+    metadata: Literal["none", "sidecar", "exr"] = "sidecar"
+    nuke_lines: tuple[str, ...] = ()
+    releases: tuple[GenerationRelease, ...] = ()
+    channels: tuple[GenerationChannel, ...] = ()
+    pins: tuple[GenerationPin, ...] = ()
+
+    def release(self, key: str) -> GenerationRelease | None:
+        """The release of that key, if this generation holds it."""
+        return next((release for release in self.releases if release.key == key), None)
+
+
+class Hold(Record):
+    """``hold``: this station stays where it is, by whom, why, until when."""
+
+    NAME: ClassVar[str] = "hold"
+
+    by: Text
+    why: Text
+    since: Time
+    until: Time | None = None
+
+
+class Event(Record):
+    """``events/<seq>.json``: one link of the hash chain. `transaction` joins an intent with its done or failed."""
+
+    NAME: ClassVar[str] = "event"
+
+    sequence: int = Field(ge=1)
+    previous: Digest | None = None
+    transaction: Text
+    phase: Literal["intent", "done", "failed"]
+    what: Literal["update", "rollback", "hold", "unhold"]
+    who: Text
+    when: Time
+    why: Text
+    before: int | None = None
+    after: int | None = None
+    detail: str = ""
+
+
+class StationStatus(Record):
+    """``site/stations/<id>/status.json``: reported by the host, trusted by nobody."""
+
+    NAME: ClassVar[str] = "status"
+
+    station: Text
+    host: Text
+    reported_at: Time
+    host_class: Digest | None = None
+    generation: int | None = None
+    hold: str | None = None
+    releases: tuple[str, ...] = ()
+    events: int = 0
+    events_head: Digest | None = None
+    last_outcome: str = ""

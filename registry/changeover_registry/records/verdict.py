@@ -1,0 +1,100 @@
+"""The verdict: all findings of one candidate, as a record that is signed (DSSE) and filed under its envelope's digest."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from changeover_registry.records.base import Decimal6, Digest, Name, Record, Text, Time, Value
+from changeover_registry.records.findings import Finding
+from changeover_registry.records.release import ReleaseRef, Tile
+
+__all__ = ["CurvePoint", "Decision", "GoldenSetRef", "MetricSummary", "OperatingPoint", "PointReport", "ShotScore", "Verdict"]
+
+Decision = Literal["accept", "reject", "inconclusive", "error"]
+
+
+class OperatingPoint(Value):
+    """What VRAM, speed and golden findings belong to: variant, precision, tile with overlap, provider."""
+
+    variant: Text
+    precision: Literal["fp32", "fp16"]
+    tile: Tile
+    provider: Text
+
+    def __str__(self) -> str:
+        """``onnx-fp32/none/cpu``."""
+        return f"{self.variant}/{self.tile}/{self.provider}"
+
+
+class CurvePoint(Value):
+    """Predicted steady memory in bytes at one plate size in pixels."""
+
+    width: int = Field(gt=0)
+    height: int = Field(gt=0)
+    bytes: int = Field(ge=0)
+
+
+class GoldenSetRef(Value):
+    """A golden set as it was: name, version, digest of its record."""
+
+    name: Name
+    version: int = Field(ge=1)
+    digest: Digest
+
+
+class ShotScore(Value):
+    """One metric of one shot: mean over its scored frames, of candidate and (if any) current."""
+
+    shot: Name
+    metric: Text
+    frames: int = Field(ge=1)
+    candidate: Decimal6
+    current: Decimal6 | None = None
+
+
+class MetricSummary(Value):
+    """One gated metric over the shots: mean difference (positive is better) and its one-sided 95 % bounds."""
+
+    metric: Text
+    shots: int
+    margin: Decimal6
+    mean: Decimal6
+    lower: Decimal6 | None = None
+    upper: Decimal6 | None = None
+
+
+class PointReport(Value):
+    """What was found for one operating point. Times in microseconds a frame, sizes in bytes."""
+
+    point: OperatingPoint
+    golden_class: Digest | None = None
+    memory: tuple[CurvePoint, ...] = ()
+    memory_label: Literal["measured", "calibrated", "modelled"] = "modelled"
+    frame_us: int | None = None
+    current_frame_us: int | None = None
+    load_us: int | None = None
+    provider_ran: str | None = None
+    scores: tuple[ShotScore, ...] = ()
+    metrics: tuple[MetricSummary, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+
+class Verdict(Record):
+    """One candidate's verdict. `reason` is the one line that a supervisor reads first."""
+
+    NAME: ClassVar[str] = "verdict"
+
+    candidate: ReleaseRef
+    current: ReleaseRef | None = None
+    decision: Decision
+    reason: Text
+    made_at: Time
+    made_by: Text
+    host: Text
+    host_class: Digest
+    facts: Digest
+    policy: Digest
+    sandbox: Literal["bubblewrap", "namespaces", "limits-only", "none"]
+    golden_set: GoldenSetRef | None = None
+    findings: tuple[Finding, ...]
+    points: tuple[PointReport, ...] = ()
