@@ -1,1 +1,1 @@
-
+"""The ground floor: records, value types, errors, inspection, signing, repositories, the MLflow adapter."""

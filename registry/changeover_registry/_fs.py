@@ -184,14 +184,14 @@ def _take(handle: int, path: Path, what: str, deadline: float) -> None:
 
 def _try_lock(handle: int) -> bool:
     if sys.platform == "win32":  # pragma: windows
-        import msvcrt  # noqa: PLC0415 - the module exists on Windows alone
+        import msvcrt  # The module exists on Windows alone.
 
         try:
             msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
         except OSError:
             return False
         return True
-    import fcntl  # noqa: PLC0415 - the module exists on POSIX alone
+    import fcntl  # The module exists on POSIX alone.
 
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

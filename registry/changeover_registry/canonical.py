@@ -15,7 +15,7 @@ from changeover_registry.errors import InvalidInputError
 
 __all__ = ["Json", "digest", "dumps", "loads"]
 
-Json: TypeAlias = "None | bool | int | str | Sequence[Json] | Mapping[str, Json]"
+Json: TypeAlias = "bool | int | str | Sequence[Json] | Mapping[str, Json] | None"
 
 
 def digest(data: bytes) -> str:

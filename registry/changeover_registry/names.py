@@ -1,8 +1,8 @@
 """Names, versions and paths: parsed once, at the boundary.
 
 A model is ``vendor/name``. A version is three integers and optionally ``aN``, ``bN`` or ``rcN``. Every path in a record
-is POSIX, relative, and made of ``A-Z a-z 0-9 . _ -`` so that no host, shell, Nuke or farm submitter reads it as anything
-else.
+is POSIX, relative, and made of ``A-Z a-z 0-9 . _ -`` so that no host, shell, Nuke or farm submitter reads it as
+anything else.
 """
 
 import re
@@ -176,7 +176,7 @@ def release_folder(version: str, digest: str) -> str:
 
 
 def _bad_part(part: str) -> bool:
-    stem = part.split(".")[0].lower()
+    stem = part.partition(".")[0].lower()
     return part in {"", ".", ".."} or part.endswith(".") or stem in _WINDOWS_DEVICES
 
 

@@ -1,14 +1,23 @@
 """What all records share: frozen, strict, unknown keys refused, one canonical byte form, a schema with a major.
 
-A record that stands alone carries ``schema``: ``changeover.<record>/<major>``. Readers take every major up to theirs and
-refuse a newer one by naming what it needs. ``ext`` is the one place where unknown keys are kept and ignored.
+A record that stands alone carries ``schema``: ``changeover.<record>/<major>``. Readers take every major up to theirs
+and refuse a newer one by naming what it needs. ``ext`` is the one place where unknown keys are kept and ignored.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    ValidationError,
+)
 
 from changeover_registry import canonical, names
 from changeover_registry.errors import ChangeoverError, InvalidInputError, UndecidedError
@@ -28,49 +37,31 @@ __all__ = [
 ]
 
 
-def _model(text: str) -> str:
-    return _quiet(names.check_model, text)
-
-
-def _name(text: str) -> str:
-    return _quiet(names.check_name, text)
-
-
-def _digest(text: str) -> str:
-    return _quiet(names.check_digest, text)
-
-
-def _path(text: str) -> str:
-    return _quiet(names.check_path, text)
-
-
-def _version(text: str) -> str:
-    return str(_quiet(names.Version.parse, text))
-
-
 def _decimal_text(value: object) -> object:
     return str(value) if type(value) is int else value
 
 
-def _quiet(check: Any, text: str) -> Any:  # noqa: ANN401 - a checker of names returns its own type
-    """Run a checker of `names`, turning its error into one that pydantic collects."""
-    try:
-        return check(text, where="")
-    except ChangeoverError as error:
-        message = f"expected {error.expected}"
-        raise ValueError(message) from error
+def _checked(check: Callable[..., object]) -> AfterValidator:
+    """A checker of `names` as a validator: its error becomes one that pydantic collects."""
+
+    def run(text: str) -> str:
+        try:
+            return str(check(text, where=""))
+        except ChangeoverError as error:
+            message = f"expected {error.expected}"
+            raise ValueError(message) from error
+
+    return AfterValidator(run)
 
 
-ModelName = Annotated[str, AfterValidator(_model)]
-Name = Annotated[str, AfterValidator(_name)]
-Digest = Annotated[str, AfterValidator(_digest)]
-RelativePath = Annotated[str, AfterValidator(_path)]
-VersionText = Annotated[str, AfterValidator(_version)]
+ModelName = Annotated[str, _checked(names.check_model)]
+Name = Annotated[str, _checked(names.check_name)]
+Digest = Annotated[str, _checked(names.check_digest)]
+RelativePath = Annotated[str, _checked(names.check_path)]
+VersionText = Annotated[str, _checked(names.Version.parse)]
 Time = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
 """UTC in RFC 3339 with seconds: ``2026-11-22T13:45:00Z``."""
-Decimal6 = Annotated[
-    str, BeforeValidator(_decimal_text), StringConstraints(pattern=r"^-?(0|[1-9]\d*)(\.\d{1,9})?$")
-]
+Decimal6 = Annotated[str, BeforeValidator(_decimal_text), StringConstraints(pattern=r"^-?(0|[1-9]\d*)(\.\d{1,9})?$")]
 """A ratio or a measured value as a decimal string; a whole number may be written without quotes."""
 Text = Annotated[str, StringConstraints(min_length=1, max_length=4000, pattern=r"\S")]
 

@@ -14,7 +14,7 @@ Channel = str
 
 
 class Pointer(Value):
-    """One channel's release of one model. `verdict` is the envelope's digest, absent where an override stands for it."""
+    """One channel's release of one model. `verdict` is its envelope's digest; an override may stand for it."""
 
     channel: str = Field(pattern=r"^(stable|beta|show/[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?)$")
     release: ReleaseRef

@@ -1,4 +1,4 @@
-"""The verdict: all findings of one candidate, as a record that is signed (DSSE) and filed under its envelope's digest."""
+"""The verdict: all findings of one candidate, a record that is signed (DSSE) and filed under its envelope's digest."""
 
 from typing import ClassVar, Literal
 
@@ -8,7 +8,16 @@ from changeover_registry.records.base import Decimal6, Digest, Name, Record, Tex
 from changeover_registry.records.findings import Finding
 from changeover_registry.records.release import ReleaseRef, Tile
 
-__all__ = ["CurvePoint", "Decision", "GoldenSetRef", "MetricSummary", "OperatingPoint", "PointReport", "ShotScore", "Verdict"]
+__all__ = [
+    "CurvePoint",
+    "Decision",
+    "GoldenSetRef",
+    "MetricSummary",
+    "OperatingPoint",
+    "PointReport",
+    "ShotScore",
+    "Verdict",
+]
 
 Decision = Literal["accept", "reject", "inconclusive", "error"]
 

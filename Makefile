@@ -1,0 +1,54 @@
+# make demo   set up what it needs and run the main job on rendered shots
+# make test   set up what it needs and pass every test
+# make lint   style, types, layers, Python 3.7 in the plug-in, documentation
+# make docs   the documentation as pages in site-docs/
+# make setup  .venv with .venv/bin/changeover in it; quick when it is up to date
+
+BIN := .venv/bin
+# Threads of the numerical libraries: one, so that timings and results do not depend on how busy the machine is.
+export OMP_NUM_THREADS := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export DO_NOT_TRACK := true
+# Material prints a notice on a later MkDocs, which this checkout does not use.
+export NO_MKDOCS_2_WARNING := 1
+
+.PHONY: setup demo test lint format docs demo-models schemas clean
+
+setup: .venv/.ready
+
+.venv/.ready: pyproject.toml constraints.txt .ci/setup
+	@.ci/setup
+
+demo: setup
+	@$(BIN)/changeover demo
+
+test: setup
+	@$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -q
+	@$(BIN)/coverage combine -q
+	@$(BIN)/coverage report
+	@.ci/pragmas
+
+lint: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/vermin --quiet --no-tips --violations --eval-annotations -t=3.7- plugins/nuke/*.py
+	$(BIN)/mkdocs build --strict --quiet --site-dir site-docs
+
+format: setup
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+docs: setup
+	$(BIN)/mkdocs build --strict --site-dir site-docs
+
+schemas: setup
+	$(BIN)/python -m changeover_registry.schemas docs/reference/schemas
+
+demo-models: setup
+	$(BIN)/python -m changeover_updater.demo.models
+
+clean:
+	rm -rf site-docs dist build .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
