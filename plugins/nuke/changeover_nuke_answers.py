@@ -1,0 +1,351 @@
+"""What a session answers from its frozen generation: pins, stamps, the farm lock and channels, in that order.
+
+Everything here is a function of values: no disk, no clock, no `nuke`. The one input is the generation as it was read
+from ``generation.json``; the one answer is a `Resolution` that holds a path or a plain sentence, never an exception.
+Left out: finding the store (`changeover_nuke_store`) and touching nodes (`changeover_nuke`).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Mapping, NamedTuple, Sequence
+
+__all__ = [
+    "INFERENCE",
+    "Frozen",
+    "LockEntry",
+    "Question",
+    "Release",
+    "Resolution",
+    "Scope",
+    "model_path_problem",
+    "resolve",
+]
+
+INFERENCE = "nuke-inference"
+"""The loader of Nuke's own Inference node; it loads ``.cat`` files and nothing else."""
+
+_BAD_CHARACTER = re.compile(r"[\s#%\[\]{}]")
+_RELATIVE = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*")
+
+
+class Release(NamedTuple):
+    """One release, exactly: ``vendor/name``, version, and the sha256 of its record."""
+
+    model: str
+    version: str
+    digest: str
+
+    @property
+    def key(self) -> str:
+        """``acme/person-roto@1.0.0-0123456789ab``: how a generation names it."""
+        return "{}@{}-{}".format(self.model, self.version, self.digest[:12])
+
+    def __str__(self) -> str:
+        return "{} {} ({})".format(self.model, self.version, self.digest[:12])
+
+
+class Scope(NamedTuple):
+    """Where a node works; None is unknown."""
+
+    show: str | None = None
+    sequence: str | None = None
+    shot: str | None = None
+
+
+class LockEntry(NamedTuple):
+    """One line of a farm lock: the release of one node, or of every node of the model where `node` is None."""
+
+    release: Release
+    node: str | None = None
+
+
+class Question(NamedTuple):
+    """What is asked: `stamp` is what the node was made with, `node` its full name, `line` the Nuke line (``15.1``)."""
+
+    model: str
+    loader: str
+    line: str
+    scope: Scope = Scope()
+    stamp: Release | None = None
+    node: str | None = None
+
+
+class Resolution(NamedTuple):
+    """The answer: a path, or one sentence in `unavailable`.
+
+    `source` is ``pin``, ``stamp``, ``lock``, ``channel <name>`` or ``none``. `error` says that something is wrong
+    which a person must put right; without it an absent path is an ordinary answer. `note` is a further sentence, such
+    as that the scope is not known.
+    """
+
+    model: str
+    loader: str
+    source: str
+    release: Release | None = None
+    path: str | None = None
+    unavailable: str | None = None
+    error: bool = False
+    stamp: Release | None = None
+    note: str = ""
+
+
+class _Choice(NamedTuple):
+    """A release that one rule names; `why` goes into the sentence when it is missing."""
+
+    source: str
+    key: str
+    digest: str
+    why: str
+
+
+class Frozen:
+    """One generation, indexed once: its releases, channels and pins.
+
+    Args:
+        root: The store under which the generation was found; every path is joined with it.
+        body: The parsed ``generation.json``.
+
+    Raises:
+        KeyError, TypeError, AttributeError: `body` has not the shape of a generation.
+    """
+
+    def __init__(self, root: str, body: Mapping[str, Any]) -> None:
+        self.root = root.replace("\\", "/").rstrip("/")
+        self.number = int(body["number"])
+        self.station = str(body["station"])
+        self.channel = str(body.get("channel", "stable"))
+        self.follow = frozenset(body.get("follow", ()))
+        self.lines = tuple(body.get("nuke_lines", ()))
+        self.rules = dict(body.get("scope", {}))
+        self._releases: dict[str, Any] = {entry["key"]: entry for entry in body.get("releases", ())}
+        self._channels = {(entry["channel"], entry["model"]): entry["key"] for entry in body.get("channels", ())}
+        self._pins: dict[str, list[Mapping[str, Any]]] = {}
+        for pin in body.get("pins", ()):
+            self._pins.setdefault(pin["model"], []).append(pin)
+        self._models = frozenset(entry["model"] for entry in self._releases.values())
+        self._models |= frozenset(model for _, model in self._channels) | frozenset(self._pins)
+
+    def models(self) -> tuple[str, ...]:
+        """Every model that this generation can answer for, sorted."""
+        return tuple(sorted(self._models))
+
+    def named(self, model: str) -> tuple[str, ...]:
+        """The full names that `model`, full or bare, may mean."""
+        if "/" in model:
+            return (model,)
+        return tuple(name for name in self.models() if name.partition("/")[2] == model)
+
+    def releases(self, model: str) -> tuple[Release, ...]:
+        """The releases of one model in this generation."""
+        return tuple(_release(entry) for entry in self._releases.values() if entry["model"] == model)
+
+    def entry(self, key: str) -> Mapping[str, Any] | None:
+        """The release of that key as the generation holds it."""
+        return self._releases.get(key)
+
+    def pointer(self, channel: str, model: str) -> str | None:
+        """The key that a channel answers for a model."""
+        return self._channels.get((channel, model))
+
+    def pins(self, model: str) -> Sequence[Mapping[str, Any]]:
+        """The pins of one model, in the order of the file."""
+        return self._pins.get(model, ())
+
+    def release_at(self, path: str) -> Release | None:
+        """The release that has this file, by its absolute path."""
+        prefix = self.root + "/"
+        relative = path[len(prefix) :] if path.startswith(prefix) else ""
+        for entry in self._releases.values() if relative else ():
+            if any(answer.get("path") == relative for answer in entry["answers"]):
+                return _release(entry)
+        return None
+
+
+def resolve(frozen: Frozen, question: Question, lock: Sequence[LockEntry] | None) -> Resolution:
+    """Answer one question from a frozen generation; `lock` is None where no farm lock is set.
+
+    A stamped node: the narrowest pin, then its stamp; a lock that names another release is an error. An unstamped
+    node, or one of a show that follows its channel: the narrowest pin, the lock, ``show/<show>``, the station's
+    channel, none.
+    """
+    names = frozen.named(question.model)
+    if question.stamp is not None and question.stamp.model.partition("/")[2] == question.model:
+        names = (question.stamp.model,)
+    if len(names) != 1:
+        return _not_one_model(frozen, question, names)
+    asked = question._replace(model=names[0])
+    if asked.stamp is not None and asked.stamp.model != asked.model:
+        return _wrong(asked, "none", "the node is stamped with {}, which is not {}".format(asked.stamp, asked.model))
+    follows = asked.stamp is None or asked.scope.show in frozen.follow
+    entry = _lock_entry(asked, lock or ())
+    choice = _following(frozen, asked, entry) if follows else _stamped(frozen, asked)
+    if not follows and choice is not None and entry is not None and entry.release.key != choice.key:
+        return _locked_out(asked, choice, entry)
+    if choice is None:
+        return _no_release(frozen, asked)
+    return _served(frozen, asked, choice)
+
+
+def model_path_problem(path: str) -> str:
+    """One sentence if Nuke or a farm would read `path` as a pattern or as several words; else an empty text."""
+    found = _BAD_CHARACTER.search(path)
+    if found is None:
+        return ""
+    what = "a space" if found.group().isspace() else found.group()
+    return "the path {} has {} in it, which Nuke and farms read as something else; move the store".format(path, what)
+
+
+def _following(frozen: Frozen, asked: Question, entry: LockEntry | None) -> _Choice | None:
+    pinned = _pinned(frozen, asked)
+    if pinned is not None:
+        return pinned
+    if entry is not None:
+        return _Choice("lock", entry.release.key, entry.release.digest, "which the farm lock names")
+    shows = [] if asked.scope.show is None else ["show/" + asked.scope.show]
+    for channel in [*shows, frozen.channel]:
+        key = frozen.pointer(channel, asked.model)
+        if key is not None:
+            return _Choice("channel " + channel, key, "", "which channel {} names".format(channel))
+    return None
+
+
+def _stamped(frozen: Frozen, asked: Question) -> _Choice | None:
+    pinned = _pinned(frozen, asked)
+    if pinned is not None or asked.stamp is None:
+        return pinned
+    return _Choice("stamp", asked.stamp.key, asked.stamp.digest, "which this node was made with")
+
+
+def _pinned(frozen: Frozen, asked: Question) -> _Choice | None:
+    covering = [pin for pin in frozen.pins(asked.model) if _covers(pin, asked.scope)]
+    if not covering:
+        return None
+    pin = max(covering, key=_narrowness)
+    return _Choice("pin", pin["key"], "", "which is pinned for " + _pin_scope(pin))
+
+
+def _covers(pin: Mapping[str, Any], scope: Scope) -> bool:
+    parts = ((pin.get("show"), scope.show), (pin.get("sequence"), scope.sequence), (pin.get("shot"), scope.shot))
+    return all(wanted is None or wanted == known for wanted, known in parts)
+
+
+def _narrowness(pin: Mapping[str, Any]) -> tuple[bool, bool, bool]:
+    return (pin.get("shot") is not None, pin.get("sequence") is not None, pin.get("show") is not None)
+
+
+def _pin_scope(pin: Mapping[str, Any]) -> str:
+    parts = ["{} {}".format(part, pin[part]) for part in ("show", "sequence", "shot") if pin.get(part) is not None]
+    return ", ".join(parts) or "the whole site"
+
+
+def _lock_entry(asked: Question, lock: Sequence[LockEntry]) -> LockEntry | None:
+    """The lock's line for this node; a line that names the node goes before one that names none."""
+    lines = [entry for entry in lock if entry.release.model == asked.model]
+    own = [entry for entry in lines if entry.node is not None and entry.node == asked.node]
+    return next(iter(own + [entry for entry in lines if entry.node is None]), None)
+
+
+def _served(frozen: Frozen, asked: Question, choice: _Choice) -> Resolution:
+    """What the chosen release answers for this loader, or why it cannot be had."""
+    entry = frozen.entry(choice.key)
+    if entry is None or (choice.digest and choice.digest != entry["digest"]):
+        return _wrong(asked, choice.source, _missing(choice.key, choice.why))
+    release = _release(entry)
+    path, sentence = _answer(frozen, asked, entry)
+    note = " ".join(text for text in (_withdrawn(entry), _unknown_scope(frozen, asked)) if text)
+    problem = model_path_problem(path) if path else ""
+    if problem:
+        return _wrong(asked, choice.source, problem)._replace(release=release)
+    return Resolution(
+        asked.model, asked.loader, choice.source, release, path or None, sentence or None, False, asked.stamp, note
+    )
+
+
+def _answer(frozen: Frozen, asked: Question, entry: Mapping[str, Any]) -> tuple[str, str]:
+    """A path and no sentence, or no path and the sentence."""
+    found = next((answer for answer in entry["answers"] if _answers(answer, asked)), None)
+    if found is None:
+        return "", _no_answer(frozen, asked, entry)
+    path = found.get("path")
+    if not path:
+        return "", str(found.get("unavailable") or "not available for {}: no reason was given".format(asked.loader))
+    if asked.loader == INFERENCE and not path.endswith(".cat"):
+        return "", "not available in Nuke {}: its Inference node loads .cat files, and {} is not one".format(
+            asked.line, path.rpartition("/")[2]
+        )
+    if _RELATIVE.fullmatch(path) is None or ".." in path.split("/"):
+        return "", "not available: the generation names a path outside the store ({})".format(path)
+    return frozen.root + "/" + path, ""
+
+
+def _answers(answer: Mapping[str, Any], asked: Question) -> bool:
+    if answer["loader"] != asked.loader:
+        return False
+    return asked.loader != INFERENCE or answer.get("nuke_line") == asked.line
+
+
+def _no_answer(frozen: Frozen, asked: Question, entry: Mapping[str, Any]) -> str:
+    if asked.loader == INFERENCE and asked.line not in frozen.lines:
+        lines = ", ".join(frozen.lines) or "no Nuke"
+        return "not available in Nuke {}: this station prepares models for {}".format(asked.line, lines)
+    where = "in Nuke " + asked.line if asked.loader == INFERENCE else "for " + asked.loader
+    return "not available {}: {} has no form for it".format(where, _release(entry))
+
+
+def _release(entry: Mapping[str, Any]) -> Release:
+    return Release(entry["model"], entry["version"], entry["digest"])
+
+
+def _withdrawn(entry: Mapping[str, Any]) -> str:
+    why = entry.get("withdrawn")
+    return "{} was withdrawn by its vendor: {}".format(_release(entry), why) if why else ""
+
+
+def _unknown_scope(frozen: Frozen, asked: Question) -> str:
+    scope = asked.scope
+    if scope.show is None:
+        return "The show of this node is not known: what is set for single shows was not looked at."
+    guessed = [pin for pin in frozen.pins(asked.model) if not _covers(pin, scope) and _could_cover(pin, scope)]
+    if not guessed:
+        return ""
+    return "A pin for {} may apply, but that part of this node's scope is not known.".format(_pin_scope(guessed[0]))
+
+
+def _could_cover(pin: Mapping[str, Any], scope: Scope) -> bool:
+    filled = Scope(scope.show, scope.sequence or pin.get("sequence"), scope.shot or pin.get("shot"))
+    return _covers(pin, filled)
+
+
+def _missing(key: str, why: str) -> str:
+    return "{}, {}, is not on this machine, and nothing is loaded in its place; run: changeover update".format(key, why)
+
+
+def _locked_out(asked: Question, choice: _Choice, entry: LockEntry) -> Resolution:
+    return _wrong(
+        asked,
+        choice.source,
+        "the farm lock names {}, but this node resolves to {}, {}; nothing is loaded: write the lock again".format(
+            entry.release.key, choice.key, choice.why
+        ),
+    )
+
+
+def _no_release(frozen: Frozen, asked: Question) -> Resolution:
+    sentence = "no release of {} is chosen for this station (channel {})".format(asked.model, frozen.channel)
+    answer = Resolution(asked.model, asked.loader, "none", unavailable=sentence, stamp=asked.stamp)
+    return answer._replace(note=_unknown_scope(frozen, asked))
+
+
+def _not_one_model(frozen: Frozen, question: Question, names: Sequence[str]) -> Resolution:
+    if names:
+        sentence = "{} may be {}; write the vendor too".format(question.model, " or ".join(names))
+    else:
+        sentence = "no model {} is known to generation {} of station {}".format(
+            question.model, frozen.number, frozen.station
+        )
+    return _wrong(question, "none", sentence)
+
+
+def _wrong(asked: Question, source: str, sentence: str) -> Resolution:
+    return Resolution(asked.model, asked.loader, source, None, None, sentence, True, asked.stamp)

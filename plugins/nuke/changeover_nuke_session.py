@@ -1,0 +1,129 @@
+"""What this Nuke session keeps: one generation, fixed at its start, and the farm lock that it was started with.
+
+The generation is opened once and never again, so an open script cannot change under an artist while `current` moves.
+A session that could not open one keeps that sentence and goes on without models. Left out: nodes (`changeover_nuke`).
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from typing import NamedTuple
+
+import changeover_nuke_answers as answers
+import changeover_nuke_store as store
+import nuke
+from changeover_nuke_answers import LockEntry, Question, Release, Resolution, Scope
+
+__all__ = ["Session", "cattery_root", "nuke_line", "resolve", "session"]
+
+
+class Session(NamedTuple):
+    """What was opened, or the sentence in `trouble` why not; `lock` is None where no farm lock is set."""
+
+    opened: store.Opened | None
+    lock: tuple[LockEntry, ...] | None
+    trouble: str
+    line: str
+
+
+# Reloading the module must not open another generation: what was kept before the reload is kept on.
+_kept: list[Session] = globals().get("_kept", [])
+
+
+def session() -> Session:
+    """The session of this process; the first call opens it, and it never changes."""
+    if not _kept:
+        _kept.append(_open())
+    return _kept[0]
+
+
+def nuke_line() -> str:
+    """The line of this Nuke: ``15.1`` for ``15.1v3``."""
+    return str(nuke.NUKE_VERSION_STRING).partition("v")[0]
+
+
+def cattery_root() -> str:
+    """The folder that holds this generation's ``Cattery`` for this Nuke; empty if there is none."""
+    this = session()
+    if this.opened is None:
+        return ""
+    root = "{}/nuke/{}".format(this.opened.folder, this.line)
+    return root if os.path.isdir(root + "/Cattery") else ""
+
+
+def resolve(
+    model: str,
+    loader: str,
+    scope: Scope | None = None,
+    stamp: Release | None = None,
+    node: str | None = None,
+) -> Resolution:
+    """Which file `loader` gets of `model` here, from the frozen generation.
+
+    Args:
+        model: ``vendor/name``, or the bare name where only one vendor has it.
+        loader: ``nuke-inference``, ``mlserver``, ``flame`` or ``python``.
+        scope: Where the node works; None where it is not known.
+        stamp: What the node was made with; None for a new node, or one that follows its channel.
+        node: The node's full name, for a farm lock that names single nodes.
+
+    Returns:
+        A path, or one plain sentence; it never raises.
+    """
+    this = session()
+    if this.opened is None or this.trouble:
+        return Resolution(model, loader, "none", unavailable=this.trouble, error=True, stamp=stamp)
+    question = Question(model, loader, this.line, scope or Scope(), stamp, node)
+    try:
+        found = answers.resolve(this.opened.frozen, question, this.lock)
+    except (KeyError, TypeError, AttributeError) as error:
+        sentence = "{}/generation.json is not as expected ({!r}); run: changeover doctor".format(
+            this.opened.folder, error
+        )
+        return Resolution(model, loader, "none", unavailable=sentence, error=True, stamp=stamp)
+    return _present(found)
+
+
+def _present(found: Resolution) -> Resolution:
+    """The answer, if its file is there; a file that is gone is an error, never a substitute."""
+    if found.path is None or os.path.isfile(found.path):
+        return found
+    sentence = "{}: the file {} is not on this machine, and nothing is loaded in its place; run: changeover update"
+    return found._replace(path=None, unavailable=sentence.format(found.release, found.path), error=True)
+
+
+def _open() -> Session:
+    line = nuke_line()
+    try:
+        opened = store.open_generation(os.environ)
+    except store.StoreError as error:
+        return Session(None, None, str(error), line)
+    _keep_lease(opened.lease)
+    try:
+        return Session(opened, store.read_lock(os.environ), "", line)
+    except store.StoreError as error:
+        return Session(opened, None, str(error), line)
+
+
+def _keep_lease(lease: str) -> None:
+    """Touch the lease every hour for as long as this process lives, and take it away at its end."""
+    if not lease:
+        return
+    ended = threading.Event()
+
+    def touch() -> None:
+        while not ended.wait(store.LEASE_SECONDS):
+            store.touch_lease(lease)
+
+    threading.Thread(target=touch, name="changeover-lease", daemon=True).start()
+    atexit.register(_drop_lease, lease, ended)
+
+
+def _drop_lease(lease: str, ended: threading.Event) -> None:
+    ended.set()
+    try:
+        os.remove(lease)
+    except OSError:
+        pass
