@@ -1,0 +1,464 @@
+"""MLflow as the control plane: versions, tags, reports and metrics of releases. The only module that knows it.
+
+A release is a LoggedModel that holds raw bytes (flavors rewrite files) and a version of the registered model
+``vendor.name`` that points at it. The version is made last and in one call, so a killed registration leaves nothing to
+see; of two versions with one release number the lower MLflow number counts, the other is ignored. A verdict is a run.
+
+Nothing here is trusted and nothing here is on the data path: whoever takes bytes out compares their digests, and a
+studio's artists do not notice when MLflow is down. Left out: aliases, which are a view of the studio's choice.
+"""
+
+import contextlib
+import logging
+import os
+import tempfile
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit, urlunsplit
+
+from changeover_registry import canonical
+from changeover_registry.errors import ChangeoverError, LostRaceError, RefusedError, TrustError, UnreachableError
+from changeover_registry.names import digest12
+from changeover_registry.records.release import Release, Variant
+from changeover_registry.records.verdict import PointReport, Verdict
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric, RunTag
+    from mlflow.entities.model_registry import ModelVersion
+
+__all__ = ["RECORD", "Registered", "Registration", "Registry", "artifact_path", "local_uri"]
+
+RECORD = "release.json"
+"""Where the canonical record lies among a release's artifacts."""
+
+_PAGE = 200
+_DESCRIPTION_CHARS = 4900  # PostgreSQL refuses more than 5000, SQLite takes any length.
+_SETTINGS = {
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+}
+_ONE_AT_A_TIME = threading.RLock()
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """One release as MLflow has it: the version's number there, and the LoggedModel that holds its artifacts."""
+
+    model: str
+    version: str
+    digest: str
+    number: int
+    holder: str
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What a registration came to; `new` is False where the same release was there already."""
+
+    registered: Registered
+    new: bool
+
+
+def local_uri(path: Path) -> str:
+    """The address of an MLflow that is one SQLite file at `path`."""
+    return f"sqlite:///{path.resolve().as_posix()}"
+
+
+def artifact_path(variant: Variant, path: str) -> str:
+    """Where a variant's file lies among a release's artifacts."""
+    return f"{variant.id}/{path}"
+
+
+class Registry:
+    """One MLflow, by its address.
+
+    Every method raises `UnreachableError` if MLflow does not answer, refuses, or is not installed.
+
+    Args:
+        uri: ``sqlite:///…`` or any other database that MLflow takes, or a server's ``http(s)://…``.
+        artifacts: Where artifacts of a database are kept; a server decides for itself.
+    """
+
+    def __init__(self, uri: str, artifacts: Path | None = None) -> None:
+        self._uri = uri
+        self._artifacts = artifacts
+
+    @property
+    def location(self) -> str:
+        """The address without a password."""
+        parts = urlsplit(self._uri)
+        if parts.password is None:
+            return self._uri
+        return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{parts.netloc.rpartition('@')[2]}"))
+
+    def versions(self, model: str) -> tuple[Registered, ...]:
+        """Every release of `model` that is registered, in the order of registration; none for an unknown model."""
+        with self._session() as client:
+            return _versions(client, model)
+
+    def find(self, model: str, version: str) -> Registered | None:
+        """The release of that model and version, if it is registered."""
+        with self._session() as client:
+            return _find(client, model, version)
+
+    def register_release(
+        self,
+        release: Release,
+        files: Mapping[str, Path],
+        documents: Mapping[str, bytes],
+        *,
+        progress: Callable[[int], None] = lambda _: None,
+    ) -> Registration:
+        """Put a release in: all artifacts first, the version that makes it visible last.
+
+        Args:
+            release: The release; its canonical bytes are stored beside the files.
+            files: Local files by the path that they get among the artifacts (the last part stays the file's name).
+            documents: Further small documents by file name, such as the bill of materials.
+            progress: Called with the bytes of each file that has arrived.
+
+        Raises:
+            RefusedError: This version is registered with other content.
+            LostRaceError: Somebody registered other content as this version at the same time.
+        """
+        with self._session() as client:
+            known = _find(client, release.model, release.version)
+            if known is not None:
+                return Registration(_same(known, release, self.location), new=False)
+            holder = self._hold(client, release, files, documents, progress)
+            number = self._make_visible(client, release, holder)
+            return _settle(client, release, number)
+
+    def know_release(self, release: Release, documents: Mapping[str, bytes] | None = None) -> Registration:
+        """Let a studio's MLflow know a release: version, tags, record and documents; the bytes stay in the store.
+
+        Raises:
+            RefusedError: This version is known with other content.
+        """
+        return self.register_release(release, {}, documents or {})
+
+    def fetch(self, registered: Registered, path: str, folder: Path) -> Path:
+        """Copy one artifact of a release into `folder`, under its own `path`. Its content is for the caller to verify.
+
+        Raises:
+            TrustError: MLflow has no such artifact.
+        """
+        import mlflow
+
+        with self._session() as client:
+            parent, _, name = path.rpartition("/")
+            listed = {item.path for item in client.list_logged_model_artifacts(registered.holder, parent or None)}
+            if path not in listed:
+                raise _missing(registered, path, self.location)
+            location = client.get_logged_model(registered.holder).artifact_location
+            target = folder / parent if parent else folder
+            mlflow.artifacts.download_artifacts(
+                artifact_uri=f"{location}/{path}", dst_path=str(target), tracking_uri=self._uri
+            )
+            return target / name
+
+    def log_verdict(self, verdict: Verdict, envelope: bytes) -> str:
+        """Keep a copy of a signed verdict: a run with its decision, its digests and one metric for each golden shot.
+
+        Metrics are bound to the release's LoggedModel, the golden set's name and its version and digest. Done again it
+        changes nothing.
+
+        Returns:
+            The run's id.
+        """
+        envelope_digest = canonical.digest(envelope)
+        with self._session() as client:
+            experiment = self._experiment(client, verdict.candidate.model)
+            known = client.search_runs([experiment], f"tags.`changeover.envelope` = '{envelope_digest}'", max_results=1)
+            if known:
+                return str(known[0].info.run_id)
+            return self._log(client, experiment, verdict, envelope)
+
+    def _log(self, client: "MlflowClient", experiment: str, verdict: Verdict, envelope: bytes) -> str:
+        candidate = _find(client, verdict.candidate.model, verdict.candidate.version)
+        holder = candidate.holder if candidate and candidate.digest == verdict.candidate.digest else None
+        name = f"{verdict.candidate.version}-{digest12(verdict.candidate.digest)} {verdict.decision}"
+        run = str(client.create_run(experiment, run_name=name).info.run_id)
+        client.log_batch(run, metrics=_metrics(verdict, holder), tags=_verdict_tags(verdict))
+        with _documents({"verdict.dsse.json": envelope}) as paths:
+            client.log_artifact(run, str(paths[0]))
+        # The tag by which this run is found again comes last: a killed copy is made anew.
+        client.set_tag(run, "changeover.envelope", canonical.digest(envelope))
+        client.set_terminated(run)
+        return run
+
+    def _hold(
+        self,
+        client: "MlflowClient",
+        release: Release,
+        files: Mapping[str, Path],
+        documents: Mapping[str, bytes],
+        progress: Callable[[int], None],
+    ) -> str:
+        experiment = self._experiment(client, release.model)
+        name = f"{release.model.partition('/')[2]}-{digest12(release.digest())}"
+        model = client.create_logged_model(experiment, name=name, tags=_tags(release), model_type="changeover")
+        holder = str(model.model_id)
+        for path, local in files.items():
+            client.log_model_artifact(holder, str(local), path.rpartition("/")[0] or None)
+            progress(local.stat().st_size)
+        with _documents({RECORD: release.to_bytes(), **documents}) as paths:
+            for document in paths:
+                client.log_model_artifact(holder, str(document))
+        client.finalize_logged_model(holder, "READY")
+        return holder
+
+    def _make_visible(self, client: "MlflowClient", release: Release, holder: str) -> int:
+        from mlflow.exceptions import MlflowException
+
+        name = _registered_name(release.model)
+        try:
+            client.create_registered_model(name, tags={"changeover.model": release.model})
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        made = client.create_model_version(
+            name,
+            source=f"models:/{holder}",
+            model_id=holder,
+            tags=_tags(release),
+            description=f"{release.summary}\n\n{release.changes}"[:_DESCRIPTION_CHARS],
+        )
+        return int(made.version)
+
+    def _experiment(self, client: "MlflowClient", model: str) -> str:
+        """The experiment of a model, made at its first use."""
+        from mlflow.exceptions import MlflowException
+
+        name = f"changeover.{_registered_name(model)}"
+        known = client.get_experiment_by_name(name)
+        if known is not None:
+            return str(known.experiment_id)
+        try:
+            return str(client.create_experiment(name, artifact_location=self._artifact_location()))
+        except MlflowException as error:  # pragma: no cover - two first registrations within the same millisecond
+            known = client.get_experiment_by_name(name)
+            if known is None:
+                raise error from None
+            return str(known.experiment_id)
+
+    def _artifact_location(self) -> str | None:
+        if self._artifacts is None or self._uri.startswith(("http://", "https://")):
+            return None
+        return self._artifacts.resolve().as_uri()
+
+    @contextlib.contextmanager
+    def _session(self) -> "Iterator[MlflowClient]":
+        """A client for the length of the block; every foreign error in it becomes one clear line."""
+        with _ONE_AT_A_TIME, _quiet():
+            try:
+                with self._connected() as client:
+                    yield client
+            except (ChangeoverError, GeneratorExit):
+                raise
+            except ImportError as error:
+                raise _not_installed(self.location, error) from error
+            except _foreign_errors() as error:
+                raise _unreachable(self.location, error) from error
+
+    @contextlib.contextmanager
+    def _connected(self) -> "Iterator[MlflowClient]":
+        """A client, and MLflow's process-wide address set to ours inside the block.
+
+        Its SQL store looks a version's source up under that address, whatever address the client was made with, and
+        would otherwise make a database in the working folder.
+        """
+        if self._uri.startswith("sqlite:///"):
+            Path(self._uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        import mlflow
+
+        before = os.environ.get("MLFLOW_TRACKING_URI")
+        mlflow.set_tracking_uri(self._uri)
+        try:
+            yield mlflow.MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
+        finally:
+            mlflow.set_tracking_uri(before)  # type: ignore[arg-type]  # None, which it documents, means "not set".
+
+
+def _registered_name(model: str) -> str:
+    """``vendor.name``: MLflow's names take no slash, and ours have no dot."""
+    return model.replace("/", ".")
+
+
+def _tags(release: Release) -> dict[str, str]:
+    return {
+        "changeover.model": release.model,
+        "changeover.version": release.version,
+        "changeover.digest": release.digest(),
+        "changeover.kind": release.kind,
+        "changeover.variants": ",".join(variant.id for variant in release.variants),
+        "changeover.licence.weights": release.licences.weights,
+    }
+
+
+def _versions(client: "MlflowClient", model: str) -> tuple[Registered, ...]:
+    found = sorted(
+        (entry for version in _pages(client, model) if (entry := _registered(version, model))), key=lambda e: e.number
+    )
+    first: dict[str, Registered] = {}
+    for entry in found:
+        first.setdefault(entry.version, entry)
+    return tuple(first.values())
+
+
+def _find(client: "MlflowClient", model: str, version: str) -> Registered | None:
+    return next((entry for entry in _versions(client, model) if entry.version == version), None)
+
+
+def _pages(client: "MlflowClient", model: str) -> "Iterator[ModelVersion]":
+    token: str | None = None
+    while True:
+        page = client.search_model_versions(f"name = '{_registered_name(model)}'", max_results=_PAGE, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _registered(version: "ModelVersion", model: str) -> Registered | None:
+    """The entry that a version stands for; None if somebody made it by hand, without our tags."""
+    tags, holder = version.tags, str(version.source).removeprefix("models:/")
+    if tags.get("changeover.model") != model or "changeover.version" not in tags or "changeover.digest" not in tags:
+        return None
+    return Registered(model, tags["changeover.version"], tags["changeover.digest"], int(version.version), holder)
+
+
+def _settle(client: "MlflowClient", release: Release, number: int) -> Registration:
+    """Whoever has the lower number has the version; everybody who looks finds the same."""
+    winner = _find(client, release.model, release.version)
+    if winner is None or winner.digest != release.digest():
+        raise LostRaceError(
+            "register",
+            where=f"{release.model}@{release.version}",
+            expected=f"nobody else registering this version while {digest12(release.digest())} was on its way",
+            actual=f"{digest12(winner.digest)} under number {winner.number}" if winner else "no version",
+            remedy="give your release another version in release.toml and register it again",
+        )
+    return Registration(winner, new=winner.number == number)
+
+
+def _same(known: Registered, release: Release, location: str) -> Registered:
+    if known.digest == release.digest():
+        return known
+    raise RefusedError(
+        "registered version",
+        where=f"{release.model}@{release.version} in {location}",
+        expected=f"the content that was registered as this version, {digest12(known.digest)}",
+        actual=f"other content, {digest12(release.digest())}",
+        remedy="a version never changes; give the new content a new version in release.toml",
+    )
+
+
+def _missing(registered: Registered, path: str, location: str) -> TrustError:
+    return TrustError(
+        "registered files",
+        where=f"{registered.model}@{registered.version} in {location}: {path}",
+        expected="the file as it was registered",
+        actual="no such file",
+        remedy="somebody removed it from MLflow; register the release again under a new version",
+    )
+
+
+def _metrics(verdict: Verdict, holder: str | None) -> "list[Metric]":
+    return [metric for point in verdict.points for metric in _point_metrics(verdict, point, holder)]
+
+
+def _point_metrics(verdict: Verdict, report: PointReport, holder: str | None) -> "Iterator[Metric]":
+    from mlflow.entities import Metric
+
+    name, digest = _dataset(verdict)
+    prefix = str(report.point).replace("+", "_")  # MLflow's names take no plus sign.
+    values = {f"{score.metric}/{score.shot}": score.candidate for score in report.scores}
+    values |= {f"{score.metric}/{score.shot}/current": score.current for score in report.scores if score.current}
+    if report.frame_us is not None:
+        values["frame_us"] = str(report.frame_us)
+    for key, value in values.items():
+        yield Metric(f"{prefix}/{key}", float(value), 0, 0, model_id=holder, dataset_name=name, dataset_digest=digest)
+
+
+def _dataset(verdict: Verdict) -> tuple[str | None, str | None]:
+    """A golden set as MLflow names it: 36 characters of digest are all that it keeps."""
+    used = verdict.golden_set
+    return (used.name, f"{used.version}-{digest12(used.digest)}") if used else (None, None)
+
+
+def _verdict_tags(verdict: Verdict) -> "list[RunTag]":
+    from mlflow.entities import RunTag
+
+    name, digest = _dataset(verdict)
+    tags = {
+        "changeover.model": verdict.candidate.model,
+        "changeover.version": verdict.candidate.version,
+        "changeover.digest": verdict.candidate.digest,
+        "changeover.current": str(verdict.current or "none"),
+        "changeover.decision": verdict.decision,
+        "changeover.reason": verdict.reason,
+        "changeover.golden_set": f"{name}@{digest}" if name else "none",
+        "changeover.policy": verdict.policy,
+        "changeover.facts": verdict.facts,
+        "changeover.host_class": verdict.host_class,
+    }
+    return [RunTag(key, value) for key, value in tags.items()]
+
+
+@contextlib.contextmanager
+def _documents(documents: Mapping[str, bytes]) -> Iterator[list[Path]]:
+    """The documents as files, for as long as it takes to send them."""
+    with tempfile.TemporaryDirectory(prefix="changeover-") as folder:
+        for name, data in documents.items():
+            Path(folder, name).write_bytes(data)
+        yield [Path(folder, name) for name in documents]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No telemetry, no progress bars, no log lines or warnings about MLflow's own insides; failures still raise."""
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    for logger in ("mlflow", "alembic"):
+        logging.getLogger(logger).setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _foreign_errors() -> tuple[type[Exception], ...]:
+    from mlflow.exceptions import MlflowException
+    from requests.exceptions import RequestException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return (MlflowException, RequestException, SQLAlchemyError)
+
+
+def _not_installed(location: str, error: ImportError) -> UnreachableError:
+    return UnreachableError(
+        "MLflow",
+        where=location,
+        expected="the package mlflow in this environment",
+        actual=str(error),
+        remedy="install it with: pip install 'changeover[mlflow]'",
+    )
+
+
+def _unreachable(location: str, error: Exception) -> UnreachableError:
+    line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return UnreachableError(
+        "MLflow",
+        where=location,
+        expected="an MLflow that answers and takes this",
+        actual=line if len(line) <= 300 else line[:297] + "...",
+        remedy="see whether it runs, is this version's (3.15 or newer), has room and lets you in; then run this again",
+    )

@@ -1,0 +1,397 @@
+import contextlib
+import hashlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import urllib3
+
+from changeover_registry import canonical
+from changeover_registry.errors import LostRaceError, RefusedError, TrustError, UnreachableError
+from changeover_registry.mlflow_adapter import Registered, Registry, artifact_path, local_uri
+from changeover_registry.records.findings import Passed
+from changeover_registry.records.release import (
+    Contract,
+    FileEntry,
+    Interface,
+    Licences,
+    Port,
+    Release,
+    Requires,
+    TensorIn,
+    TensorOut,
+    Tile,
+    Variant,
+)
+from changeover_registry.records.verdict import GoldenSetRef, OperatingPoint, PointReport, ShotScore, Verdict
+
+pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
+
+WEIGHTS = bytes(range(256)) * 40
+DIGEST = "0123456789abcdef" * 4
+MODEL = "acme/person-roto"
+
+
+def release(version: str = "1.0.0", changes: str = "First release.", weights: bytes = WEIGHTS) -> Release:
+    digest = hashlib.sha256(weights).hexdigest()
+    variant = Variant(
+        id="onnx-fp32",
+        runtime="onnx",
+        precision="fp32",
+        loaders=("python",),
+        entry="model.onnx",
+        files=(FileEntry(path="model.onnx", size=len(weights), sha256=digest, blocks=(digest,)),),
+        contract=Contract(
+            evaluation="stateless",
+            inputs=(TensorIn(name="x", port="plate", channels=("red",)),),
+            output=TensorOut(name="y", port="matte"),
+            colour="srgb",
+        ),
+        requires=Requires(opset=17),
+    )
+    return Release(
+        model=MODEL,
+        version=version,
+        summary="Mattes of persons.",
+        changes=changes,
+        licences=Licences(code="MIT", weights="MIT", training_data="none"),
+        interface=Interface(
+            inputs=(Port(name="plate", channels=("red",), colour="scene-linear"),),
+            outputs=(Port(name="matte", channels=("alpha",), colour="raw"),),
+        ),
+        variants=(variant,),
+    )
+
+
+def verdict(candidate: Release, jaccard: str = "0.91") -> Verdict:
+    point = OperatingPoint(variant="onnx-fp32", precision="fp32", tile=Tile(size=256, overlap=32), provider="cpu")
+    scores = (
+        ShotScore(shot="shot-010", metric="jaccard", frames=12, candidate=jaccard, current="0.9"),
+        ShotScore(shot="shot-020", metric="jaccard", frames=12, candidate="0.8"),
+    )
+    return Verdict(
+        candidate=candidate.ref(),
+        decision="accept",
+        reason="every lower bound lies above its margin",
+        made_at="2026-11-22T13:45:00Z",
+        made_by="td@host",
+        host="host",
+        host_class=DIGEST,
+        facts=DIGEST,
+        policy=DIGEST,
+        sandbox="bubblewrap",
+        golden_set=GoldenSetRef(name="atlas", version=2, digest=DIGEST),
+        findings=(Passed(check="trust"),),
+        points=(PointReport(point=point, frame_us=1500, scores=scores),),
+    )
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with all of MLflow's tables: making one takes two seconds, copying it none."""
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    assert Registry(local_uri(path)).versions(MODEL) == ()
+    return path
+
+
+@pytest.fixture
+def home(tmp_path: Path, migrated: Path) -> Path:
+    shutil.copy(migrated, tmp_path / "mlflow.db")
+    return tmp_path
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Path]:
+    path = tmp_path / "release" / "onnx-fp32" / "model.onnx"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(WEIGHTS)
+    return {"onnx-fp32/model.onnx": path}
+
+
+@pytest.fixture
+def local(home: Path) -> Registry:
+    return Registry(local_uri(home / "mlflow.db"), home / "mlartifacts")
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("server")
+    shutil.copy(migrated, folder / "mlflow.db")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", local_uri(folder / "mlflow.db"), "--artifacts-destination", str(folder / "art")]
+    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        uri = f"http://127.0.0.1:{port}"
+        _wait_until_healthy(uri, process)
+        yield uri
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(20)
+
+
+def _wait_until_healthy(uri: str, process: "subprocess.Popen[bytes]") -> None:
+    for _ in range(600):
+        assert process.poll() is None, "the server ended"
+        with contextlib.suppress(urllib3.exceptions.HTTPError):
+            if urllib3.request("GET", f"{uri}/health", timeout=5, retries=False).status == 200:
+                return
+        time.sleep(0.1)
+    pytest.fail("the server did not become healthy in a minute")
+
+
+@pytest.fixture(params=["sqlite", "server"])
+def registry(request: pytest.FixtureRequest) -> Iterator[Registry]:
+    if request.param == "sqlite":
+        yield request.getfixturevalue("local")
+    else:
+        yield Registry(request.getfixturevalue("server"))
+
+
+@pytest.fixture
+def fresh(request: pytest.FixtureRequest) -> Callable[[str], Release]:
+    """Releases that no other test has: the server is shared by all tests of a session."""
+    text = request.node.name
+
+    def make(version: str, changes: str = "changed") -> Release:
+        name = "m" + hashlib.sha256(text.encode()).hexdigest()[:10]
+        return release(version, changes).model_copy(update={"model": f"acme/{name}"})
+
+    return make
+
+
+def test_registered_bytes_come_back_unchanged(
+    registry: Registry, fresh: Callable[..., Release], files: dict[str, Path], tmp_path: Path
+) -> None:
+    made = fresh("1.0.0")
+    arrived: list[int] = []
+
+    outcome = registry.register_release(made, files, {"bom.cdx.json": b"{}"}, progress=arrived.append)
+
+    assert outcome.new
+    assert arrived == [len(WEIGHTS)]
+    found = registry.find(made.model, "1.0.0")
+    assert found == outcome.registered
+    assert found is not None
+    assert found.digest == made.digest()
+    assert registry.fetch(found, "release.json", tmp_path / "back").read_bytes() == made.to_bytes()
+    back = registry.fetch(found, artifact_path(made.variants[0], "model.onnx"), tmp_path / "back")
+    assert back == tmp_path / "back" / "onnx-fp32" / "model.onnx"
+    assert back.read_bytes() == WEIGHTS
+    assert registry.fetch(found, "bom.cdx.json", tmp_path / "back").read_bytes() == b"{}"
+
+
+def test_same_content_again_is_no_second_version(
+    registry: Registry, fresh: Callable[..., Release], files: dict[str, Path]
+) -> None:
+    first = registry.register_release(fresh("1.0.0"), files, {})
+
+    again = registry.register_release(fresh("1.0.0"), files, {})
+
+    assert again.registered == first.registered
+    assert not again.new
+    assert len(registry.versions(fresh("1.0.0").model)) == 1
+
+
+def test_same_version_with_other_content_is_refused(
+    registry: Registry, fresh: Callable[..., Release], files: dict[str, Path]
+) -> None:
+    registry.register_release(fresh("1.0.0", "one"), files, {})
+
+    with pytest.raises(RefusedError, match="never changes") as caught:
+        registry.register_release(fresh("1.0.0", "two"), files, {})
+
+    assert fresh("1.0.0", "one").digest()[:12] in caught.value.expected
+    assert fresh("1.0.0", "two").digest()[:12] in caught.value.actual
+
+
+def test_versions_are_listed_in_the_order_of_registration(registry: Registry, fresh: Callable[..., Release]) -> None:
+    for version in ("1.0.0", "1.1.0rc1", "0.9.0"):
+        registry.know_release(fresh(version))
+
+    listed = registry.versions(fresh("1.0.0").model)
+
+    assert [entry.version for entry in listed] == ["1.0.0", "1.1.0rc1", "0.9.0"]
+    assert [entry.number for entry in listed] == [1, 2, 3]
+
+
+def test_unknown_model_has_no_versions(registry: Registry) -> None:
+    assert registry.versions("acme/never-made") == ()
+    assert registry.find("acme/never-made", "1.0.0") is None
+
+
+def test_studio_knows_a_release_by_its_record_without_its_bytes(
+    registry: Registry, fresh: Callable[..., Release], tmp_path: Path
+) -> None:
+    made = fresh("2.0.0")
+
+    known = registry.know_release(made, {"bom.cdx.json": b"{}"}).registered
+
+    assert registry.fetch(known, "release.json", tmp_path).read_bytes() == made.to_bytes()
+    with pytest.raises(TrustError, match=r"onnx-fp32/model\.onnx"):
+        registry.fetch(known, "onnx-fp32/model.onnx", tmp_path)
+    assert not registry.know_release(made).new
+
+
+def test_verdict_becomes_one_run_with_a_metric_for_each_shot(registry: Registry, fresh: Callable[..., Release]) -> None:
+    made = fresh("1.0.0")
+    holder = registry.know_release(made).registered.holder
+
+    run = registry.log_verdict(verdict(made), b"envelope")
+
+    assert registry.log_verdict(verdict(made), b"envelope") == run
+    assert registry.log_verdict(verdict(made, "0.5"), b"another envelope") != run
+    with registry._session() as client:
+        kept = client.get_run(run)
+        bound = {metric.key: metric for metric in client.get_logged_model(holder).metrics or []}
+        stored = [item.path for item in client.list_artifacts(run)]
+    prefix = "onnx-fp32/256_32/cpu"
+    assert kept.data.metrics == {
+        f"{prefix}/jaccard/shot-010": 0.91,
+        f"{prefix}/jaccard/shot-010/current": 0.9,
+        f"{prefix}/jaccard/shot-020": 0.8,
+        f"{prefix}/frame_us": 1500.0,
+    }
+    assert kept.data.tags["changeover.decision"] == "accept"
+    assert kept.data.tags["changeover.digest"] == made.digest()
+    assert kept.data.tags["changeover.envelope"] == canonical.digest(b"envelope")
+    assert kept.info.status == "FINISHED"
+    assert stored == ["verdict.dsse.json"]
+    assert bound[f"{prefix}/jaccard/shot-020"].dataset_name == "atlas"
+    assert bound[f"{prefix}/jaccard/shot-020"].dataset_digest == "2-0123456789ab"
+
+
+def test_verdict_of_a_release_that_is_not_known_is_kept_all_the_same(local: Registry) -> None:
+    made = verdict(release()).model_copy(update={"golden_set": None, "points": ()})
+
+    run = local.log_verdict(made, b"envelope")
+
+    with local._session() as client:
+        kept = client.get_run(run).data
+    assert kept.metrics == {}
+    assert kept.tags["changeover.golden_set"] == "none"
+
+
+def test_version_made_by_hand_is_not_a_release(local: Registry, files: dict[str, Path]) -> None:
+    known = local.register_release(release(), files, {}).registered
+    with local._session() as client:
+        client.create_model_version("acme.person-roto", source=f"models:/{known.holder}", model_id=known.holder)
+
+    assert local.versions(MODEL) == (known,)
+
+
+def test_of_two_at_once_the_lower_number_counts_and_the_other_is_told(local: Registry, files: dict[str, Path]) -> None:
+    def somebody_else(_: int) -> None:
+        Registry(local._uri, local._artifacts).know_release(release(changes="theirs"))
+
+    with pytest.raises(LostRaceError, match="under number 1"):
+        local.register_release(release(changes="ours"), files, {}, progress=somebody_else)
+
+    found = local.find(MODEL, "1.0.0")
+    assert found is not None
+    assert found.digest == release(changes="theirs").digest()
+
+
+def test_of_two_at_once_with_one_content_both_get_the_same_version(local: Registry, files: dict[str, Path]) -> None:
+    others: list[Registered] = []
+
+    def somebody_else(_: int) -> None:
+        others.append(Registry(local._uri, local._artifacts).know_release(release()).registered)
+
+    outcome = local.register_release(release(), files, {}, progress=somebody_else)
+
+    assert outcome.registered == others[0]
+    assert not outcome.new
+
+
+def test_registration_that_dies_midway_leaves_no_version(local: Registry, files: dict[str, Path]) -> None:
+    def die(_: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        local.register_release(release(), files, {}, progress=die)
+
+    assert local.versions(MODEL) == ()
+    assert local.register_release(release(), files, {}).new
+
+
+def test_nothing_is_made_in_the_working_folder(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "record.json").write_bytes(release().to_bytes())
+    program = (
+        "import os, sys; from pathlib import Path\n"
+        "from changeover_registry.mlflow_adapter import Registry\n"
+        "from changeover_registry.records.release import Release\n"
+        "release = Release.from_bytes(Path(sys.argv[1]).read_bytes(), where='record')\n"
+        "registry = Registry(sys.argv[2], Path(sys.argv[3]))\n"
+        "known = registry.know_release(release).registered\n"
+        "registry.fetch(known, 'release.json', Path(sys.argv[3], 'back'))\n"
+        "assert 'MLFLOW_TRACKING_URI' not in os.environ\n"
+    )
+    arguments = [str(tmp_path / "record.json"), local_uri(home / "mlflow.db"), str(tmp_path / "art")]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW")}
+
+    subprocess.run([sys.executable, "-c", program, *arguments], cwd=tmp_path / "elsewhere", env=environment, check=True)
+
+    assert (tmp_path / "art" / "back" / "release.json").read_bytes() == release().to_bytes()
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_nothing_is_printed(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    Registry(local_uri(home / "new" / "mlflow.db"), home / "art").know_release(release())
+
+    assert capfd.readouterr() == ("", "")
+
+
+def test_server_that_is_not_there_is_one_line_within_seconds() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    began = time.monotonic()
+
+    with pytest.raises(UnreachableError, match=f"127.0.0.1:{port}") as caught:
+        Registry(f"http://somebody:secret@127.0.0.1:{port}").versions(MODEL)
+
+    assert "\n" not in str(caught.value)
+    assert "somebody:***@" in caught.value.where
+    assert time.monotonic() - began < 15
+
+
+def test_database_that_is_none_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_bytes(b"this is no database" * 100)
+
+    with pytest.raises(UnreachableError, match=r"mlflow\.db"):
+        Registry(local_uri(tmp_path / "mlflow.db")).versions(MODEL)
+
+
+def test_without_the_package_the_line_names_the_extra(tmp_path: Path) -> None:
+    program = (
+        "import sys; sys.modules['mlflow'] = None\n"
+        "from changeover_registry.mlflow_adapter import Registry\n"
+        "from changeover_registry.errors import UnreachableError\n"
+        "try:\n    Registry('sqlite:///x.db').versions('acme/a')\n"
+        "except UnreachableError as error:\n    print(error)\n"
+    )
+
+    ended = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+
+    assert "changeover[mlflow]" in ended.stdout
+
+
+def test_importing_the_adapter_does_not_import_mlflow() -> None:
+    program = "import sys, changeover_registry.mlflow_adapter; assert 'mlflow' not in sys.modules"
+
+    subprocess.run([sys.executable, "-c", program], check=True)
