@@ -37,7 +37,7 @@ class Passed(_Finding):
 
 
 class Refused(_Finding):
-    """The rule does not hold. `broken` is False for "upper bound below the margin" style refusals as well."""
+    """The rule does not hold: which, what it asks for, what was found, what the reader can do."""
 
     outcome: Literal["refused"] = "refused"
     rule: Text
@@ -65,6 +65,7 @@ class NotApplicable(_Finding):
         "opaque-cat-outside-nuke",
         "overridden",
         "earlier-check-refused",
+        "other-variant-serves",
     ]
     detail: str = ""
 

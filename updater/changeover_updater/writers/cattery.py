@@ -102,8 +102,8 @@ def _package(release: GenerationRelease, line: str) -> str:
 
 def _climb(generation: Generation, package: str, path: str) -> str:
     """The way from a package's folder, where it will stand, to a file of the store."""
-    home = PurePosixPath("stations", generation.station, "generations", str(generation.number), package)
-    return posixpath.relpath(path, start=str(home))
+    home = PurePosixPath("/stations", generation.station, "generations", str(generation.number), package)
+    return posixpath.relpath(f"/{path}", start=str(home))
 
 
 def _named(served: Iterable[_Served]) -> tuple[tuple[GenerationRelease, str, str], ...]:

@@ -1,0 +1,126 @@
+"""What every command starts from: the settings, one reading of the clock, and the site, store and station they name."""
+
+import logging
+import os
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from changeover_registry import clock
+from changeover_registry.errors import InvalidInputError
+from changeover_registry.records.facts import HostFacts
+from changeover_updater.settings import Settings, load_settings
+from changeover_updater.site import Site
+from changeover_updater.station import Station
+from changeover_updater.store import Store
+
+__all__ = ["Invocation", "JsonFlag", "Reason", "host_facts", "invocation", "read_facts"]
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why; it is recorded for ever.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """One command: its settings and its moment."""
+
+    settings: Settings
+    now: datetime
+    verbose: bool = False
+
+    def site(self) -> Site:
+        """The site."""
+        return Site.open(self.settings.need_site())
+
+    def store(self) -> Store:
+        """The store."""
+        return Store.open(self.settings.need_store())
+
+    def station(self) -> Station:
+        """The station."""
+        return Station(self.store(), self.settings.station).need()
+
+    def key(self, name: str) -> Path:
+        """The path of one of this host's private keys.
+
+        Raises:
+            InvalidInputError: host.toml names none.
+        """
+        path = getattr(self.settings.keys, name)
+        if path is None or not Path(path).is_file():
+            raise InvalidInputError(
+                "key",
+                where=f"{self.settings.config}: keys.{name}",
+                expected=f"the path of the {name} key",
+                actual=path or "none named",
+                remedy="run this where the key is, or name it in host.toml",
+            )
+        return Path(path)
+
+
+def invocation(context: typer.Context) -> Invocation:
+    """The invocation that the root command made."""
+    found = context.find_object(Invocation)
+    if found is None:
+        message = "the root command did not run"
+        raise RuntimeError(message)
+    return found
+
+
+def start(
+    context: typer.Context,
+    *,
+    config: Path | None,
+    site: Path | None,
+    store: Path | None,
+    station: str | None,
+    verbose: bool,
+) -> None:
+    """Make the invocation of this command."""
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    settings = load_settings(os.environ, config=config, site=site, store=store, station=station)
+    context.obj = Invocation(settings=settings, now=clock.now(), verbose=verbose)
+
+
+def read_facts(path: Path) -> HostFacts:
+    """Host facts from a file, or from a forged host that ships with Changeover, by its name.
+
+    Raises:
+        InvalidInputError: It is neither.
+    """
+    from changeover_validators.probe import forged_host, forged_hosts  # noqa: PLC0415 - reads tables
+
+    if path.is_file():
+        import json  # noqa: PLC0415 - only here
+
+        return HostFacts.from_object(json.loads(path.read_text(encoding="utf-8")), where=str(path))
+    if str(path) in forged_hosts():
+        return forged_host(str(path))
+    raise InvalidInputError(
+        "host facts",
+        where=str(path),
+        expected=f"a file made by changeover facts --json, or one of {', '.join(forged_hosts())}",
+        actual="no such file",
+        remedy="correct the path",
+    )
+
+
+def host_facts(call: Invocation, station: Station | None) -> HostFacts:
+    """This host's facts: remembered by the station while nothing changed, else probed."""
+    from changeover_validators.probe import probe, probe_key  # noqa: PLC0415 - probing is not every command's need
+
+    runtimes = dict(call.settings.runtimes)
+    key = probe_key(runtimes, call.settings.nukes)
+    remembered = station.facts() if station else None
+    if remembered and remembered[0] == key:
+        return remembered[1]
+    facts = probe(runtimes, call.settings.nukes)
+    if station:
+        try:
+            station.remember_facts(key, facts)
+        except OSError:
+            logging.getLogger(__name__).info("the station's facts cannot be kept here")
+    return facts

@@ -1,0 +1,121 @@
+"""How commands speak: results on stdout, everything else on stderr; JSON has no locale, no colour and no wrapping."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["ProgressLine", "console", "emit", "mark", "notice", "print_error", "progress", "rows", "say"]
+
+MARKS = {
+    "ok": "[green]✓[/]",
+    "no": "[red]✗[/]",
+    "open": "[yellow]?[/]",
+    "skip": "[dim]–[/]",
+}
+
+
+def console(*, stderr: bool = False) -> "Console":
+    """A console on stdout or stderr. Off a terminal it does not cut lines to a width."""
+    from rich.console import Console  # noqa: PLC0415 - commands that print JSON do not pay for it
+
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else 160
+    return Console(stderr=stderr, highlight=False, soft_wrap=True, width=width)
+
+
+def emit(value: object, *, as_json: bool, show: Callable[[], None]) -> None:
+    """Print `value` as one JSON document, or call `show` to print it for a person."""
+    if as_json:
+        sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, sort_keys=True) + "\n")
+    else:
+        show()
+
+
+def say(text: str) -> None:
+    """One line of a result."""
+    console().print(text)
+
+
+def notice(text: str) -> None:
+    """One line beside the result: a warning, something that was left out."""
+    console(stderr=True).print(f"[yellow]note:[/] {escape(text)}")
+
+
+def print_error(text: str) -> None:
+    """The one line of an error."""
+    console(stderr=True).print(f"[bold red]error:[/] {escape(text)}")
+
+
+def mark(kind: str) -> str:
+    """The sign before a line: ok, no, open or skip."""
+    return MARKS[kind]
+
+
+def escape(text: str) -> str:
+    """Text that may hold square brackets, made safe for the console's markup."""
+    from rich.markup import escape as rich_escape  # noqa: PLC0415 - see console
+
+    return rich_escape(text)
+
+
+def rows(title: str, columns: Sequence[str], lines: Sequence[Sequence[str]], *, empty: str = "nothing yet") -> None:
+    """Print a table, or one sentence where there is nothing to show."""
+    from rich.table import Table  # noqa: PLC0415 - see console
+
+    if not lines:
+        say(f"{title}: {empty}")
+        return
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for line in lines:
+        table.add_row(*line)
+    out = console()
+    out.soft_wrap = False
+    out.print(table)
+
+
+@dataclass(slots=True)
+class ProgressLine:
+    """One line on stderr that says what is being done and how far it is; silent where nobody watches."""
+
+    live: bool
+    _text: str = ""
+    _done: dict[str, int] = field(default_factory=dict)
+
+    def step(self, text: str) -> None:
+        """Say what is being done now."""
+        self._show(text)
+
+    def bytes(self, name: str, more: int, total: int) -> None:
+        """Count the bytes of a file."""
+        self._done[name] = self._done.get(name, 0) + more
+        self._show(f"{name}: {self._done[name] / 1e6:.1f} of {total / 1e6:.1f} MB")
+
+    def clear(self) -> None:
+        """Leave an empty line behind."""
+        if self.live and self._text:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+    def _show(self, text: str) -> None:
+        if self.live and text != self._text:
+            sys.stderr.write(f"\r\x1b[K{text[:100]}")
+            sys.stderr.flush()
+        self._text = text
+
+
+@contextmanager
+def progress() -> Iterator[ProgressLine]:
+    """A progress line for the length of a block."""
+    line = ProgressLine(live=sys.stderr.isatty())
+    try:
+        yield line
+    finally:
+        line.clear()

@@ -1,0 +1,187 @@
+"""How plans, states, verdicts and facts are shown to a person, and as plain objects for ``--json``."""
+
+from typing import Any
+
+from changeover_registry.records.base import Unknown
+from changeover_registry.records.choice import Choice
+from changeover_registry.records.facts import HostFacts
+from changeover_registry.records.findings import Finding, NotApplicable, NotRun, Refused
+from changeover_registry.records.station import Event
+from changeover_registry.records.verdict import Verdict
+from changeover_updater.cli._output import escape, mark, rows, say
+from changeover_updater.eligible import describe
+from changeover_updater.plan import Plan
+from changeover_updater.status import Status
+
+__all__ = [
+    "choice_rows",
+    "event_rows",
+    "plan_object",
+    "show_facts",
+    "show_plan",
+    "show_status",
+    "show_verdict",
+]
+
+_OUTCOMES = {"take": "ok", "same": "skip", "keep": "no", "gone": "skip"}
+
+
+def plan_object(plan: Plan) -> dict[str, Any]:
+    """A plan for ``--json``."""
+    return {
+        "changes": plan.generation is not None,
+        "hold": plan.hold.why if plan.hold else None,
+        "moves": [
+            {"where": m.where, "model": m.model, "before": m.before, "wanted": m.wanted, "outcome": m.outcome, "why": m.why}
+            for m in plan.moves
+        ],
+        "answers": [
+            {"release": str(e.ref), **answer.model_dump(mode="json", exclude_none=True)}
+            for e in plan.judged
+            for answer in e.answers
+        ],
+        "passed_over": [
+            {
+                "release": str(e.ref),
+                "loader": p.loader,
+                "nuke_line": p.nuke_line,
+                "variant": p.variant,
+                "why": [describe(f) for f in p.findings if isinstance(f, (Refused, NotRun))],
+            }
+            for e in plan.judged
+            for p in e.passed_over
+        ],
+        "exit_code": plan.exit_code,
+    }
+
+
+def show_plan(plan: Plan, *, done: bool = False) -> None:
+    """A plan, for a person: every move, every loader's file, every variant passed over with its reason."""
+    if plan.hold:
+        say(f"{mark('open')} held by {escape(plan.hold.by)}: {escape(plan.hold.why)}; changeover unhold lifts it")
+    if not plan.moves:
+        say("the studio has chosen nothing yet; choose with: changeover promote")
+    for move in plan.moves:
+        verb = {"take": "changed to" if done else "change to", "same": "stays", "keep": "not changed to", "gone": "ends"}
+        sign = "skip" if plan.hold and move.outcome == "take" else _OUTCOMES[move.outcome]
+        before = f" (from {move.before.partition('@')[2]})" if move.before and move.outcome == "take" else ""
+        say(f"{mark(sign)} {move.where}: {verb[move.outcome]} [bold]{escape(move.wanted)}[/]{escape(before)}")
+        if move.why:
+            say(f"    {escape(move.why)}")
+    _show_answers(plan)
+
+
+def _show_answers(plan: Plan) -> None:
+    for eligible in plan.judged:
+        for answer in eligible.answers:
+            loader = answer.loader + (f" {answer.nuke_line}" if answer.nuke_line else "")
+            if answer.path:
+                say(f"    {loader}: {answer.variant}, tiles {', '.join(answer.tiles) or 'n/a'}  [dim]{escape(answer.path)}[/]")
+            else:
+                say(f"    {loader}: {escape(answer.unavailable or '')}")
+        for passed in eligible.passed_over:
+            for finding in passed.findings:
+                if isinstance(finding, (Refused, NotRun)):
+                    line = f" {passed.nuke_line}" if passed.nuke_line else ""
+                    say(f"    [dim]passed over for {passed.loader}{line}: {passed.variant}: {escape(describe(finding))}[/]")
+
+
+def show_status(status: Status) -> None:
+    """A station's state, for a person."""
+    number = status.generation.number if status.generation else None
+    say(f"station [bold]{escape(status.station)}[/]: " + (f"generation {number}" if number else "nothing in use yet"))
+    if status.hold:
+        until = f" until {status.hold.until}" if status.hold.until else ""
+        say(f"{mark('open')} held since {status.hold.since}{until} by {escape(status.hold.by)}: {escape(status.hold.why)}")
+    if status.generation is None:
+        say("next: changeover plan, then changeover update")
+        return
+    say(f"made {status.generation.made_at}; site {escape(status.generation.site)}; follows channel {status.generation.channel}")
+    lines = [
+        (entry.channel, entry.model, _version(entry.key), escape(status.note(entry.key)))
+        for entry in status.generation.channels
+    ]
+    rows("channels", ("channel", "model", "release", "note"), lines)
+    pins = [
+        ("/".join(filter(None, (pin.show, pin.sequence, pin.shot))) or "site", pin.model, _version(pin.key))
+        for pin in status.generation.pins
+    ]
+    if pins:
+        rows("pins", ("scope", "model", "release"), pins)
+    kept = ", ".join(str(n) for n in status.kept)
+    say(f"releases kept for stamped scripts: {len(status.generation.releases)}; generations to go back to: {kept}")
+
+
+def _version(key: str) -> str:
+    return key.partition("@")[2]
+
+
+def choice_rows(history: tuple[Choice, ...]) -> list[tuple[str, ...]]:
+    """The studio's choices as lines of a table."""
+    return [
+        (c.scope, str(c.number), c.entry.when, escape(c.entry.who), escape(c.entry.what), escape(c.entry.why))
+        for c in history
+    ]
+
+
+def event_rows(events: tuple[Event, ...]) -> list[tuple[str, ...]]:
+    """Events as lines of a table."""
+    return [
+        (
+            str(e.sequence),
+            e.when,
+            escape(e.who),
+            f"{e.what} {e.phase}",
+            str(e.before or "–"),
+            str(e.after or "–"),
+            escape(e.why),
+        )
+        for e in events
+    ]
+
+
+def show_facts(facts: HostFacts) -> None:
+    """A machine, for a person; what is unknown says why."""
+    say(f"host [bold]{escape(facts.host)}[/]: {facts.os}, CPU {_fact(facts.cpu_level)}, {_fact(facts.ram_mib)} MiB RAM")
+    say(f"driver: {_fact(facts.driver)}; CUDA driver: {_fact(facts.cuda_driver)}")
+    if isinstance(facts.gpus, Unknown):
+        say(f"GPUs: unknown: {escape(facts.gpus.unknown)}")
+    else:
+        lines = [(escape(g.name), _fact(g.compute_capability), _fact(g.total_mib), _fact(g.free_mib)) for g in facts.gpus]
+        rows("GPUs", ("name", "compute capability", "MiB", "free MiB"), lines, empty="none")
+    if isinstance(facts.runtimes, Unknown):
+        say(f"runtimes: unknown: {escape(facts.runtimes.unknown)}")
+    else:
+        runtimes = [(r.name, r.version, ", ".join(r.providers), escape(r.interpreter)) for r in facts.runtimes]
+        rows("runtimes", ("name", "version", "providers", "interpreter"), runtimes, empty="none; name one in host.toml")
+    rows("Nuke", ("version", "torch"), [(n.version, _fact(n.torch_line)) for n in facts.nukes], empty="none")
+
+
+def _fact(value: object) -> str:
+    return escape(f"unknown ({value.unknown})") if isinstance(value, Unknown) else escape(str(value if value is not None else "–"))
+
+
+def show_verdict(digest: str, verdict: Verdict) -> None:
+    """A verdict, for a person: the decision and its reason first."""
+    colour = {"accept": "green", "reject": "red", "inconclusive": "yellow", "error": "magenta"}[verdict.decision]
+    say(f"[bold {colour}]{verdict.decision}[/] {escape(str(verdict.candidate))}")
+    say(f"  {escape(verdict.reason)}")
+    current = str(verdict.current) if verdict.current else "nothing in use yet"
+    say(f"  against {escape(current)}; {verdict.made_at} by {escape(verdict.made_by)} on {escape(verdict.host)}")
+    say(f"  verdict {digest[:12]}, sandbox {verdict.sandbox}" + (f", set {verdict.golden_set.name} v{verdict.golden_set.version}" if verdict.golden_set else ""))
+    for finding in verdict.findings:
+        _show_finding(finding)
+    for report in verdict.points:
+        speed = f", {report.frame_us / 1e6:.3f} s a frame" if report.frame_us else ""
+        memory = f", {report.memory[-1].bytes / 2**20:.0f} MiB at {report.memory[-1].width}x{report.memory[-1].height}" if report.memory else ""
+        say(f"  [bold]{escape(str(report.point))}[/]{speed}{memory}")
+        for metric in report.metrics:
+            bounds = f" [dim]({metric.lower} to {metric.upper})[/]" if metric.lower else ""
+            say(f"      {metric.metric}: {metric.mean} over {metric.shots} shots, margin {metric.margin}{bounds}")
+        for finding in report.findings:
+            _show_finding(finding, indent="    ")
+
+
+def _show_finding(finding: Finding, indent: str = "  ") -> None:
+    kind = "skip" if isinstance(finding, NotApplicable) else "no" if isinstance(finding, Refused) else "open" if isinstance(finding, NotRun) else "ok"
+    say(f"{indent}{mark(kind)} {escape(describe(finding))}")

@@ -1,0 +1,84 @@
+"""The root of the command line: global options, the exit codes, and no traceback for a user's mistake."""
+
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from changeover_registry.errors import ChangeoverError
+from changeover_updater.cli import _context, golden, station, studio, vendor
+from changeover_updater.cli._output import print_error
+
+__all__ = ["app", "main", "run"]
+
+app = typer.Typer(
+    name="changeover",
+    help="Change over the roto model that Nuke loads: signed, proven here, with the way back open.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(vendor.app, name="vendor")
+app.add_typer(golden.app, name="golden")
+studio.add_to(app)
+station.add_to(app)
+
+
+def _version(value: bool) -> None:  # noqa: FBT001 - typer calls it with the flag's value
+    if value:
+        from importlib.metadata import version  # noqa: PLC0415 - only for this flag
+
+        sys.stdout.write(f"changeover {version('changeover')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    context: typer.Context,
+    config: Annotated[Path | None, typer.Option(help="host.toml; else CHANGEOVER_CONFIG or the user's.")] = None,
+    site: Annotated[Path | None, typer.Option(help="The studio's site; else CHANGEOVER_SITE or host.toml.")] = None,
+    store: Annotated[Path | None, typer.Option(help="The store; else CHANGEOVER_STORE or host.toml.")] = None,
+    station: Annotated[str | None, typer.Option(help="The station; else CHANGEOVER_STATION, host.toml or the host.")] = None,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Log to stderr, and show tracebacks.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Read the settings once, for every command."""
+    _context.start(context, config=config, site=site, store=store, station=station, verbose=verbose)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code."""
+    try:
+        result = app(args=list(arguments), standalone_mode=False, prog_name="changeover")
+    except ChangeoverError as error:
+        return _failed(str(error), error.exit_code, arguments)
+    except typer.TyperException as error:
+        return _failed(f"usage: {error.format_message()} Try: changeover --help", 2, arguments)
+    except (typer.Abort, KeyboardInterrupt):
+        return _failed("interrupted; nothing is half done, run the command again", 130, arguments)
+    except OSError as error:
+        return _failed(_disk(error), 9, arguments)
+    except Exception as error:  # noqa: BLE001 - a fault of ours is one line too, and exit code 1
+        return _failed(f"a fault in Changeover itself: {error!r}; run again with -v and report it", 1, arguments)
+    return int(result or 0)
+
+
+def main() -> None:
+    """The entry point of the command ``changeover``."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def _disk(error: OSError) -> str:
+    where = error.filename or (error.args[1] if len(error.args) > 1 else "")
+    return f"local disk: {where}: {error.strerror or error}; free space or mend the permission, then run the command again"
+
+
+def _failed(line: str, code: int, arguments: Sequence[str]) -> int:
+    if {"-v", "--verbose"} & set(arguments):
+        traceback.print_exc()
+    print_error(line)
+    return code

@@ -1,0 +1,202 @@
+"""The station's commands: facts, plan, update, status, rollback, hold, unhold, log, plugin-path."""
+
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from changeover_registry.clock import format_time, parse_time
+from changeover_registry.errors import InvalidInputError
+from changeover_updater.cli._context import Invocation, JsonFlag, Reason, host_facts, invocation
+from changeover_updater.cli._output import emit, mark, notice, progress, rows, say
+
+__all__ = ["add_to"]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands to the root command."""
+    for command in (facts, plan, update, status, rollback, hold, unhold, log):
+        app.command()(command)
+    app.command("plugin-path")(plugin_path)
+
+
+def facts(context: typer.Context, as_json: JsonFlag = False) -> None:
+    """Show what is known of this machine: GPUs, driver, runtimes, Nuke."""
+    from changeover_updater.cli._show import show_facts  # noqa: PLC0415
+
+    call = invocation(context)
+    found = host_facts(call, None)
+    emit(_object(found.to_bytes()), as_json=as_json, show=lambda: show_facts(found))
+
+
+def plan(context: typer.Context, as_json: JsonFlag = False) -> None:
+    """Show what would change here and why, and each variant that is passed over with its reason."""
+    from changeover_updater.cli._show import plan_object, show_plan  # noqa: PLC0415
+    from changeover_updater.plan import make_plan  # noqa: PLC0415
+    from changeover_updater.update import known_now  # noqa: PLC0415
+
+    call = invocation(context)
+    station = call.station()
+    made = make_plan(known_now(call.site(), station, host_facts(call, station), call.now))
+    emit(plan_object(made), as_json=as_json, show=lambda: show_plan(made))
+    raise typer.Exit(made.exit_code)
+
+
+def update(context: typer.Context, as_json: JsonFlag = False) -> None:
+    """Change this station over to what the studio chose, as far as it may run it."""
+    from changeover_updater.cli._show import plan_object, show_plan  # noqa: PLC0415
+    from changeover_updater.runtimes import smoke_with  # noqa: PLC0415
+    from changeover_updater.status import report_status  # noqa: PLC0415
+    from changeover_updater.update import Tools, update as change  # noqa: PLC0415
+
+    call = invocation(context)
+    site, station = call.site(), call.station()
+    found = host_facts(call, station)
+    with progress() as line:
+        smoke = smoke_with(site, station, call.settings, found)
+        outcome = change(site, station, found, call.now, Tools(call.settings.who, smoke, line.bytes, line.step))
+    report_status(site, station, call.settings.host, call.now, found, notice)
+
+    def show() -> None:
+        show_plan(outcome.plan, done=outcome.changed)
+        number = outcome.generation.number if outcome.generation else None
+        if outcome.changed:
+            say(f"{mark('ok')} changed over to generation {number}")
+        else:
+            say(f"{mark('skip')} nothing changed; " + (f"generation {number} is in use" if number else "nothing is in use"))
+
+    number = outcome.generation.number if outcome.generation else None
+    answer = {"changed": outcome.changed, "generation": number, "plan": plan_object(outcome.plan)}
+    emit(answer, as_json=as_json, show=show)
+    raise typer.Exit(outcome.plan.exit_code)
+
+
+def status(context: typer.Context, as_json: JsonFlag = False) -> None:
+    """Show what this station serves, since when, and what holds it."""
+    from changeover_updater.cli._show import show_status  # noqa: PLC0415
+    from changeover_updater.status import status_now  # noqa: PLC0415
+
+    call = invocation(context)
+    found = status_now(call.station(), call.now)
+    emit(found.as_object(), as_json=as_json, show=lambda: show_status(found))
+
+
+def rollback(
+    context: typer.Context,
+    to: Annotated[int | None, typer.Option(help="The generation to go back to; else the one before.")] = None,
+    reason: Reason = "rolled back by hand",
+    override: Annotated[bool, typer.Option(help="Go back even to a release that its vendor withdrew.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Go back to an earlier generation at once, and stay there until unhold."""
+    from changeover_updater.rollback import roll_back  # noqa: PLC0415
+
+    call = invocation(context)
+    target = roll_back(call.station(), to, who=call.settings.who, why=reason, now=call.now, override=override)
+    emit(
+        {"generation": target.number, "hold": True},
+        as_json=as_json,
+        show=lambda: say(
+            f"{mark('ok')} generation {target.number} is in use, and a hold keeps it: changeover unhold lifts it. "
+            "Open sessions keep what they opened."
+        ),
+    )
+
+
+def hold(
+    context: typer.Context,
+    reason: Annotated[str, typer.Option("--reason", help="Why this station must stay where it is.")],
+    until: Annotated[str | None, typer.Option(help="UTC time, or days such as 3d; else until unhold.")] = None,
+) -> None:
+    """Keep this station where it is."""
+    from changeover_registry.records.station import Hold  # noqa: PLC0415
+    from changeover_updater.rollback import hold as set_hold  # noqa: PLC0415
+
+    call = invocation(context)
+    end = None if until is None else moment(until, call)
+    set_hold(call.station(), Hold(by=call.settings.who, why=reason, since=format_time(call.now), until=end))
+    say(f"{mark('ok')} held" + (f" until {end}" if end else " until unhold"))
+
+
+def unhold(context: typer.Context, reason: Reason = "lifted by hand") -> None:
+    """Lift the hold; the next update changes over again."""
+    from changeover_updater.rollback import unhold as lift  # noqa: PLC0415
+
+    call = invocation(context)
+    lift(call.station(), who=call.settings.who, why=reason, now=call.now)
+    say(f"{mark('ok')} the hold is lifted")
+
+
+def log(
+    context: typer.Context,
+    verify: Annotated[bool, typer.Option("--verify", help="Check the chain of events, link by link.")] = False,
+    choice: Annotated[bool, typer.Option("--choice", help="The studio's choices instead of this station's events.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show who changed what, when and why."""
+    from changeover_registry import chain  # noqa: PLC0415
+    from changeover_updater.cli._show import choice_rows, event_rows  # noqa: PLC0415
+    from changeover_updater.status import reported_head  # noqa: PLC0415
+
+    call = invocation(context)
+    station = call.station()
+    if choice:
+        from changeover_updater.studio import choice_history  # noqa: PLC0415
+
+        history = choice_history(call.site())
+        emit(
+            [_object(entry.to_bytes()) for entry in history],
+            as_json=as_json,
+            show=lambda: rows("choices", ("scope", "n", "when", "who", "what", "why"), choice_rows(history)),
+        )
+        return
+    events = station.events()
+    if verify:
+        site = call.settings.site
+        chain.verify(events, reported_head(site, station.id) if site else None)
+    emit(
+        [_object(event.to_bytes()) for event in events],
+        as_json=as_json,
+        show=lambda: rows("events", ("seq", "when", "who", "what", "from", "to", "why"), event_rows(events)),
+    )
+    if verify and not as_json:
+        say(f"{mark('ok')} {len(events)} events, each follows from the one before")
+
+
+def plugin_path(
+    host: Annotated[str, typer.Argument(help="The host application: nuke.")],
+) -> None:
+    """Print the folder to put on NUKE_PATH."""
+    if host != "nuke":
+        raise InvalidInputError(
+            "host application", where=host, expected="nuke", actual=host, remedy="write: changeover plugin-path nuke"
+        )
+    here = Path(__file__).resolve().parents[3] / "plugins" / "nuke"
+    installed = Path(sys.prefix) / "share" / "changeover" / "nuke"
+    folder = here if (here / "init.py").is_file() else installed
+    if not (folder / "init.py").is_file():
+        raise InvalidInputError(
+            "plug-in",
+            where=str(folder),
+            expected="the plug-in's folder with init.py",
+            actual="no such file",
+            remedy="install the distribution changeover again",
+        )
+    sys.stdout.write(f"{folder}\n")
+
+
+def moment(text: str, call: Invocation) -> str:
+    """A moment that a person wrote: a UTC time, a date, or a number of days from now."""
+    if text.endswith("d") and text[:-1].isdecimal():
+        return format_time(call.now + timedelta(days=int(text[:-1])))
+    return format_time(parse_time(text if "T" in text else f"{text}T23:59:59Z", where="--until"))
+
+
+def _object(data: bytes) -> object:
+    import json  # noqa: PLC0415 - only where JSON is printed
+
+    return json.loads(data)
+
+

@@ -1,0 +1,269 @@
+"""Which variant of a release each loader of a host gets, and why every other one was passed over. Pure.
+
+Checks 1 to 5 are evaluated here on the host's facts; memory is the verdict's curve against this host's budget by
+arithmetic; speed and golden shots are looked up in the signed verdicts by operating point and golden class. What is
+not found is not run; nothing is inferred. An override passes over the checks that it names, never over trust.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from changeover_registry.clock import parse_time
+from changeover_registry.records.choice import Override
+from changeover_registry.records.facts import HostFacts, NukeInstall
+from changeover_registry.records.findings import CheckName, Finding, NotApplicable, NotRun, Passed, Refused
+from changeover_registry.records.policy import Policy
+from changeover_registry.records.release import Loader, Release, ReleaseRef, Tile, Variant
+from changeover_registry.records.station import Answer, InstalledFile
+from changeover_registry.records.verdict import OperatingPoint, PointReport
+from changeover_registry.names import release_folder
+from changeover_updater.studio import FiledVerdict
+from changeover_validators.checks.format import check_format
+from changeover_validators.checks.hardware import check_hardware, check_nuke, providers_for, runtime_for
+from changeover_validators.checks.interface import check_interface
+from changeover_validators.checks.licence import check_licence
+from changeover_validators.checks.vram import check_vram
+from changeover_validators.classes import golden_class_of
+
+__all__ = ["Candidate", "Eligible", "PassedOver", "blocking", "judge_release", "overridden"]
+
+LOADERS: tuple[Loader, ...] = ("nuke-inference", "mlserver", "flame", "python")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A release and all that its eligibility at one host depends on. `baseline` is what it would take the place of."""
+
+    release: Release
+    withdrawn: str | None
+    allow_executable: bool
+    baseline: Release | None
+    verdicts: tuple[FiledVerdict, ...]
+    overrides: tuple[Override, ...]
+    facts: HostFacts
+    policy: Policy
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PassedOver:
+    """One variant that a loader does not get, and why, in one line a finding."""
+
+    loader: Loader
+    nuke_line: str | None
+    variant: str
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Eligible:
+    """What a host may load of a release. `findings` concern the release as a whole."""
+
+    ref: ReleaseRef
+    release: Release
+    findings: tuple[Finding, ...]
+    answers: tuple[Answer, ...]
+    passed_over: tuple[PassedOver, ...]
+    overridden: tuple[CheckName, ...]
+
+    @property
+    def accepted(self) -> bool:
+        """Whether at least one loader gets a variant and nothing speaks against the release as a whole."""
+        return not blocking(self.findings) and any(answer.path for answer in self.answers)
+
+    @property
+    def refused(self) -> bool:
+        """Whether a rule says no, as against nobody having said yes."""
+        return any(isinstance(finding, Refused) for finding in self.reasons())
+
+    def reasons(self) -> tuple[Finding, ...]:
+        """Every finding that speaks against the release here."""
+        of_variants = (f for passed in self.passed_over for f in blocking(passed.findings))
+        return tuple(dict.fromkeys((*blocking(self.findings), *of_variants)))
+
+    def chosen(self) -> tuple[Variant, ...]:
+        """The variants that some loader gets, each once, in the record's order."""
+        ids = {answer.variant for answer in self.answers if answer.path}
+        return tuple(variant for variant in self.release.variants if variant.id in ids)
+
+
+def judge_release(candidate: Candidate) -> Eligible:
+    """Decide what a host gets of a release."""
+    passes = overridden(candidate.overrides, candidate.now)
+    findings = _pass_over(_release_findings(candidate), passes)
+    answers: list[Answer] = []
+    passed: list[PassedOver] = []
+    for loader, nuke in _callers(candidate):
+        answer, over = _answer(candidate, loader, nuke, passes)
+        answers.append(answer)
+        passed.extend(over)
+    return Eligible(candidate.release.ref(), candidate.release, findings, tuple(answers), tuple(passed), passes)
+
+
+def overridden(overrides: Iterable[Override], now: datetime) -> tuple[CheckName, ...]:
+    """The checks that overrides pass over at this moment; trust is never among them."""
+    live = [o for o in overrides if now < parse_time(o.until)]
+    return tuple(dict.fromkeys(check for o in live for check in o.checks if check != "trust"))
+
+
+def blocking(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """The findings that keep something from being used: refused and not run."""
+    return tuple(finding for finding in findings if isinstance(finding, (Refused, NotRun)))
+
+
+def _release_findings(candidate: Candidate) -> tuple[Finding, ...]:
+    return (
+        _trust(candidate),
+        *check_licence(candidate.release, candidate.policy),
+        *check_format(candidate.release, candidate.allow_executable),
+        *check_interface(candidate.release, candidate.baseline),
+    )
+
+
+def _trust(candidate: Candidate) -> Finding:
+    if candidate.withdrawn is None:
+        return Passed(check="trust", detail="signed by the vendor, and the record's digest is the one in its index")
+    return Refused(
+        check="trust",
+        rule="withdrawn",
+        expected="a release that its vendor stands by",
+        actual=f"withdrawn by the vendor: {candidate.withdrawn}",
+        remedy="promote another release",
+    )
+
+
+def _callers(candidate: Candidate) -> list[tuple[Loader, NukeInstall | None]]:
+    """Every (loader, Nuke line) that the release has a variant for."""
+    have = {loader for variant in candidate.release.variants for loader in variant.loaders}
+    others: list[tuple[Loader, NukeInstall | None]] = [(x, None) for x in LOADERS if x != "nuke-inference" and x in have]
+    lines = {nuke.line: nuke for nuke in candidate.facts.nukes}
+    return [*(("nuke-inference", nuke) for _, nuke in sorted(lines.items())), *others]
+
+
+def _answer(
+    candidate: Candidate, loader: Loader, nuke: NukeInstall | None, passes: tuple[CheckName, ...]
+) -> tuple[Answer, list[PassedOver]]:
+    passed: list[PassedOver] = []
+    line = nuke.line if nuke else None
+    for variant in candidate.release.variants:
+        if loader not in variant.loaders:
+            continue
+        findings, tiles = _variant_findings(candidate, variant, nuke, passes)
+        if not blocking(findings):
+            return _available(candidate.release.ref(), variant, loader, line, tiles), passed
+        passed.append(PassedOver(loader, line, variant.id, findings))
+    return Answer(loader=loader, nuke_line=line, unavailable=_sentence(candidate, loader, line, passed)), passed
+
+
+def _available(ref: ReleaseRef, variant: Variant, loader: Loader, line: str | None, tiles: tuple[Tile, ...]) -> Answer:
+    folder = f"releases/{ref.model}/{release_folder(ref.version, ref.digest)}/{variant.id}"
+    files = tuple(InstalledFile(path=f"{folder}/{f.path}", size=f.size, sha256=f.sha256) for f in variant.files)
+    return Answer(
+        loader=loader,
+        nuke_line=line,
+        variant=variant.id,
+        precision=variant.precision,
+        tiles=tuple(map(str, tiles)),
+        path=f"{folder}/{variant.entry}",
+        files=files,
+    )
+
+
+def _sentence(candidate: Candidate, loader: Loader, line: str | None, passed: list[PassedOver]) -> str:
+    what = f"Nuke {line}" if line else f"the loader {loader} here"
+    if not passed:
+        return f"not available in {what}: {candidate.release.ref()} has no variant for it"
+    first = next(iter(blocking(passed[0].findings)))
+    return f"not available in {what}: {passed[0].variant}: {describe(first)}"
+
+
+def describe(finding: Finding) -> str:
+    """One finding in one line, for a person."""
+    about = f"{finding.check} {finding.subject}".strip()
+    if isinstance(finding, Refused):
+        return f"{about}: {finding.rule}: expected {finding.expected}, found {finding.actual}; {finding.remedy}"
+    if isinstance(finding, NotRun):
+        return f"{about}: not run: {finding.why}" + (f"; {finding.remedy}" if finding.remedy else "")
+    if isinstance(finding, NotApplicable):
+        return f"{about}: not applicable ({finding.rule})" + (f": {finding.detail}" if finding.detail else "")
+    return f"{about}: passed" + (f": {finding.detail}" if finding.detail else "")
+
+
+def _variant_findings(
+    candidate: Candidate, variant: Variant, nuke: NukeInstall | None, passes: tuple[CheckName, ...]
+) -> tuple[tuple[Finding, ...], tuple[Tile, ...]]:
+    """The findings of one variant at this host, and the tiles of its accepted operating points."""
+    hardware = (
+        check_nuke(variant, nuke)
+        if nuke is not None
+        else tuple(f for f in check_hardware(candidate.release, candidate.facts, candidate.policy) if _about(f, variant))
+    )
+    hardware = _pass_over(hardware, passes)
+    if blocking(hardware):
+        return hardware, ()
+    points = _points(candidate, variant)
+    judged = [(point, _pass_over(_point_findings(candidate, variant, point), passes)) for point in points]
+    good = tuple(dict.fromkeys(point.tile for point, findings in judged if not blocking(findings)))
+    if good:
+        return hardware, good
+    evidence = judged[0][1] if judged else (_no_point(variant),)
+    return (*hardware, *evidence), ()
+
+
+def _about(finding: Finding, variant: Variant) -> bool:
+    return finding.subject.split("/")[0] in {"", variant.id}
+
+
+def _points(candidate: Candidate, variant: Variant) -> tuple[OperatingPoint, ...]:
+    providers = providers_for(variant, candidate.facts, candidate.policy) or ("unknown",)
+    return tuple(
+        OperatingPoint(variant=variant.id, precision=variant.precision, tile=tile, provider=provider)
+        for provider in providers
+        for tile in variant.contract.tiles
+    )
+
+
+def _point_findings(candidate: Candidate, variant: Variant, point: OperatingPoint) -> tuple[Finding, ...]:
+    report = _report(candidate, variant, point)
+    if report is None:
+        return tuple(_not_found(candidate, check, point) for check in ("vram", "speed", "golden"))
+    measured = tuple(f for f in report.findings if f.check in {"speed", "golden", "smoke", "format"})
+    return (check_vram(point, report.memory, candidate.facts, candidate.policy), *measured)
+
+
+def _report(candidate: Candidate, variant: Variant, point: OperatingPoint) -> PointReport | None:
+    """What the newest verdict says of this operating point in this host's golden class."""
+    runtime = runtime_for(variant, candidate.facts)
+    if runtime is None:
+        return None
+    wanted = golden_class_of(candidate.facts, runtime, point.provider, point.precision)
+    ref = candidate.release.ref()
+    for filed in candidate.verdicts:
+        if filed.verdict.candidate == ref:
+            for report in filed.verdict.points:
+                if report.point == point and report.golden_class == wanted:
+                    return report
+    return None
+
+
+def _not_found(candidate: Candidate, check: CheckName, point: OperatingPoint) -> NotRun:
+    return NotRun(
+        check=check,
+        subject=str(point),
+        why="no signed verdict for this operating point and this golden class",
+        remedy=f"run on a machine of this class: changeover check {candidate.release.model}@{candidate.release.version}",
+    )
+
+
+def _no_point(variant: Variant) -> NotRun:
+    return NotRun(check="golden", subject=variant.id, why="the variant has no operating point here")
+
+
+def _pass_over(findings: Iterable[Finding], passes: tuple[CheckName, ...]) -> tuple[Finding, ...]:
+    return tuple(
+        NotApplicable(check=f.check, subject=f.subject, rule="overridden", detail=describe(f))
+        if f.check in passes and blocking((f,))
+        else f
+        for f in findings
+    )

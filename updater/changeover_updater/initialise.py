@@ -1,0 +1,147 @@
+"""Make a site, a store, a station and the studio's keys on one machine (local mode); every part may be there already."""
+
+import contextlib
+import importlib.util
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from changeover_registry import _fs, canonical, signing
+from changeover_registry.clock import format_time
+from changeover_registry.errors import InvalidInputError
+from changeover_updater.choose import Change, first_choice
+from changeover_updater.site import Site
+from changeover_updater.station import Station
+from changeover_updater.store import Store, check_root
+
+__all__ = ["Request", "initialise", "system_nuke_json"]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to make, and for whom. `nuke_json` is None where Nuke is told by ``CHANGEOVER_STORE`` alone."""
+
+    site: Path
+    store: Path
+    station: str
+    keys: Path
+    config: Path
+    nuke_json: Path | None
+    who: str
+    now: datetime
+
+
+def system_nuke_json() -> Path:
+    """Where the plug-in looks for the store when its environment does not say."""
+    if sys.platform == "win32":  # pragma: windows
+        return Path(os.environ.get("ProgramData", "C:/ProgramData"), "changeover", "nuke.json")
+    return Path("/etc/changeover/nuke.json")
+
+
+def initialise(request: Request, notice: Callable[[str], None]) -> None:
+    """Make everything that is not there yet; run again after a kill, it goes on.
+
+    Raises:
+        InvalidInputError: A root has characters that hosts misread, or host.toml names other folders.
+        OSError: A folder cannot be written.
+    """
+    check_root(request.site, what="site")
+    check_root(request.store, what="store")
+    _check_config(request)
+    site = Site.create(request.site)
+    station = Station(Store.create(request.store), request.station)
+    station.create()
+    _make_choice(site, request)
+    _pin_choice_root(site, station)
+    _write_config(request)
+    if request.nuke_json is not None:
+        _tell_nuke(request.nuke_json, request.store, notice)
+
+
+def _make_choice(site: Site, request: Request) -> None:
+    from changeover_registry.repository import choice  # noqa: PLC0415 - brings in tuf
+
+    if (site.choice / "metadata" / "timestamp.json").is_file():
+        return
+    keys = choice.new_studio_keys(request.keys)
+    verdict = signing.verdict_key(signing.load_signer(keys.verdict), request.who)
+    change = Change(who=request.who, when=format_time(request.now), why="the studio starts")
+    first = first_choice(change, (verdict,), canonical.digest(site.policy_bytes()))
+    choice.create(site.choice, keys, first, request.now)
+
+
+def _pin_choice_root(site: Site, station: Station) -> None:
+    """The station keeps the root that it was given; whoever rewrites the site later does not change it."""
+    pinned = station.folder / "trust" / "choice" / "root.json"
+    if not pinned.is_file():
+        pinned.parent.mkdir(parents=True, exist_ok=True)
+        _fs.write_atomic(pinned, (site.choice / "metadata" / "1.root.json").read_bytes())
+
+
+def _check_config(request: Request) -> None:
+    if not request.config.is_file():
+        return
+    text = request.config.read_text(encoding="utf-8")
+    for name, folder in (("site", request.site), ("store", request.store)):
+        if f"{name} = {json.dumps(str(folder))}" not in text:
+            raise InvalidInputError(
+                "host.toml",
+                where=str(request.config),
+                expected=f"{name} = {json.dumps(str(folder))}, or no such file",
+                actual="a host.toml that names another",
+                remedy="name another file with --config, or edit this one",
+            )
+
+
+def _write_config(request: Request) -> None:
+    if request.config.is_file():
+        return
+    keys = {name: request.keys / f"{name}.pem" for name in ("site", "promoter", "verdict")}
+    keys |= {name: request.keys / "offline" / f"{name}.pem" for name in ("root", "targets")}
+    lines = [
+        "# Where this machine finds things; flags and CHANGEOVER_SITE, CHANGEOVER_STORE, CHANGEOVER_STATION go before.",
+        'schema = "changeover.host/1"',
+        f"site = {json.dumps(str(request.site))}",
+        f"store = {json.dumps(str(request.store))}",
+        f"station = {json.dumps(request.station)}",
+        "",
+        "# Interpreters in whose isolated child models run: environments with changeover[run] or changeover[torch].",
+        "[runtimes]",
+        *_runtimes(),
+        "",
+        "# Private keys that this machine has. Keep root and targets offline once the studio has begun.",
+        "[keys]",
+        *(f"{name} = {json.dumps(str(path))}" for name, path in keys.items() if path.is_file()),
+        "",
+        "# One entry for each Nuke that is installed here:",
+        "# [[nukes]]",
+        '# version = "15.1v3"',
+        "",
+    ]
+    request.config.parent.mkdir(parents=True, exist_ok=True)
+    _fs.write_atomic(request.config, "\n".join(lines).encode())
+
+
+def _runtimes() -> list[str]:
+    """This interpreter serves as a runtime if it has one."""
+    if importlib.util.find_spec("onnxruntime") is None:
+        return ["# default = \"/path/to/an/environment/bin/python\""]
+    return [f"default = {json.dumps(sys.executable)}"]
+
+
+def _tell_nuke(path: Path, store: Path, notice: Callable[[str], None]) -> None:
+    wanted = canonical.dumps({"schema": "changeover.nuke/1", "store": str(store)})
+    with contextlib.suppress(OSError):
+        if path.read_bytes() == wanted:
+            return
+        notice(f"{path} names another store and was left; this one is found through CHANGEOVER_STORE={store}")
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _fs.write_atomic(path, wanted)
+    except OSError:
+        notice(f"{path} cannot be written here; set CHANGEOVER_STORE={store} for Nuke")

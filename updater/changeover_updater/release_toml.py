@@ -1,0 +1,386 @@
+"""``release.toml``: what a vendor writes by hand, and how it becomes a release record.
+
+A vendor says what only people know (names, licences, the interface, how the tensors are called); sizes, digests and
+what the files need of a host are derived and never written. A claim may ask for more than the files show, never for
+less. Everything here is a function of values; reading folders is `release_folder`.
+"""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BeforeValidator, Field
+
+from changeover_registry.errors import InvalidInputError
+from changeover_registry.inspect import Inspection, TensorInfo
+from changeover_registry.records.base import (
+    Decimal6,
+    Digest,
+    ModelName,
+    Name,
+    Record,
+    RelativePath,
+    Text,
+    Value,
+    VersionText,
+)
+from changeover_registry.records.release import (
+    Colour,
+    FileEntry,
+    Licences,
+    Loader,
+    Port,
+    Provenance,
+    Release,
+    Requires,
+    Runtime,
+    State,
+)
+
+__all__ = ["Part", "ReleaseToml", "VariantToml", "compose", "entry_of", "raise_claims"]
+
+_SUFFIXES: dict[str, tuple[str, ...]] = {"onnx": (".onnx",), "torchscript": (".pt", ".ts"), "nuke-cat": (".cat",)}
+
+
+def _number_as_text(value: object) -> object:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Number = Annotated[Decimal6, BeforeValidator(_number_as_text)]
+"""A number that a person writes as 0, 0.5 or "0.5"; kept as a decimal, so no float enters a digest."""
+Scalar = Annotated[str, BeforeValidator(_number_as_text)]
+
+
+class KnobToml(Value):
+    """``[[interface.knobs]]``."""
+
+    name: str
+    kind: Literal["int", "float", "bool", "enum"]
+    default: Scalar
+    minimum: Number | None = None
+    maximum: Number | None = None
+    choices: tuple[str, ...] = ()
+
+
+class InterfaceToml(Value):
+    """``[interface]``."""
+
+    inputs: tuple[Port, ...] = Field(min_length=1)
+    outputs: tuple[Port, ...] = Field(min_length=1)
+    knobs: tuple[KnobToml, ...] = ()
+
+
+class InputToml(Value):
+    """``[[variants.contract.inputs]]``: port, channels and dtype are derived where one answer is possible."""
+
+    name: Text
+    port: Name | None = None
+    channels: tuple[Text, ...] | None = None
+    dtype: Literal["float32", "float16"] | None = None
+    mean: tuple[Number, ...] = ()
+    scale: tuple[Number, ...] = ()
+
+
+class OutputToml(Value):
+    """``[variants.contract.output]``."""
+
+    name: Text
+    port: Name | None = None
+    channel: int | None = None
+    rule: Literal["clamp", "as-is"] | None = None
+
+
+class ContractToml(Value):
+    """``[variants.contract]``; what is left out takes the record's default."""
+
+    evaluation: Literal["stateless", "sequence"]
+    colour: Colour
+    inputs: tuple[InputToml, ...] = Field(min_length=1)
+    output: OutputToml
+    states: tuple[State, ...] = ()
+    multiple: int | None = None
+    pad: Literal["zero", "reflect", "replicate"] | None = None
+    resize: tuple[int, int] | None = None
+    tiles: tuple[Annotated[str, Field(pattern=r"^(none|[1-9]\d{0,4}(\+\d{1,4})?)$")], ...] = ("none",)
+    pre_roll: int | None = None
+    non_finite: Literal["zero", "error"] | None = None
+
+
+class VariantToml(Value):
+    """``[[variants]]``."""
+
+    id: str = Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,62}[a-z0-9])?$")
+    runtime: Runtime
+    precision: Literal["fp32", "fp16"]
+    loaders: tuple[Loader, ...] = Field(min_length=1)
+    entry: RelativePath | None = None
+    folder: RelativePath | None = None
+    files: tuple[RelativePath, ...] | None = None
+    sha256: dict[RelativePath, Digest] = Field(default_factory=dict)
+    derived_from: str | None = None
+    contract: ContractToml
+    requires: Requires = Requires()
+
+    def folder_name(self) -> str:
+        """The variant's folder under the release folder."""
+        return self.folder or self.id
+
+
+class ReleaseToml(Record):
+    """``release.toml``."""
+
+    NAME: ClassVar[str] = "release-toml"
+
+    model: ModelName
+    version: VersionText
+    kind: Literal["matte"] = "matte"
+    summary: Text
+    changes: Text
+    licences: Licences
+    provenance: Provenance = Provenance()
+    interface: InterfaceToml
+    variants: tuple[VariantToml, ...] = Field(min_length=1)
+
+    @classmethod
+    def from_toml(cls, data: bytes, *, where: str) -> Self:
+        """Read ``release.toml``.
+
+        Raises:
+            InvalidInputError: Not TOML, or a field is missing, unknown or of the wrong type.
+        """
+        try:
+            body = tomllib.loads(data.decode("utf-8"), parse_float=str)
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise InvalidInputError(
+                "TOML", where=where, expected="a TOML file in UTF-8", actual=str(error), remedy="correct that line"
+            ) from error
+        return cls.from_object(body, where=where)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one variant's files say: their entries, and what inspection found without executing them."""
+
+    files: tuple[FileEntry, ...]
+    inspection: Inspection
+
+
+def compose(draft: ReleaseToml, parts: Mapping[str, Part], *, where: str) -> Release:
+    """The release record of what a vendor wrote and what the files say.
+
+    Args:
+        draft: The parsed ``release.toml``.
+        parts: For each variant's id what its files say.
+        where: The path of ``release.toml``, for messages.
+
+    Raises:
+        InvalidInputError: A claim asks for less than the files, names a tensor or a port that is not there, or leaves
+            open what cannot be derived.
+    """
+    for knob in draft.interface.knobs:
+        _check_knob(knob, f"{where}: interface.knobs {knob.name}")
+    body = draft.model_dump(mode="json", exclude={"variants", "ext"}, exclude_none=True)
+    body["variants"] = [
+        _variant(draft.interface, variant, parts[variant.id], f"{where}: variants.{number}")
+        for number, variant in enumerate(draft.variants)
+    ]
+    return Release.parse({**body, "ext": dict(draft.ext)}, where=where)
+
+
+def entry_of(variant: VariantToml, paths: Sequence[str], *, where: str) -> str:
+    """The file that a loader opens: as written, or the only one of the runtime's suffix.
+
+    Raises:
+        InvalidInputError: It is not among `paths`, or several or none could be it.
+    """
+    suffixes = _SUFFIXES[variant.runtime]
+    found = [path for path in paths if PurePosixPath(path).suffix.lower() in suffixes]
+    chosen = [path for path in paths if path == variant.entry] if variant.entry else found
+    if len(chosen) == 1:
+        return chosen[0]
+    raise InvalidInputError(
+        "field",
+        where=f"{where}.entry",
+        expected=f"the file {variant.entry!r}" if variant.entry else f"just one file of {' or '.join(suffixes)}",
+        actual=", ".join(found or paths) or "no file",
+        remedy=f"name in entry the file under {variant.folder_name()}/ that a loader opens",
+    )
+
+
+def raise_claims(derived: Requires, claimed: Requires, *, where: str) -> Requires:
+    """What a variant requires: what its files show, raised to what the vendor claims.
+
+    Raises:
+        InvalidInputError: A claim asks for less than the files show.
+    """
+    raised: dict[str, object] = {}
+    for field in Requires.model_fields:
+        claim, shown = getattr(claimed, field), getattr(derived, field)
+        if claim is None or claim == ():
+            continue
+        if not _asks_for_as_much(claim, shown):
+            raise _asks_for_less(f"{where}.{field}", claim, shown)
+        raised[field] = tuple(sorted(claim)) if isinstance(claim, tuple) else claim
+    return derived.model_copy(update=raised)
+
+
+def _asks_for_as_much(claim: Any, shown: Any) -> bool:  # noqa: ANN401 - fields of a record have many types
+    if shown is None:
+        return True
+    if isinstance(claim, tuple):
+        return set(claim) >= set(shown)
+    if isinstance(claim, str):
+        return _numbers(claim) >= _numbers(shown)
+    return bool(claim >= shown)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split("."))
+
+
+def _asks_for_less(where: str, claim: object, shown: object) -> InvalidInputError:
+    return InvalidInputError(
+        "claim",
+        where=where,
+        expected=f"at least what the files show, {_plain(shown)}",
+        actual=_plain(claim),
+        remedy="leave the field out (it is derived) or ask for more",
+    )
+
+
+def _plain(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _variant(interface: InterfaceToml, variant: VariantToml, part: Part, where: str) -> dict[str, Any]:
+    _check_digests(variant, part.files, where)
+    requires = raise_claims(part.inspection.requires, variant.requires, where=f"{where}.requires")
+    if variant.runtime == "nuke-cat" and requires.torch_line is None:
+        raise _left_open(
+            f"{where}.requires.torch_line", "the torch line that the .cat was made with, such as 2.1.1", "nothing"
+        )
+    entry = entry_of(variant, [file.path for file in part.files], where=where)
+    return {
+        **variant.model_dump(mode="json", include={"id", "runtime", "precision", "loaders"}),
+        "derived_from": variant.derived_from,
+        "entry": entry,
+        "files": [file.model_dump(mode="json") for file in part.files],
+        "contract": _contract(interface, variant.contract, part, f"{where}.contract"),
+        "requires": requires.model_dump(mode="json"),
+    }
+
+
+def _check_digests(variant: VariantToml, files: Sequence[FileEntry], where: str) -> None:
+    """A vendor may pin a file's digest; it must be the file's."""
+    found = {file.path: file.sha256 for file in files}
+    for path, digest in variant.sha256.items():
+        if found.get(path) != digest:
+            raise InvalidInputError(
+                "wrong digest",
+                where=f"{where}.sha256: {variant.folder_name()}/{path}",
+                expected=digest,
+                actual=found.get(path, "no such file"),
+                remedy="put the file there that was meant, or leave the digest out (it is derived)",
+            )
+
+
+def _contract(interface: InterfaceToml, contract: ContractToml, part: Part, where: str) -> dict[str, Any]:
+    inputs, outputs = part.inspection.inputs, part.inspection.outputs
+    _check_tensors(contract, inputs, outputs, where)
+    body = contract.model_dump(mode="json", exclude={"inputs", "output", "tiles"}, exclude_none=True)
+    return {
+        **body,
+        "inputs": [
+            _input(interface.inputs, item, inputs, f"{where}.inputs.{number}")
+            for number, item in enumerate(contract.inputs)
+        ],
+        "output": {
+            **contract.output.model_dump(mode="json", exclude_none=True),
+            "port": _port(interface.outputs, contract.output.port, f"{where}.output").name,
+        },
+        "tiles": [_tile(text) for text in contract.tiles],
+    }
+
+
+def _check_tensors(
+    contract: ContractToml, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo], where: str
+) -> None:
+    """Every input and state is named as the file names it; a format that hides its tensors is not held to it."""
+    takes = {item.name for item in contract.inputs} | {state.input for state in contract.states}
+    gives = {contract.output.name} | {state.output for state in contract.states}
+    if inputs and takes != {tensor.name for tensor in inputs}:
+        raise _other_tensors(f"{where}.inputs", inputs, takes)
+    if outputs and not gives <= {tensor.name for tensor in outputs}:
+        raise _other_tensors(f"{where}.output", outputs, gives)
+    have = _channels(outputs, contract.output.name)
+    if have is not None and (contract.output.channel or 0) >= have:
+        raise _left_open(f"{where}.output.channel", f"less than {have}", str(contract.output.channel))
+
+
+def _input(ports: Sequence[Port], item: InputToml, tensors: Sequence[TensorInfo], where: str) -> dict[str, Any]:
+    port = _port(ports, item.port, where)
+    channels = item.channels or port.channels
+    if not set(channels) <= set(port.channels):
+        raise _left_open(f"{where}.channels", f"channels of {port.name}: {_plain(port.channels)}", _plain(channels))
+    takes = _channels(tensors, item.name)
+    if takes not in {None, len(channels)}:
+        raise _left_open(f"{where}.channels", f"{takes} channels, as the file says", _plain(channels))
+    return {
+        **item.model_dump(mode="json", include={"name", "mean", "scale"}),
+        "port": port.name,
+        "channels": list(channels),
+        "dtype": _dtype(item, tensors, where),
+    }
+
+
+def _dtype(item: InputToml, tensors: Sequence[TensorInfo], where: str) -> str:
+    """The element type of the file, where it says one; else as written, or float32."""
+    shown = next((tensor.dtype for tensor in tensors if tensor.name == item.name), None)
+    written = item.dtype or shown or "float32"
+    if shown is not None and written != shown:
+        raise _left_open(f"{where}.dtype", f"{shown}, as the file says", written)
+    return written
+
+
+def _channels(tensors: Sequence[TensorInfo], name: str) -> int | None:
+    """The channels of an image tensor [N,C,H,W], where the file fixes their number."""
+    dims = next((tensor.dims for tensor in tensors if tensor.name == name), ())
+    return dims[1] if len(dims) == 4 and isinstance(dims[1], int) else None
+
+
+def _port(ports: Sequence[Port], name: str | None, where: str) -> Port:
+    """The port of that name, or the only one."""
+    found = [port for port in ports if name in {None, port.name}]
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(port.name for port in ports)
+    raise _left_open(f"{where}.port", f"one of {names}", "nothing" if name is None else name)
+
+
+def _tile(text: str) -> dict[str, int]:
+    """``none`` is the whole frame, ``1024+64`` is size and overlap in pixels."""
+    if text == "none":
+        return {"size": 0}
+    size, _, overlap = text.partition("+")
+    return {"size": int(size), "overlap": int(overlap or 0)}
+
+
+def _check_knob(knob: KnobToml, where: str) -> None:
+    if knob.kind == "enum" and knob.default not in knob.choices:
+        raise _left_open(f"{where}.default", f"one of {', '.join(knob.choices) or 'its choices'}", knob.default)
+
+
+def _left_open(where: str, expected: str, actual: str) -> InvalidInputError:
+    return InvalidInputError("field", where=where, expected=expected, actual=actual, remedy="write the field")
+
+
+def _other_tensors(where: str, tensors: Sequence[TensorInfo], named: set[str]) -> InvalidInputError:
+    return InvalidInputError(
+        "contract",
+        where=where,
+        expected=f"the tensors of the model file: {', '.join(tensor.name for tensor in tensors)}",
+        actual=", ".join(sorted(named)),
+        remedy="name every input and state, and the output that holds the matte, as the file does",
+    )

@@ -1,0 +1,99 @@
+"""The way back: point at an earlier generation, and hold there. No network, no MLflow, no model is run.
+
+The hold is written before the pointer moves: a kill between the two leaves a station that stays where it is.
+"""
+
+import uuid
+from datetime import datetime
+
+from changeover_registry.clock import format_time
+from changeover_registry.errors import RefusedError
+from changeover_registry.records.station import Generation, Hold
+from changeover_updater.station import Station
+from changeover_updater.update import EventMaker
+
+__all__ = ["hold", "roll_back", "unhold"]
+
+
+def roll_back(station: Station, to: int | None, *, who: str, why: str, now: datetime, override: bool = False) -> Generation:
+    """Point `current` at generation `to` (default: the one before) and write a hold.
+
+    Raises:
+        RefusedError: There is no such generation, a file of it is missing, or it serves a withdrawn release and
+            `override` is not given.
+        LostRaceError: Somebody else is changing the station.
+    """
+    with station.lock():
+        before = station.in_use()
+        target = station.generation(to) if to is not None else _previous(station, before)
+        _check_whole(station, target)
+        if not override:
+            _check_not_withdrawn(station, target)
+        event = EventMaker(
+            uuid.uuid4().hex[:12], "rollback", who, format_time(now), why, before.number if before else None, target.number
+        )
+        station.record(event.event("intent"))
+        station.set_hold(Hold(by=who, why=f"rollback to generation {target.number}: {why}", since=format_time(now)))
+        station.point(target.number)
+        station.record(event.event("done"))
+    return target
+
+
+def hold(station: Station, new: Hold) -> None:
+    """Keep the station where it is until somebody lifts it."""
+    _set_hold(station, new, "hold", who=new.by, why=new.why, when=new.since)
+
+
+def unhold(station: Station, *, who: str, why: str, now: datetime) -> None:
+    """Lift the hold; the next update changes over again."""
+    _set_hold(station, None, "unhold", who=who, why=why, when=format_time(now))
+
+
+def _set_hold(station: Station, new: Hold | None, what: str, *, who: str, why: str, when: str) -> None:
+    with station.lock():
+        number = station.current()
+        event = EventMaker(uuid.uuid4().hex[:12], "hold" if what == "hold" else "unhold", who, when, why, number, number)
+        station.set_hold(new)
+        station.record(event.event("done"))
+
+
+def _previous(station: Station, current: Generation | None) -> Generation:
+    if current is None or current.previous is None:
+        raise RefusedError(
+            "rollback",
+            where=str(station.folder),
+            expected="a generation before the one in use",
+            actual="no generation in use" if current is None else f"generation {current.number}, the first",
+            remedy="nothing to go back to; changeover hold keeps the station where it is",
+        )
+    return station.generation(current.previous)
+
+
+def _check_whole(station: Station, generation: Generation) -> None:
+    for release in generation.releases:
+        for answer in release.answers:
+            for file in answer.files:
+                path = station.store.root / file.path
+                if not path.is_file() or path.stat().st_size != file.size:
+                    raise RefusedError(
+                        "generation",
+                        where=str(path),
+                        expected=f"{file.size} bytes, as generation {generation.number} needs them",
+                        actual=f"{path.stat().st_size} bytes" if path.is_file() else "no such file",
+                        remedy="choose another with rollback --to N, or bring the file back with: changeover update",
+                    )
+
+
+def _check_not_withdrawn(station: Station, target: Generation) -> None:
+    """What is withdrawn is known from the newest generation, since the target was made before it."""
+    newest = station.generation(station.numbers()[-1])
+    back = {release.key: release.withdrawn for release in newest.releases if release.withdrawn}
+    served = {entry.key for entry in (*target.channels, *target.pins)}
+    for key in sorted(served & set(back)):
+        raise RefusedError(
+            "withdrawn release",
+            where=f"generation {target.number}",
+            expected="releases that their vendors stand by",
+            actual=f"{key}, withdrawn: {back[key]}",
+            remedy="choose another generation, or give --override with --reason",
+        )

@@ -1,0 +1,252 @@
+"""The site: the studio's shared folder, written by TDs or one service account.
+
+It holds the policy, the trust entries, the signed choice, the signed verdicts and the golden shots. Left out: what any
+of it means; this module knows names and how files are put in place.
+"""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from changeover_registry import _fs, canonical
+from changeover_registry.errors import InvalidInputError, TrustError
+from changeover_registry.names import check_name
+from changeover_registry.records.base import Record
+from changeover_registry.records.policy import Policy
+from changeover_registry.records.repository import TrustEntry
+from changeover_updater.store import FORMAT, check_format, check_root
+
+__all__ = ["STARTER_POLICY", "Site", "SiteConfig", "VendorFolder"]
+
+STARTER_POLICY = '''\
+# The studio's policy. Every line here is a default; change it, then sign it:  changeover promote --policy --reason "..."
+# Until it is signed, every command that judges refuses the changed file (exit 5).
+schema = "changeover.policy/1"
+
+# "required": a model runs only in an isolated process. "limits-only" is shown in every verdict, never for TorchScript.
+sandbox = "required"
+# The channel that stations of this site follow.
+channel = "stable"
+# Shows whose unstamped nodes follow their channel by themselves.
+follow = []
+# A verdict older than this many days cannot promote.
+verdict_days = 30
+# Which operating points a check measures: "first-that-fits" of each variant, or "all".
+operating_points = "first-that-fits"
+
+[licence]
+# SPDX identifiers of weights that may be used here.
+weights = ["Apache-2.0", "MIT", "BSD-2-Clause", "BSD-3-Clause", "CC0-1.0", "CC-BY-4.0"]
+refuse_training_data = ["unknown"]
+
+[hardware]
+# Whether a host without a GPU may serve on its CPU, and which share of its RAM a model may take.
+serve_on_cpu = false
+ram_share = 0.5
+
+[vram]
+# The plate that must fit, and what is kept free beside it, in MiB.
+plate = [4096, 2160]
+nuke_baseline_mib = 1024
+display_reserve_mib = 1024
+headroom_mib = 512
+context_mib = 400
+
+[speed]
+# A candidate may take this many times the current release's seconds a frame.
+ratio = 1.5
+
+[golden]
+# The golden set that "changeover check" uses when none is named.
+set = ""
+confidence = 0.95
+min_shots = 5
+# How much worse than the current release is still as good: mean difference over shots, per metric, in its unit.
+margin_jaccard = 0.01
+margin_boundary_f = 0.01
+margin_mad = 0.005
+# A matte's value above this is inside, for J and F.
+threshold = 0.5
+
+[golden.guards]
+# One broken guard rejects, whatever the mean says.
+worst_shot = 0.03
+floor_jaccard = 0.5
+floor_boundary_f = 0.2
+ceiling_mad = 0.1
+
+[scope]
+# How Nuke finds the show, sequence and shot of a script, in this order.
+order = ["environment", "path", "knobs", "gsv"]
+environment = ["SHOW", "SEQUENCE", "SHOT"]
+# A regular expression with the groups show, sequence and shot, matched against the script's path.
+path = ""
+'''
+
+
+class SiteConfig(Record):
+    """``site.toml``."""
+
+    NAME: ClassVar[str] = "site"
+
+    mlflow: str = "sqlite"
+
+
+@dataclass(frozen=True, slots=True)
+class VendorFolder:
+    """``trust/<vendor>``: the entry, the pinned root, the client's state, the mirror and the records."""
+
+    root: Path
+
+    @property
+    def vendor(self) -> str:
+        """The vendor's name: the name of the trust entry."""
+        return self.root.name
+
+    @property
+    def mirror(self) -> Path:
+        """The vendor's metadata and targets as they were verified last: itself a repository."""
+        return self.root / "mirror"
+
+    def entry(self) -> TrustEntry:
+        """The trust entry."""
+        path = self.root / "entry.json"
+        return TrustEntry.from_bytes(path.read_bytes(), where=str(path))
+
+    def pinned_root(self) -> bytes:
+        """The root metadata that the trust was given to.
+
+        Raises:
+            TrustError: It is not the one that the entry names.
+        """
+        data = (self.root / "root.json").read_bytes()
+        expected, actual = self.entry().root, canonical.digest(data)
+        if actual != expected:
+            raise TrustError(
+                "pinned root",
+                where=str(self.root / "root.json"),
+                expected=f"sha256 {expected}",
+                actual=actual,
+                remedy="remove the vendor and add it again with the root that the vendor gives you in person",
+            )
+        return data
+
+    def record_path(self, digest: str) -> Path:
+        """Where the release record of that digest is kept."""
+        return self.root / "records" / f"{digest}.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """The site's folder."""
+
+    root: Path
+
+    @classmethod
+    def create(cls, root: Path) -> "Site":
+        """Make the folders, the starter policy and site.toml; what is there is left as it is."""
+        check_root(root, what="site")
+        for name in ("trust", "verdicts", "golden", "inbox", "stations", "mlflow"):
+            (root / name).mkdir(parents=True, exist_ok=True)
+        for name, data in (
+            ("format", FORMAT),
+            ("site.toml", b'schema = "changeover.site/1"\n# "sqlite" is a file in this folder; or the URI of a server.\nmlflow = "sqlite"\n'),
+            ("policy.toml", STARTER_POLICY.encode()),
+        ):
+            if not (root / name).exists():
+                _fs.write_atomic(root / name, data)
+        return cls(root)
+
+    @classmethod
+    def open(cls, root: Path) -> "Site":
+        """The site at `root`.
+
+        Raises:
+            InvalidInputError: It is not a site of a format that this version reads.
+        """
+        check_format(root)
+        return cls(root)
+
+    @property
+    def choice(self) -> Path:
+        """The repository of the studio's choice."""
+        return self.root / "choice"
+
+    @property
+    def golden(self) -> Path:
+        """The golden sets."""
+        return self.root / "golden"
+
+    @property
+    def verdicts(self) -> Path:
+        """The signed verdicts."""
+        return self.root / "verdicts"
+
+    def config(self) -> SiteConfig:
+        """``site.toml``."""
+        path = self.root / "site.toml"
+        try:
+            body = tomllib.loads(path.read_text(encoding="utf-8"))
+        except tomllib.TOMLDecodeError as error:
+            raise InvalidInputError(
+                "TOML", where=str(path), expected="a TOML file", actual=str(error), remedy="correct that line"
+            ) from error
+        return SiteConfig.from_object(body, where=str(path))
+
+    def mlflow_uri(self) -> str:
+        """Where the studio's MLflow is."""
+        named = self.config().mlflow
+        return f"sqlite:///{self.root / 'mlflow' / 'mlflow.db'}" if named == "sqlite" else named
+
+    def policy_bytes(self) -> bytes:
+        """``policy.toml`` as it stands."""
+        return (self.root / "policy.toml").read_bytes()
+
+    def policy(self, signed: str | None) -> tuple[Policy, str]:
+        """The policy and its digest.
+
+        Raises:
+            TrustError: The file is not the one that the studio's choice holds the digest of.
+            InvalidInputError: The file is not a policy.
+        """
+        data, path = self.policy_bytes(), self.root / "policy.toml"
+        policy, actual = Policy.from_toml(data, where=str(path)), canonical.digest(data)
+        if actual != signed:
+            raise TrustError(
+                "policy",
+                where=str(path),
+                expected=f"the signed policy, sha256 {signed or 'none'}",
+                actual=f"sha256 {actual}",
+                remedy='undo the change, or sign it: changeover promote --policy --reason "..."',
+            )
+        return policy, actual
+
+    def vendor(self, name: str) -> VendorFolder:
+        """The folder of a trusted vendor.
+
+        Raises:
+            InvalidInputError: No such vendor is trusted here.
+        """
+        folder = self.root / "trust" / check_name(name, where="vendor")
+        if not (folder / "entry.json").is_file():
+            known = ", ".join(vendor.vendor for vendor in self.vendors()) or "nobody yet"
+            raise InvalidInputError(
+                "vendor",
+                where=name,
+                expected=f"a trusted vendor ({known})",
+                actual=name,
+                remedy=f"trust it first: changeover trust add {name} LOCATION --root ROOT.json",
+            )
+        return VendorFolder(folder)
+
+    def vendors(self) -> tuple[VendorFolder, ...]:
+        """All trusted vendors, by name."""
+        folders = sorted(path for path in (self.root / "trust").iterdir() if (path / "entry.json").is_file())
+        return tuple(VendorFolder(folder) for folder in folders)
+
+    def file_verdict(self, envelope: bytes) -> str:
+        """File a signed verdict under its digest, and return that."""
+        digest = canonical.digest(envelope)
+        _fs.write_atomic(self.verdicts / f"{digest}.json", envelope, mode=0o444)
+        return digest

@@ -1,0 +1,89 @@
+"""What a station says of itself: to the person who asks, and to the site where others read it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from changeover_registry import _fs
+from changeover_registry.clock import format_time, parse_time
+from changeover_registry.errors import ChangeoverError
+from changeover_registry.records.facts import HostFacts
+from changeover_registry.records.station import Generation, Hold, StationStatus
+from changeover_updater.site import Site
+from changeover_updater.station import Station
+
+__all__ = ["Status", "report_status", "reported_head", "status_now"]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A station as it is: the generation in use, the hold that is in force, the generations that are kept."""
+
+    station: str
+    generation: Generation | None
+    hold: Hold | None
+    kept: tuple[int, ...]
+
+    def note(self, key: str) -> str:
+        """What a person should know of a release in use."""
+        release = self.generation.release(key) if self.generation else None
+        if release is None:
+            return "not in this generation"
+        if release.withdrawn:
+            return f"WITHDRAWN: {release.withdrawn}"
+        served = [a.loader + (f" {a.nuke_line}" if a.nuke_line else "") for a in release.answers if a.path]
+        return "for " + ", ".join(served) if served else "for no loader here"
+
+    def as_object(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {
+            "station": self.station,
+            "generation": self.generation.model_dump(mode="json", exclude_none=True) if self.generation else None,
+            "hold": self.hold.model_dump(mode="json", exclude_none=True) if self.hold else None,
+            "kept": list(self.kept),
+        }
+
+
+def status_now(station: Station, now: datetime) -> Status:
+    """Read a station's state."""
+    hold = station.hold()
+    live = hold if hold and (hold.until is None or now < parse_time(hold.until)) else None
+    return Status(station.id, station.in_use(), live, station.numbers())
+
+
+def report_status(
+    site: Site, station: Station, host: str, now: datetime, facts: HostFacts, notice: Callable[[str], None]
+) -> None:
+    """Write the station's status to the site, where everybody may read it and nobody trusts it."""
+    from changeover_validators.classes import host_class  # noqa: PLC0415
+
+    status, events = status_now(station, now), station.events()
+    record = StationStatus(
+        station=station.id,
+        host=host,
+        reported_at=format_time(now),
+        host_class=host_class(facts),
+        generation=status.generation.number if status.generation else None,
+        hold=status.hold.why if status.hold else None,
+        releases=tuple(release.key for release in status.generation.releases) if status.generation else (),
+        events=len(events),
+        events_head=events[-1].digest() if events else None,
+    )
+    folder = site.root / "stations" / station.id
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _fs.write_atomic(folder / "status.json", record.to_bytes())
+    except OSError as error:
+        notice(f"the site was not told of this station's state: {error.strerror or error}")
+
+
+def reported_head(site: Path, station: str) -> tuple[int, str] | None:
+    """How many events the station had reported to the site, and the digest of the last."""
+    path = site / "stations" / station / "status.json"
+    try:
+        status = StationStatus.from_bytes(path.read_bytes(), where=str(path))
+    except (OSError, ChangeoverError):
+        return None
+    return None if status.events_head is None else (status.events, status.events_head)

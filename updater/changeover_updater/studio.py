@@ -1,0 +1,221 @@
+"""What the studio knows, verified: the choice, the vendors' releases, the policy and the verdicts.
+
+Everything in here was checked by signature and digest when it was read; deciding starts from this value. A vendor whose
+metadata does not verify (expired, altered) is kept with its error: what is installed goes on, nothing new comes.
+"""
+
+import base64
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from changeover_registry import canonical, signing
+from changeover_registry.errors import ChangeoverError, InvalidInputError, TrustError
+from changeover_registry.names import Version
+from changeover_registry.records.choice import Choice, Override, VerdictKey
+from changeover_registry.records.policy import Policy
+from changeover_registry.records.release import Release, ReleaseRef
+from changeover_registry.records.repository import Index, TrustEntry
+from changeover_registry.records.verdict import Verdict
+from changeover_updater.site import Site, VendorFolder
+from changeover_updater.station import Station
+
+__all__ = ["FiledVerdict", "Studio", "VendorState", "read_choices", "read_studio", "read_verdicts"]
+
+
+@dataclass(frozen=True, slots=True)
+class FiledVerdict:
+    """A verdict whose signature an enrolled key made, and the digest of its envelope."""
+
+    digest: str
+    verdict: Verdict
+    signer: str
+
+
+@dataclass(frozen=True, slots=True)
+class VendorState:
+    """One trusted vendor: its verified indexes and records, or the error that stands in their place."""
+
+    entry: TrustEntry
+    indexes: tuple[Index, ...] = ()
+    releases: tuple[Release, ...] = ()
+    error: ChangeoverError | None = None
+
+    def withdrawn(self, ref: ReleaseRef) -> str | None:
+        """Why the vendor took the release back, if it did."""
+        for index in self.indexes:
+            entry = index.entry(ref.version)
+            if f"{index.vendor}/{index.name}" == ref.model and entry and entry.withdrawn:
+                return entry.withdrawn.why
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Studio:
+    """All that a decision at this studio may rest on."""
+
+    choices: tuple[Choice, ...]
+    vendors: tuple[VendorState, ...]
+    policy: Policy
+    policy_digest: str
+
+    def vendor(self, model: str) -> VendorState | None:
+        """The vendor of a model, if it is trusted."""
+        name = model.partition("/")[0]
+        return next((vendor for vendor in self.vendors if vendor.entry.vendor == name), None)
+
+    def releases(self) -> tuple[Release, ...]:
+        """Every release that a trusted vendor's valid metadata lists."""
+        return tuple(release for vendor in self.vendors for release in vendor.releases)
+
+    def release(self, ref: ReleaseRef) -> Release | None:
+        """The verified record of a release."""
+        return next((release for release in self.releases() if release.ref() == ref), None)
+
+    def overrides(self, ref: ReleaseRef) -> tuple[Override, ...]:
+        """Every override that names a release."""
+        return tuple(o for choice in self.choices for o in choice.overrides if o.release == ref)
+
+    def verdict_keys(self) -> tuple[VerdictKey, ...]:
+        """The keys that may sign verdicts."""
+        return tuple(key for choice in self.choices if choice.scope == "site" for key in choice.verdict_keys)
+
+    def model(self, name: str) -> str:
+        """The model of that name; the bare name is enough if it is unique.
+
+        Raises:
+            InvalidInputError: No release of such a model is known, or several vendors have one.
+        """
+        known = sorted({release.model for release in self.releases()})
+        found = [model for model in known if name in {model, model.partition("/")[2]}]
+        if len(found) != 1:
+            raise InvalidInputError(
+                "model",
+                where=name,
+                expected=f"one of {', '.join(known)}" if known else "a synced model",
+                actual="an unknown model" if not found else f"several: {', '.join(found)}",
+                remedy="write vendor/name" if found else "run changeover sync, or correct the name",
+            )
+        return found[0]
+
+    def find(self, text: str) -> Release:
+        """The release that ``MODEL@VERSION`` names.
+
+        Raises:
+            InvalidInputError: Not of that form, or no such release is known.
+        """
+        name, at, version = text.partition("@")
+        if not at:
+            raise InvalidInputError(
+                "release", where=text, expected="MODEL@VERSION", actual=text, remedy="write the version after an @"
+            )
+        model = self.model(name)
+        wanted = str(Version.parse(version, where=text))
+        known = sorted((r for r in self.releases() if r.model == model), key=lambda r: Version.parse(r.version))
+        for release in known:
+            if release.version == wanted:
+                return release
+        raise InvalidInputError(
+            "release",
+            where=text,
+            expected=f"one of the versions {', '.join(r.version for r in known)}",
+            actual=wanted,
+            remedy="run changeover sync, or correct the version",
+        )
+
+
+def read_choices(site: Site, station: Station) -> tuple[Choice, ...]:
+    """The verified choice of every scope, against the root that this station was given.
+
+    Raises:
+        TrustError: A signature, an expiry or a version does not hold.
+    """
+    from changeover_registry.repository import choice  # noqa: PLC0415 - brings in tuf
+
+    trust = station.folder / "trust" / "choice"
+    root = (trust / "root.json").read_bytes()
+    return choice.read(site.choice, trust / "state", root)
+
+
+def read_studio(site: Site, station: Station) -> Studio:
+    """Read and verify what the studio knows.
+
+    Raises:
+        TrustError: The choice or the policy does not hold.
+    """
+    choices = read_choices(site, station)
+    signed = next((choice.policy for choice in choices if choice.scope == "site"), None)
+    policy, digest = site.policy(signed)
+    vendors = tuple(_vendor(folder, station) for folder in site.vendors())
+    return Studio(choices=choices, vendors=vendors, policy=policy, policy_digest=digest)
+
+
+def read_verdicts(site: Site, studio: Studio, release: str | None = None) -> tuple[FiledVerdict, ...]:
+    """Every verdict that an enrolled key signed, newest first; only those of one release's digest, if given.
+
+    Files that do not verify are left out: an artist or a vendor may have put them there, and they count for nothing.
+    """
+    found: list[FiledVerdict] = []
+    for path in site.verdicts.glob("*.json"):
+        data = path.read_bytes()
+        if release is None or _mentions(data, release):
+            found.extend(_verdict(path, data, studio.verdict_keys()))
+    return tuple(sorted(found, key=lambda filed: (filed.verdict.made_at, filed.digest), reverse=True))
+
+
+def _verdict(path: Path, data: bytes, keys: tuple[VerdictKey, ...]) -> tuple[FiledVerdict, ...]:
+    try:
+        payload, key = signing.open_envelope(data, "verdict", keys, where=str(path))
+        verdict = Verdict.from_bytes(payload, where=str(path))
+    except ChangeoverError:
+        return ()
+    digest = canonical.digest(data)
+    return (FiledVerdict(digest=digest, verdict=verdict, signer=key.owner),) if path.stem == digest else ()
+
+
+def _mentions(envelope: bytes, release: str) -> bool:
+    """Whether an envelope's payload names a digest: a cheap look before the signature is verified."""
+    try:
+        payload = json.loads(envelope)["payload"]
+        return release.encode() in base64.b64decode(payload)
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+def _vendor(folder: VendorFolder, station: Station) -> VendorState:
+    from changeover_registry.client import Client  # noqa: PLC0415 - brings in tuf
+    from changeover_registry.repository.vendor import open_vendor  # noqa: PLC0415 - brings in tuf
+    from changeover_registry.transport import open_transport  # noqa: PLC0415 - brings in tuf's errors
+
+    entry = folder.entry()
+    if not folder.mirror.is_dir():
+        return VendorState(entry=entry)
+    state = station.folder / "trust" / "vendors" / folder.vendor
+    try:
+        client = Client(open_transport(str(folder.mirror)), state, folder.pinned_root())
+        client.refresh()
+        view = open_vendor(client, folder.vendor)
+        indexes = tuple(view.indexes[name] for name in sorted(view.indexes))
+        return VendorState(entry=entry, indexes=indexes, releases=_records(folder, indexes))
+    except ChangeoverError as error:
+        return VendorState(entry=entry, error=error)
+
+
+def _records(folder: VendorFolder, indexes: tuple[Index, ...]) -> tuple[Release, ...]:
+    releases = []
+    for index in indexes:
+        for entry in index.releases:
+            path = folder.record_path(entry.record)
+            if not path.is_file():
+                continue
+            data = path.read_bytes()
+            if canonical.digest(data) != entry.record:
+                raise TrustError(
+                    "release record",
+                    where=str(path),
+                    expected=f"sha256 {entry.record}",
+                    actual=canonical.digest(data),
+                    remedy="remove the file and run changeover sync; find out who changed it",
+                )
+            releases.append(Release.from_bytes(data, where=str(path)))
+    return tuple(releases)

@@ -1,0 +1,176 @@
+"""Change a station over to what the studio chose: plan, install, smoke, build the generation, move `current`, record.
+
+Installing and smoking hold no lock, so that a rollback never waits for a download. Under the lock the world is looked
+at once more; if it moved since the plan was made, the plan is made again. A kill at any line leaves the old generation
+or the new one in use, and the next update goes on.
+"""
+
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Literal, Protocol
+
+from changeover_registry.clock import format_time
+from changeover_registry.errors import LostRaceError
+from changeover_registry.records.facts import HostFacts
+from changeover_registry.records.findings import Finding
+from changeover_registry.records.release import Variant
+from changeover_registry.records.station import Event, Generation
+from changeover_updater.eligible import blocking
+from changeover_updater.install import Progress, install_variants
+from changeover_updater.plan import Known, Plan, make_plan
+from changeover_updater.site import Site
+from changeover_updater.station import Station
+from changeover_updater.studio import read_studio, read_verdicts
+from changeover_updater.writers.cattery import write_cattery
+
+__all__ = ["Outcome", "Smoke", "Tools", "change_over", "EventMaker", "known_now", "update"]
+
+_TRIES = 3
+
+
+class Smoke(Protocol):
+    """Runs the smoke test of an installed variant in the sandbox and answers with a finding."""
+
+    def __call__(self, variant: Variant, folder: Path) -> Finding:
+        """The finding of one variant whose files lie in `folder`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an update did: the plan and the generation in use now."""
+
+    plan: Plan
+    generation: Generation | None
+    changed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EventMaker:
+    """What all events of one transaction share."""
+
+    transaction: str
+    what: Literal["update", "rollback", "hold", "unhold"]
+    who: str
+    when: str
+    why: str
+    before: int | None
+    after: int | None
+
+    def event(self, phase: Literal["intent", "done", "failed"]) -> Callable[[int, str | None], Event]:
+        """The maker that the chain calls with the event's number and its predecessor's digest."""
+
+        def make(sequence: int, previous: str | None) -> Event:
+            return Event(
+                sequence=sequence,
+                previous=previous,
+                transaction=self.transaction,
+                phase=phase,
+                what=self.what,
+                who=self.who,
+                when=self.when,
+                why=self.why,
+                before=self.before,
+                after=self.after,
+            )
+
+        return make
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What an update needs besides values: who asks, how smoke runs, where progress goes."""
+
+    who: str
+    smoke: Smoke
+    progress: Progress
+    step: Callable[[str], None]
+
+
+def known_now(site: Site, station: Station, facts: HostFacts, now: datetime) -> Known:
+    """Read all that a plan is decided from, verified.
+
+    Raises:
+        TrustError: The choice or the policy does not hold.
+    """
+    studio = read_studio(site, station)
+    numbers = station.numbers()
+    return Known(
+        studio=studio,
+        verdicts=read_verdicts(site, studio),
+        facts=facts,
+        station=station.id,
+        site=str(site.root),
+        current=station.in_use(),
+        latest=station.generation(numbers[-1]) if numbers else None,
+        next_number=station.next_number(),
+        hold=station.hold(),
+        now=now,
+    )
+
+
+def update(site: Site, station: Station, facts: HostFacts, now: datetime, tools: Tools) -> Outcome:
+    """Change over to what was chosen, as far as this station may run it.
+
+    Raises:
+        TrustError: The choice does not hold, or a file's bytes are not the signed ones.
+        LostRaceError: The station kept changing under us.
+        OSError: The disk is full or read-only; the station is as it was.
+    """
+    station.store.sweep_staging()
+    for _ in range(_TRIES):
+        known = known_now(site, station, facts, now)
+        plan = _prove(site, station, known, make_plan(known), tools)
+        if plan.generation is None:
+            return Outcome(plan, known.current, changed=False)
+        with station.lock():
+            if _unmoved(station, known):
+                return Outcome(plan, change_over(station, plan.generation, now, tools.who), changed=True)
+    raise LostRaceError(
+        "station",
+        where=str(station.folder),
+        expected="nobody else changing this station meanwhile",
+        actual=f"{_TRIES} changes by others while this update ran",
+        remedy="run changeover status, then changeover update again",
+    )
+
+
+def _prove(site: Site, station: Station, known: Known, plan: Plan, tools: Tools) -> Plan:
+    """Install and smoke what the plan takes; a release that does not pass is planned without."""
+    if plan.generation is None:
+        return plan
+    for eligible in plan.taken:
+        vendor = site.vendor(eligible.ref.model.partition("/")[0])
+        tools.step(f"install {eligible.ref}")
+        install_variants(station.store, vendor, eligible.release, eligible.chosen(), tools.progress)
+    kept_out = tuple(_smoke(station, plan, tools))
+    return make_plan(replace(known, smoke=kept_out)) if kept_out else plan
+
+
+def _smoke(station: Station, plan: Plan, tools: Tools) -> Iterator[tuple[str, Finding]]:
+    """The smoke findings that keep a release out, by its key."""
+    for eligible in plan.taken:
+        if "smoke" in eligible.overridden:
+            continue
+        for variant in eligible.chosen():
+            tools.step(f"smoke {eligible.ref} {variant.id}")
+            finding = tools.smoke(variant, station.store.variant_folder(eligible.ref, variant.id))
+            yield from ((str(eligible.ref), f) for f in blocking((finding,)))
+
+
+def _unmoved(station: Station, known: Known) -> bool:
+    number = known.current.number if known.current else None
+    return (station.current(), station.next_number(), station.hold()) == (number, known.next_number, known.hold)
+
+
+def change_over(station: Station, generation: Generation, now: datetime, who: str) -> Generation:
+    """Build the generation and point at it, with the events around it; the caller holds the lock."""
+    step = EventMaker(uuid.uuid4().hex[:12], "update", who, format_time(now), generation.why, station.current(), generation.number)
+    station.record(step.event("intent"))
+    station.add_generation(generation, lambda folder: write_cattery(generation, folder, station.store.root))
+    station.point(generation.number)
+    station.record(step.event("done"))
+    return generation

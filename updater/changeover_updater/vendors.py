@@ -1,0 +1,156 @@
+"""The vendors that the studio trusts: add, remove, and bring their newest releases to the studio (`sync`)."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from changeover_registry import _fs, canonical
+from changeover_registry.clock import format_time
+from changeover_registry.errors import ChangeoverError, InvalidInputError, TrustError
+from changeover_registry.names import check_name
+from changeover_registry.records.release import Release
+from changeover_registry.records.repository import TrustEntry
+from changeover_updater.site import Site, VendorFolder
+
+__all__ = ["Synced", "add_trust", "remove_trust", "sync_vendor"]
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """What a sync of one vendor found: all releases, those that are new here, those withdrawn since."""
+
+    vendor: str
+    releases: tuple[Release, ...]
+    new: tuple[Release, ...]
+    withdrawn: tuple[str, ...]
+
+
+def add_trust(site: Site, vendor: str, location: str, root: bytes, *, allow_executable: bool, who: str, now: datetime) -> TrustEntry:
+    """Trust a vendor: its name, where its repository is, and the root metadata that it gave in person.
+
+    Raises:
+        InvalidInputError: The name is bad, or the vendor is trusted already with another root or place.
+        TrustError: The repository does not verify with that root.
+        UnreachableError: The repository does not answer.
+    """
+    from changeover_registry.client import Client  # noqa: PLC0415 - brings in tuf
+    from changeover_registry.repository.vendor import open_vendor  # noqa: PLC0415 - brings in tuf
+    from changeover_registry.transport import open_transport  # noqa: PLC0415 - brings in urllib3
+
+    folder = site.root / "trust" / check_name(vendor, where="vendor")
+    entry = TrustEntry(
+        vendor=vendor,
+        location=_absolute(location),
+        root=canonical.digest(root),
+        allow_executable=allow_executable,
+        added_by=who,
+        added_at=format_time(now),
+    )
+    _check_new(folder, entry)
+    with _fs.lock(site.root / "trust" / ".lock", what="the trusted vendors", wait_seconds=5):
+        staged = site.root / "trust" / f".new-{vendor}"
+        _fs.remove_tree(staged) if staged.exists() else None
+        staged.mkdir()
+        try:
+            client = Client(open_transport(entry.location), staged / "state", root)
+            client.refresh()
+            open_vendor(client, vendor)
+            _fs.write_atomic(staged / "root.json", root)
+            _fs.write_atomic(staged / "entry.json", entry.to_bytes())
+            _fs.fsync_tree(staged)
+            _fs.rename_dir(staged, folder)
+        finally:
+            _fs.remove_tree(staged) if staged.exists() else None
+    return entry
+
+
+def remove_trust(site: Site, vendor: str) -> None:
+    """Stop trusting a vendor: nothing new of it is changed over to; what is installed stays.
+
+    Raises:
+        InvalidInputError: The vendor is not trusted.
+    """
+    folder = site.vendor(vendor).root
+    gone = folder.with_name(f".removed-{vendor}")
+    _fs.remove_tree(gone) if gone.exists() else None
+    _fs.rename_dir(folder, gone)
+    _fs.remove_tree(gone)
+
+
+def sync_vendor(folder: VendorFolder) -> Synced:
+    """Bring a vendor's metadata and release records here, verified; model files come when they are needed.
+
+    Raises:
+        TrustError: Metadata or a record does not verify; what was here before stays.
+        UnreachableError: The repository does not answer.
+    """
+    from changeover_registry.client import Client  # noqa: PLC0415 - brings in tuf
+    from changeover_registry.repository.vendor import fetch_record, open_vendor  # noqa: PLC0415 - brings in tuf
+    from changeover_registry.transport import open_transport  # noqa: PLC0415 - brings in urllib3
+
+    transport = open_transport(folder.entry().location)
+    client = Client(transport, folder.root / "state", folder.pinned_root(), mirror=folder.mirror)
+    client.refresh()
+    view = open_vendor(client, folder.vendor)
+    releases: list[Release] = []
+    new: list[Release] = []
+    withdrawn: list[str] = []
+    for name, index in sorted(view.indexes.items()):
+        for entry in index.releases:
+            path = folder.record_path(entry.record)
+            release = _known(path)
+            if release is None:
+                release, data = fetch_record(transport, entry, where=f"{folder.vendor}/{name}@{entry.version}")
+                _check_own(release, folder.vendor, name, entry.version)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _fs.write_atomic(path, data, mode=0o444)
+                new.append(release)
+            releases.append(release)
+            if entry.withdrawn:
+                withdrawn.append(f"{release.ref()}: {entry.withdrawn.why}")
+    return Synced(folder.vendor, tuple(releases), tuple(new), tuple(withdrawn))
+
+
+def _known(path: Path) -> Release | None:
+    """A record that is here already; one whose bytes were changed is fetched again."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    if canonical.digest(data) != path.stem:
+        return None
+    try:
+        return Release.from_bytes(data, where=str(path))
+    except ChangeoverError:
+        return None
+
+
+def _check_own(release: Release, vendor: str, name: str, version: str) -> None:
+    """A vendor's name binds its releases: a record that names another model or version is not that entry's."""
+    if (release.model, release.version) != (f"{vendor}/{name}", version):
+        raise TrustError(
+            "release record",
+            where=f"{vendor}/{name}@{version}",
+            expected=f"a record of {vendor}/{name} {version}",
+            actual=f"one of {release.model} {release.version}",
+            remedy="tell the vendor; nothing of it was taken",
+        )
+
+
+def _check_new(folder: Path, entry: TrustEntry) -> None:
+    if not (folder / "entry.json").is_file():
+        return
+    there = VendorFolder(folder).entry()
+    raise InvalidInputError(
+        "vendor",
+        where=entry.vendor,
+        expected="a vendor that is not trusted yet",
+        actual=f"one trusted since {there.added_at} at {there.location}",
+        remedy=f"to change it: changeover trust remove {entry.vendor}, then add it again",
+    )
+
+
+def _absolute(location: str) -> str:
+    if "://" in location and not location.startswith("file://"):
+        return location
+    return str(Path(location.removeprefix("file://")).absolute())
