@@ -1,0 +1,179 @@
+"""The child: loads one model and answers frames over the pipe. Started by `process` as ``-m`` of its interpreter.
+
+The first frame says what to load; then ``infer``, ``smoke`` and ``make-smoke`` are answered until the pipe ends. What the
+model writes on its standard output goes to standard error, so it cannot speak on the pipe. Every error is answered as data; the
+parent decides what it means.
+"""
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+from changeover_registry.errors import ChangeoverError, UndecidedError
+from changeover_registry.records.release import Contract, Port, Tile
+from changeover_validators.runtimes.frames import Frame, read_frame, write_frame
+from changeover_validators.runtimes.interface import PROTOCOL
+from changeover_validators.runtimes.limits import allow_cpu, apply_limits, plan_limits
+
+__all__ = ["Served", "main", "serve"]
+
+_LIMIT_BYTES = 1 << 36
+
+
+class _Adapter(Protocol):
+    runtime_version: str
+    provider_ran: str
+
+    def run(self, tensors: Any) -> Any: ...  # noqa: ANN401 - arrays; numpy is not imported yet
+
+
+class Served:
+    """One loaded model and the commands that it answers.
+
+    Args:
+        head: The first frame's head: protocol, folder, entry, runtime, contract, tile, ports, provider, threads.
+
+    Raises:
+        UndecidedError: Parent and child are of different Changeovers.
+        Exception: Whatever the runtime raises.
+    """
+
+    def __init__(self, head: Any) -> None:  # noqa: ANN401 - a JSON object, parsed here
+        if head["protocol"] != PROTOCOL:
+            raise _other_protocol(str(head["protocol"]))
+        self._folder = Path(head["folder"])
+        self._contract = Contract.model_validate_json(head["contract"])
+        self._tile = Tile.model_validate_json(head["tile"])
+        self._ports = tuple(Port.model_validate_json(port) for port in head["ports"])
+        self._seconds, self._threads = float(head["wall_seconds"]), int(head["threads"])
+        self._load(head)
+
+    def _load(self, head: Any) -> None:  # noqa: ANN401 - as above
+        from changeover_validators.runtimes.contract import ContractRunner
+
+        path, provider = str(self._folder / head["entry"]), str(head["provider"])
+        _import_runtime(head["runtime"])
+        before = time.perf_counter_ns()
+        self._model: _Adapter = _adapter(head["runtime"], path, provider, self._threads, self._contract)
+        self.load_us = (time.perf_counter_ns() - before) // 1000
+        self._runner = ContractRunner(self._model, self._contract, self._tile, self._ports)
+
+    def started(self) -> dict[str, Any]:
+        """The answer to the first frame."""
+        model = self._model
+        version, provider = model.runtime_version, model.provider_ran
+        return {"kind": "started", "load_us": self.load_us, "runtime_version": version, "provider_ran": provider}
+
+    def answer(self, frame: Frame) -> tuple[dict[str, Any], list[bytes | memoryview]]:
+        """The head and blobs that answer one request."""
+        allow_cpu(self._seconds, self._threads)
+        commands = {"infer": self._infer, "smoke": self._smoke, "make-smoke": self._make_smoke}
+        return commands[frame.head["kind"]](frame)
+
+    def _infer(self, frame: Frame) -> tuple[dict[str, Any], list[bytes | memoryview]]:
+        import numpy as np
+
+        shapes = frame.head["planes"]
+        planes = {
+            port: np.frombuffer(blob, "<f4").reshape(shape)
+            for (port, shape), blob in zip(shapes, frame.blobs, strict=True)
+        }
+        matte = self._runner.frame(planes, reset=bool(frame.head["reset"]))
+        data = np.ascontiguousarray(matte.values, "<f4")
+        return {"kind": "matte", "shape": list(data.shape), "frame_us": matte.model_us}, [data.data]
+
+    def _smoke(self, _frame: Frame) -> tuple[dict[str, Any], list[bytes | memoryview]]:
+        from changeover_validators.runtimes.smoke import read_smoke, run_smoke
+
+        smoke = read_smoke(self._folder, self._contract)
+        result = run_smoke(self._model, self._contract, smoke, self._ports)
+        return {"kind": "smoke", "worst": result.worst, "tolerance": result.tolerance}, []
+
+    def _make_smoke(self, frame: Frame) -> tuple[dict[str, Any], list[bytes | memoryview]]:
+        from changeover_validators.runtimes.smoke import make_smoke
+
+        data = make_smoke(self._model, self._contract, int(frame.head["seed"]), self._ports)
+        return {"kind": "made-smoke"}, [data]
+
+
+def serve(reader: BinaryIO, writer: BinaryIO) -> None:
+    """Answer the frames of `reader` on `writer` until it ends.
+
+    Raises:
+        BrokenFrameError: The parent sent something that is no frame.
+        OSError: The parent is gone.
+    """
+    first = read_frame(reader, limit_bytes=0)
+    if first is None:
+        return
+    try:
+        apply_limits(plan_limits(int(first.head["ram_mib"]), str(first.head["provider"])))
+        allow_cpu(float(first.head["wall_seconds"]), int(first.head["threads"]))
+        served = Served(first.head)
+    except Exception as error:  # noqa: BLE001 - the parent is told, whatever it is
+        write_frame(writer, describe(error))
+        return
+    write_frame(writer, served.started())
+    while (frame := read_frame(reader, limit_bytes=_LIMIT_BYTES)) is not None:
+        try:
+            head, blobs = served.answer(frame)
+        except Exception as error:  # noqa: BLE001 - as above
+            head, blobs = describe(error), []
+        write_frame(writer, head, blobs)
+
+
+def describe(error: Exception) -> dict[str, Any]:
+    """An error as data: ours with all its parts, any other with its kind and text."""
+    if isinstance(error, ChangeoverError):
+        parts = {name: getattr(error, name) for name in ("rule", "where", "expected", "actual", "remedy")}
+        return {"kind": "refusal", "class": type(error).__name__, **parts}
+    return {"kind": "error", "class": type(error).__name__, "text": str(error)[:20000]}
+
+
+def main() -> None:
+    """Take the pipe for ourselves, point the model's standard output at standard error, and serve."""
+    pipe = os.dup(1)
+    os.dup2(2, 1)
+    with os.fdopen(pipe, "wb") as writer, sys.stdin.buffer as reader:
+        serve(reader, writer)
+
+
+def _import_runtime(runtime: str) -> None:
+    """Import first, so that the time to load is the file's alone and a missing runtime has its own name."""
+    name = {"onnx": "onnxruntime", "torchscript": "torch"}[runtime]
+    try:
+        __import__(name)
+    except ImportError as error:
+        raise UndecidedError(
+            "runtime",
+            where=sys.executable,
+            expected=f"an interpreter with {name}",
+            actual=f"one without ({error})",
+            remedy=f"install changeover[{'run' if runtime == 'onnx' else 'torch'}] there, or name another interpreter",
+        ) from error
+
+
+def _adapter(runtime: str, path: str, provider: str, threads: int, contract: Contract) -> _Adapter:
+    if runtime == "onnx":
+        from changeover_validators.runtimes.onnx import OnnxModel
+
+        return OnnxModel(path, provider, threads)
+    from changeover_validators.runtimes.torchscript import TorchScriptModel
+
+    return TorchScriptModel(path, provider, threads, contract)
+
+
+def _other_protocol(found: str) -> UndecidedError:
+    return UndecidedError(
+        "runtime",
+        where=sys.executable,
+        expected=f"a Changeover that speaks protocol {PROTOCOL}",
+        actual=f"protocol {found}",
+        remedy="install the same Changeover in both interpreters",
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,309 @@
+"""A model in an isolated child: the parent's side. Importable in the base install; numpy is imported only to infer.
+
+One process a model and variant, so that a crash, a hang or a broken GPU context ends with it and never takes us along. The child
+is watched (`watch`) and whatever ends it is named (`endings`). Nothing that the child says is believed without a check
+of its length and shape. Use it in the thread that made it: the isolated child ends when that thread does.
+"""
+
+import contextlib
+import math
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+from changeover_registry.errors import ChangeoverError, InvalidInputError, UndecidedError
+from changeover_validators.runtimes.endings import Death, cause_of_death, cause_of_error, failure, refusal
+from changeover_validators.runtimes.frames import BrokenFrameError, Frame, read_frame, write_frame
+from changeover_validators.runtimes.interface import PROTOCOL, Inferred, Plane, RunRequest, SmokeResult, Started
+from changeover_validators.runtimes.interpreter import inspect_interpreter
+from changeover_validators.runtimes.sandbox import Isolation, Launch, available, choose, launch
+from changeover_validators.runtimes.watch import Tail, Watch, end_family, oom_kills
+
+__all__ = ["ModelProcess"]
+
+_MODULE = ("-I", "-m", "changeover_validators.runtimes.child")
+_GRACE_SECONDS = 5.0
+_SMOKE_LIMIT_BYTES = 256 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """A child with its pipes and its watchers."""
+
+    process: subprocess.Popen[bytes]
+    stdin: BinaryIO
+    stdout: BinaryIO
+    watch: Watch
+    tail: Tail
+    oom_before: int
+
+
+class ModelProcess:
+    """One loaded model in an isolated child, as a context manager.
+
+    Args:
+        request: What to run and how.
+        isolation: What isolates on this machine; None finds out.
+    """
+
+    def __init__(self, request: RunRequest, isolation: Isolation | None = None) -> None:
+        self._request = request
+        self._isolation = isolation if isolation is not None else available()
+        self._where = str(request.folder / request.entry)
+        self._running: _Running | None = None
+        self._started: Started | None = None
+        self._ended: ChangeoverError | None = None
+        self._peak_bytes = 0
+
+    def __enter__(self) -> Self:
+        """Start the child and load the model.
+
+        Raises:
+            InvalidInputError: The request names no file, runtime or sandbox that there is.
+            RefusedError: ``limits-only`` for a format that is code.
+            UndecidedError: Not run: no isolation, no interpreter, no runtime in it, or one too old; or a ``.cat``.
+            MeasurementError: Loading crashed, hung, took too much memory, or the file is invalid, or another provider ran.
+        """
+        _check_request(self._request)
+        choose(self._request, self._isolation)
+        interpreter = inspect_interpreter(self._request.interpreter)
+        started = launch(self._request, self._isolation, interpreter, _MODULE)
+        self._running = _start(started, self._request)
+        try:
+            self._started = self._load(started)
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the child: it is told by the end of the pipe, and killed if it does not follow."""
+        self._stop()
+
+    @property
+    def started(self) -> Started:
+        """What runs the model.
+
+        Raises:
+            RuntimeError: Outside of the `with` block.
+        """
+        if self._started is None:
+            message = "the model is not loaded; use it as a context manager"
+            raise RuntimeError(message)
+        return self._started
+
+    @property
+    def peak_rss_bytes(self) -> int:
+        """The highest resident memory of the child so far, in bytes, isolation included; 0 where it is not told."""
+        if self._running is not None:
+            self._running.watch.look_once()
+            self._peak_bytes = max(self._peak_bytes, self._running.watch.peak_bytes)
+        return self._peak_bytes
+
+    def infer(self, planes: Mapping[str, Plane], *, reset: bool) -> Inferred:
+        """The matte of one frame.
+
+        Args:
+            planes: float32 [H, W, C] by port name, in the contract's colour; the order of channels is that of
+                `interface.port_channels`.
+            reset: This is the first frame of a shot; states of the shot before are forgotten.
+
+        Raises:
+            InvalidInputError: A plane is missing or of a wrong shape.
+            MeasurementError: A crash, a hang, too much memory, or a matte that is not finite or of a wrong shape.
+        """
+        import numpy as np
+
+        arrays = {port: np.ascontiguousarray(plane, "<f4") for port, plane in planes.items()}
+        head = {"kind": "infer", "reset": reset, "planes": [[port, list(a.shape)] for port, a in arrays.items()]}
+        size = next((array.shape[:2] for array in arrays.values()), (0, 0))
+        limit_bytes = 4 * math.prod(size)
+        frame = self._exchange(head, [array.data for array in arrays.values() if array.size], limit_bytes)
+        if frame.head.get("shape") != list(size) or len(frame.blobs) != 1 or len(frame.blobs[0]) != limit_bytes:
+            raise self._broken("an answer that is no matte of the plate's size")
+        matte = np.frombuffer(frame.blobs[0], "<f4").reshape(size)
+        if not np.isfinite(matte).all():
+            raise self._broken("a matte that is not finite")
+        return Inferred(matte, self._integer(frame, "frame_us"))
+
+    def smoke(self) -> SmokeResult:
+        """Run the variant's ``smoke.npz`` in the child and compare.
+
+        Raises:
+            UndecidedError: The variant has none.
+            InvalidInputError: It is damaged or does not fit the contract.
+            MeasurementError: As `infer`.
+        """
+        frame = self._exchange({"kind": "smoke"}, [], 0)
+        try:
+            worst, tolerance = float(frame.head["worst"]), float(frame.head["tolerance"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._broken("an answer without numbers") from error
+        return SmokeResult(worst, tolerance, passed=worst <= tolerance)
+
+    def make_smoke(self, seed: int) -> bytes:
+        """The bytes of a ``smoke.npz`` for this model, computed in the child from synthetic inputs.
+
+        Raises:
+            MeasurementError: As `infer`.
+        """
+        frame = self._exchange({"kind": "make-smoke", "seed": seed}, [], _SMOKE_LIMIT_BYTES)
+        if len(frame.blobs) != 1:
+            raise self._broken("an answer without a smoke file")
+        return frame.blobs[0]
+
+    def _load(self, started: Launch) -> Started:
+        request = self._request
+        head = {
+            "protocol": PROTOCOL,
+            "folder": started.folder,
+            "entry": request.entry,
+            "runtime": request.runtime,
+            "contract": request.contract.model_dump_json(),
+            "tile": request.tile.model_dump_json(),
+            "ports": [port.model_dump_json() for port in request.ports],
+            "provider": request.provider,
+            "threads": request.threads,
+            "ram_mib": request.ram_mib,
+            "wall_seconds": request.wall_seconds,
+        }
+        frame = self._exchange(head, [], 0)
+        ran, version = str(frame.head.get("provider_ran")), str(frame.head.get("runtime_version"))
+        if ran != request.provider:
+            raise failure("provider", where=self._where, expected=request.provider, actual=ran)
+        return Started(ran, self._integer(frame, "load_us"), version, started.sandbox)
+
+    def _exchange(self, head: Mapping[str, Any], blobs: Sequence[memoryview], limit_bytes: int) -> Frame:
+        """Ask, and take the answer, within the request's time."""
+        if self._ended is not None:
+            raise self._ended
+        if self._running is None:
+            message = "the model is not loaded; use it as a context manager"
+            raise RuntimeError(message)
+        running = self._running
+        running.watch.until(self._request.wall_seconds)
+        try:
+            write_frame(running.stdin, head, blobs)
+            frame = read_frame(running.stdout, limit_bytes=limit_bytes)
+        except (OSError, BrokenFrameError) as error:
+            raise self._death(str(error)) from error
+        finally:
+            running.watch.until(None)
+        if frame is None:
+            raise self._death("the end of the pipe")
+        return self._unless_error(frame)
+
+    def _unless_error(self, frame: Frame) -> Frame:
+        kind = frame.head.get("kind")
+        if kind == "refusal":
+            raise refusal(frame.head, where=self._where)
+        if kind == "error":
+            name, text = str(frame.head.get("class")), str(frame.head.get("text"))
+            cause = cause_of_error(name, text)
+            raise failure(cause, where=self._where, expected="a model that loads and runs", actual=f"{name}: {text}")
+        return frame
+
+    def _death(self, said: str) -> ChangeoverError:
+        """The error for a child that ended, or that is ended now because it does not speak the protocol."""
+        running = self._running
+        if running is None:  # pragma: no cover - _exchange has looked
+            raise RuntimeError(said)
+        try:
+            running.process.wait(_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            return self._broken(said)
+        running.tail.join(_GRACE_SECONDS)
+        watch, launched = running.watch, self._request.sandbox != "limits-only"
+        kills = oom_kills() - running.oom_before
+        code, stderr = running.process.returncode, running.tail.text()
+        death = Death(code, launched, watch.killed_for, kills, stderr, started=self._started is not None)
+        cause, found = cause_of_death(death)
+        self._ended = failure(cause, where=self._where, expected=self._expected(cause), actual=found)
+        return self._ended
+
+    def _expected(self, cause: str) -> str:
+        if cause == "hang":
+            return f"an answer within {self._request.wall_seconds:g} s"
+        if cause == "out of memory":
+            return f"at most {self._request.ram_mib} MiB of RAM"
+        return "a model that loads and runs"
+
+    def _broken(self, actual: str) -> ChangeoverError:
+        """End a child whose answers make no sense."""
+        self._ended = failure("crash", where=self._where, expected="an answer by the protocol", actual=actual)
+        if self._running is not None:
+            end_family(self._running.process)
+        return self._ended
+
+    def _integer(self, frame: Frame, name: str) -> int:
+        value = frame.head.get(name)
+        if type(value) is not int or value < 0:
+            raise self._broken(f"an answer without {name}")
+        return value
+
+    def _stop(self) -> None:
+        running, self._running = self._running, None
+        if running is None:
+            return
+        running.watch.look_once()
+        with contextlib.suppress(OSError):
+            running.stdin.close()
+        try:
+            running.process.wait(_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            end_family(running.process)
+            running.process.wait()
+        running.watch.stop()
+        running.tail.join(_GRACE_SECONDS)
+        self._peak_bytes = max(self._peak_bytes, running.watch.peak_bytes)
+        running.stdout.close()
+
+
+def _check_request(request: RunRequest) -> None:
+    if request.runtime == "nuke-cat":
+        raise UndecidedError(
+            "runtime",
+            where=str(request.folder / request.entry),
+            expected="a format that a runtime outside Nuke can load",
+            actual="a .cat, so it was not run",
+            remedy="give the variant a twin (derived_from), or run it inside Nuke",
+        )
+    for name, value, allowed in (
+        ("runtime", request.runtime, ("onnx", "torchscript")),
+        ("provider", request.provider, ("cpu", "cuda")),
+    ):
+        if value not in allowed:
+            raise _bad_request(name, " or ".join(allowed), repr(value))
+    if not (request.folder / request.entry).is_file():
+        raise _bad_request("entry", "a file in the variant's folder", str(request.folder / request.entry))
+
+
+def _bad_request(field: str, expected: str, actual: str) -> InvalidInputError:
+    return InvalidInputError(
+        "run request", where=field, expected=expected, actual=actual, remedy="correct the release or the call"
+    )
+
+
+def _start(started: Launch, request: RunRequest) -> _Running:
+    before = oom_kills()
+    process = subprocess.Popen(
+        started.argv,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=dict(started.environment),
+        cwd=os.path.abspath(os.sep),
+        start_new_session=True,
+    )
+    stdin, stdout, stderr = process.stdin, process.stdout, process.stderr
+    if stdin is None or stdout is None or stderr is None:  # pragma: no cover - all three were asked for
+        raise OSError(0, "no pipe")
+    watch, tail = Watch(process, request.ram_mib * 1024 * 1024), Tail(stderr)  # type: ignore[arg-type]
+    watch.start()
+    tail.start()
+    return _Running(process, stdin, stdout, watch, tail, before)  # type: ignore[arg-type]
