@@ -1,8 +1,8 @@
 """Golden shots and sets, as records in ``site/golden``."""
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from changeover_registry.records.base import Decimal6, Digest, Name, Record, RelativePath, Text, Time, Value
 
@@ -37,6 +37,8 @@ class GoldenShot(Record):
     level: int = Field(ge=1, le=5)
     frames: tuple[GoldenFrame, ...] = Field(min_length=1)
     region: RelativePath | None = None
+    region_sha256: Digest | None = None
+    region_channel: Text | None = None
     added_by: Text
     added_at: Time
 
@@ -59,3 +61,11 @@ class GoldenSet(Record):
     owner_show: str | None = None
     readers: tuple[str, ...] = ()
     shots: tuple[ShotRef, ...] = ()
+
+    @model_validator(mode="after")
+    def _shots_are_distinct(self) -> Self:
+        found = [shot.shot for shot in self.shots]
+        if len(set(found)) != len(found):
+            message = f"expected each shot once, found {found}"
+            raise ValueError(message)
+        return self
