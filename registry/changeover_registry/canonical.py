@@ -74,7 +74,7 @@ def _no_float(text: str) -> None:
 def _check(value: object) -> None:
     if isinstance(value, str):
         if not unicodedata.is_normalized("NFC", value):
-            message = f"text not in NFC: {value!r}"
+            message = f"text not in NFC: {value[:60]!r}"
             raise ValueError(message)
     elif isinstance(value, dict):
         for key, item in value.items():
@@ -87,5 +87,5 @@ def _check(value: object) -> None:
         for item in value:
             _check(item)
     elif value is not None and not isinstance(value, (bool, int)):
-        message = f"{type(value).__name__} has no canonical form: {value!r}"
+        message = f"{type(value).__name__} has no canonical form: {repr(value)[:60]}"
         raise TypeError(message)

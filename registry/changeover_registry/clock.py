@@ -1,5 +1,6 @@
 """Time as text: UTC, RFC 3339, seconds. `now` is read once, by the command line, and handed to every decision."""
 
+import re
 from datetime import UTC, datetime
 
 from changeover_registry.errors import InvalidInputError
@@ -7,6 +8,7 @@ from changeover_registry.errors import InvalidInputError
 __all__ = ["format_time", "now", "parse_time"]
 
 _FORMAT = "%Y-%m-%dT%H:%M:%SZ"
+_FORM = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 
 
 def now() -> datetime:
@@ -26,7 +28,8 @@ def parse_time(text: str, *, where: str = "time") -> datetime:
         InvalidInputError: `text` has another form.
     """
     try:
-        return datetime.strptime(text, _FORMAT).replace(tzinfo=UTC)
+        # `strptime` alone takes days and hours of one digit too.
+        return datetime.strptime(text if _FORM.fullmatch(text) else "", _FORMAT).replace(tzinfo=UTC)
     except ValueError as error:
         raise InvalidInputError(
             "time",

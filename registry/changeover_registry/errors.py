@@ -40,9 +40,9 @@ class ChangeoverError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        """The one line that a person reads."""
+        """The one line that a person reads; what a terminal would obey is written as an escape."""
         line = f"{self.rule}: {self.where}: expected {self.expected}, found {self.actual}; {self.remedy}"
-        return " ".join(line.split())
+        return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(line.split()))
 
 
 class InvalidInputError(ChangeoverError):

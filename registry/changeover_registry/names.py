@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import total_ordering
+from pathlib import PurePosixPath
 from typing import Self
 
 from changeover_registry.errors import InvalidInputError
@@ -144,7 +145,8 @@ def check_path(text: str, *, where: str) -> str:
         raise InvalidInputError(
             "path",
             where=where,
-            expected="a relative path of A-Z a-z 0-9 . _ - with single slashes, without '..', at most 200 characters",
+            expected="a relative path of A-Z a-z 0-9 . _ - with single slashes, no part that is '..' or a device of"
+            " Windows, starts with - or ends with a dot, at most 200 characters",
             actual=repr(text),
             remedy="rename the file, or write its path relative to the variant's folder",
         )
@@ -152,10 +154,10 @@ def check_path(text: str, *, where: str) -> str:
 
 
 def check_paths(paths: Iterable[str], *, where: str) -> None:
-    """Check every path, and that no two differ by upper and lower case alone.
+    """Check every path, that no two differ by upper and lower case alone, and that none is another one's folder.
 
     Raises:
-        InvalidInputError: A path is bad, or two would be one file on Windows or macOS.
+        InvalidInputError: A path is bad, or two could not both be files on Windows or macOS.
     """
     seen: dict[str, str] = {}
     for path in paths:
@@ -163,6 +165,10 @@ def check_paths(paths: Iterable[str], *, where: str) -> None:
         if path.lower() in seen:
             raise _collision(where, seen[path.lower()], path)
         seen[path.lower()] = path
+    for path in seen.values():
+        for folder in PurePosixPath(path.lower()).parents:
+            if str(folder) in seen:
+                raise _collision(where, seen[str(folder)], path)
 
 
 def digest12(digest: str) -> str:
@@ -177,14 +183,14 @@ def release_folder(version: str, digest: str) -> str:
 
 def _bad_part(part: str) -> bool:
     stem = part.partition(".")[0].lower()
-    return part in {"", ".", ".."} or part.endswith(".") or stem in _WINDOWS_DEVICES
+    return part in {"", ".", ".."} or part.startswith("-") or part.endswith(".") or stem in _WINDOWS_DEVICES
 
 
 def _collision(where: str, first: str, second: str) -> InvalidInputError:
     return InvalidInputError(
         "path",
         where=where,
-        expected="paths that each occur once and differ by more than upper and lower case",
+        expected="paths that each occur once, differ by more than upper and lower case, and are not folders of others",
         actual=f"{first!r} and {second!r}",
         remedy="rename one of them",
     )

@@ -5,8 +5,10 @@ and refuse a newer one by naming what it needs. ``ext`` is the one place where u
 """
 
 import json
+import re
+import unicodedata
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self, cast
 
 from pydantic import (
     AfterValidator,
@@ -17,9 +19,11 @@ from pydantic import (
     JsonValue,
     StringConstraints,
     ValidationError,
+    field_validator,
 )
 
 from changeover_registry import canonical, names
+from changeover_registry.clock import format_time, parse_time
 from changeover_registry.errors import ChangeoverError, InvalidInputError, UndecidedError
 
 __all__ = [
@@ -32,6 +36,7 @@ __all__ = [
     "Text",
     "Time",
     "Unknown",
+    "Unsigned6",
     "Value",
     "VersionText",
 ]
@@ -54,22 +59,69 @@ def _checked(check: Callable[..., object]) -> AfterValidator:
     return AfterValidator(run)
 
 
+def _moment(text: str, *, where: str) -> str:
+    return format_time(parse_time(text, where=where))
+
+
+def _printable(text: str) -> str:
+    if _CONTROL.search(text):
+        message = "expected text without control characters"
+        raise ValueError(message)
+    return text
+
+
+def _plain(value: object) -> object:
+    """Text in NFC, the only form that records hold; people and file systems also write others."""
+    if isinstance(value, tuple):
+        return tuple(_plain(item) for item in value)
+    if not isinstance(value, str) or value.isascii():
+        return value
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        message = "expected text that can be written as UTF-8"
+        raise ValueError(message)
+    return unicodedata.normalize("NFC", value)
+
+
+def _canonical_mapping(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    try:
+        canonical.dumps(cast("canonical.Json", value))
+    except (TypeError, ValueError) as error:
+        message = f"expected integers, text in NFC, true, false, null, lists and tables ({error})"
+        raise ValueError(message) from error
+    return value
+
+
+_MAJOR = re.compile(r"[1-9][0-9]{0,8}")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
 ModelName = Annotated[str, _checked(names.check_model)]
 Name = Annotated[str, _checked(names.check_name)]
 Digest = Annotated[str, _checked(names.check_digest)]
 RelativePath = Annotated[str, _checked(names.check_path)]
 VersionText = Annotated[str, _checked(names.Version.parse)]
-Time = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
+Time = Annotated[str, _checked(_moment)]
 """UTC in RFC 3339 with seconds: ``2026-11-22T13:45:00Z``."""
-Decimal6 = Annotated[str, BeforeValidator(_decimal_text), StringConstraints(pattern=r"^-?(0|[1-9]\d*)(\.\d{1,9})?$")]
+Decimal6 = Annotated[
+    str, BeforeValidator(_decimal_text), StringConstraints(pattern=r"^-?(0|[1-9][0-9]*)(\.[0-9]{1,9})?$")
+]
 """A ratio or a measured value as a decimal string; a whole number may be written without quotes."""
-Text = Annotated[str, StringConstraints(min_length=1, max_length=4000, pattern=r"\S")]
+Unsigned6 = Annotated[
+    str, BeforeValidator(_decimal_text), StringConstraints(pattern=r"^(0|[1-9][0-9]*)(\.[0-9]{1,9})?$")
+]
+"""As `Decimal6`, and never negative."""
+Text = Annotated[str, StringConstraints(min_length=1, max_length=4000, pattern=r"\S"), AfterValidator(_printable)]
+"""What people read: not empty, without control characters other than newline and tab."""
 
 
 class Value(BaseModel):
-    """A part of a record: frozen, strict, unknown keys refused."""
+    """A part of a record: frozen, strict, unknown keys refused, text in NFC."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    @field_validator("*")
+    @classmethod
+    def _text_in_nfc(cls, value: object) -> object:
+        return _plain(value)
 
 
 class Unknown(Value):
@@ -79,12 +131,16 @@ class Unknown(Value):
 
 
 class Record(Value):
-    """A record that stands alone in a file or an envelope."""
+    """A record that stands alone in a file or an envelope.
+
+    A field that is added within a major is optional and absent by default (`... | None = None`), so that bytes written
+    before keep their digest.
+    """
 
     NAME: ClassVar[str]
     MAJOR: ClassVar[int] = 1
 
-    ext: dict[str, JsonValue] = Field(default_factory=dict)
+    ext: Annotated[dict[str, JsonValue], AfterValidator(_canonical_mapping)] = Field(default_factory=dict)
 
     @classmethod
     def schema_id(cls) -> str:
@@ -101,13 +157,22 @@ class Record(Value):
 
     @classmethod
     def from_bytes(cls, data: bytes, *, where: str) -> Self:
-        """Read a record from canonical bytes.
+        """Read a record from canonical bytes, so that its `digest` is the sha256 of `data`.
 
         Raises:
             InvalidInputError: Not canonical, of another kind, or a field is missing, unknown or wrong.
             UndecidedError: Written by a newer major than this version reads.
         """
-        return cls.from_object(canonical.loads(data, where=where), where=where)
+        record = cls.from_object(canonical.loads(data, where=where), where=where)
+        if record.to_bytes() != data:
+            raise InvalidInputError(
+                "canonical record",
+                where=where,
+                expected="each field in its one spelling, those at their default too, and no null",
+                actual="other bytes than the record's own",
+                remedy="take the file again from whoever wrote it; it was edited or written by another program",
+            )
+        return record
 
     @classmethod
     def from_object(cls, value: Mapping[str, Any], *, where: str) -> Self:
@@ -136,7 +201,7 @@ class Record(Value):
     @classmethod
     def _check_schema(cls, schema: object, *, needs: object, where: str) -> None:
         kind, _, major = str(schema).rpartition("/")
-        if kind != f"changeover.{cls.NAME}" or not major.isdecimal():
+        if kind != f"changeover.{cls.NAME}" or _MAJOR.fullmatch(major) is None:
             raise InvalidInputError(
                 "schema",
                 where=where,
@@ -174,7 +239,17 @@ def _expected(problem: Any) -> tuple[str, str]:  # noqa: ANN401 - pydantic's Err
         return "this field", "nothing"
     if kind == "extra_forbidden":
         return "no such field", f"an unknown field with value {_short(given)}"
-    return problem["msg"].removeprefix("Value error, expected ").removeprefix("Input should be "), _short(given)
+    if kind == "json_invalid":
+        return "text that can be written as UTF-8", problem["ctx"]["error"]
+    if kind == "string_pattern_mismatch":
+        return f"text of the form {problem['ctx']['pattern']}", _short(given)
+    if kind == "value_error":
+        expected, _, found = problem["msg"].removeprefix("Value error, expected ").partition(", found ")
+        return expected, found or _short(given)
+    return _LEAD.sub("", problem["msg"]), _short(given)
+
+
+_LEAD = re.compile(r"^(Input|[A-Z]\w+) should (be )?")
 
 
 def _short(value: object) -> str:

@@ -1,8 +1,8 @@
 """The choice of one scope: channels, pins, shares and overrides, signed as a target of the studio's own repository."""
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from changeover_registry.records.base import Digest, ModelName, Record, Text, Time, Value
 from changeover_registry.records.findings import CheckName
@@ -40,6 +40,13 @@ class Override(Value):
     by: Text
     until: Time
 
+    @model_validator(mode="after")
+    def _never_over_trust(self) -> Self:
+        if "trust" in self.checks:
+            message = "expected checks other than trust, which nothing passes over"
+            raise ValueError(message)
+        return self
+
 
 class VerdictKey(Value):
     """A public key that may sign verdicts: TUF key id, key type, scheme and public part."""
@@ -75,6 +82,28 @@ class Choice(Record):
     overrides: tuple[Override, ...] = ()
     verdict_keys: tuple[VerdictKey, ...] = ()
     policy: Digest | None = None
+
+    @model_validator(mode="after")
+    def _one_release_a_channel(self) -> Self:
+        keys = [(pointer.channel, pointer.release.model) for pointer in self.channels]
+        if len(set(keys)) != len(keys):
+            message = f"expected each channel once for a model, found {keys}"
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _a_show_speaks_for_itself_alone(self) -> Self:
+        """Whoever may sign for a show may not move the site's channels, pin elsewhere or enrol keys."""
+        show = self.scope.removeprefix("shows/")
+        if show == self.scope:
+            return self
+        strays = {pointer.channel for pointer in self.channels} - {f"show/{show}"}
+        strays |= {f"pin of {pin.show or 'the site'}" for pin in self.pins if pin.show != show}
+        if strays or self.verdict_keys or self.policy:
+            message = f"expected only channel show/{show} and pins of {show} in scope {self.scope}"
+            message += f", found {sorted(strays) or 'verdict keys or a policy'}"
+            raise ValueError(message)
+        return self
 
     def pointer(self, channel: str, model: ModelName) -> Pointer | None:
         """The pointer of `channel` for `model`, if there is one."""

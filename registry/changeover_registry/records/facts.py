@@ -37,7 +37,7 @@ class RuntimeFacts(Value):
 class NukeInstall(Value):
     """One Nuke: version such as ``15.1v3`` and the torch that it embeds."""
 
-    version: str = Field(pattern=r"^\d+\.\d+(v\d+)?$")
+    version: str = Field(pattern=r"^[0-9]+\.[0-9]+(v[0-9]+)?$")
     torch_line: str | Unknown
     path: str | None = None
 

@@ -5,15 +5,18 @@ digest is the sha256 of the file's bytes.
 """
 
 import tomllib
-from typing import ClassVar, Literal, Self
+from decimal import Decimal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from changeover_registry.errors import InvalidInputError
-from changeover_registry.records.base import Decimal6, Record, Text, Value
+from changeover_registry.records.base import Record, Text, Unsigned6, Value
 from changeover_registry.records.station import ScopeRules
 
 __all__ = ["GoldenPolicy", "Guards", "HardwarePolicy", "LicencePolicy", "Policy", "SpeedPolicy", "VramPolicy"]
+
+_Side = Annotated[int, Field(ge=1, le=65536)]
 
 
 class LicencePolicy(Value):
@@ -27,13 +30,13 @@ class HardwarePolicy(Value):
     """`serve_on_cpu`: hosts without a GPU may serve on the CPU. `ram_share`: of the RAM that a model may take."""
 
     serve_on_cpu: bool = False
-    ram_share: Decimal6 = "0.5"
+    ram_share: Unsigned6 = "0.5"
 
 
 class VramPolicy(Value):
     """The plate that must fit, and what is kept free of it, in MiB."""
 
-    plate: tuple[int, int] = (4096, 2160)
+    plate: tuple[_Side, _Side] = (4096, 2160)
     nuke_baseline_mib: int = Field(default=1024, ge=0)
     display_reserve_mib: int = Field(default=1024, ge=0)
     headroom_mib: int = Field(default=512, ge=0)
@@ -43,29 +46,39 @@ class VramPolicy(Value):
 class SpeedPolicy(Value):
     """Candidate against current, seconds a frame."""
 
-    ratio: Decimal6 = "1.5"
+    ratio: Unsigned6 = "1.5"
 
 
 class Guards(Value):
     """Per-shot limits: the worst drop of a shot's J and F against current, the absolute floors, the MAD ceiling."""
 
-    worst_shot: Decimal6 = "0.03"
-    floor_jaccard: Decimal6 = "0.5"
-    floor_boundary_f: Decimal6 = "0.2"
-    ceiling_mad: Decimal6 = "0.1"
+    worst_shot: Unsigned6 = "0.03"
+    floor_jaccard: Unsigned6 = "0.5"
+    floor_boundary_f: Unsigned6 = "0.2"
+    ceiling_mad: Unsigned6 = "0.1"
 
 
 class GoldenPolicy(Value):
     """The set that a candidate must pass, margins per metric in its unit, and the guards."""
 
     set: str = ""
-    confidence: Decimal6 = "0.95"
+    confidence: Unsigned6 = "0.95"
     min_shots: int = Field(default=5, ge=2)
-    margin_jaccard: Decimal6 = "0.01"
-    margin_boundary_f: Decimal6 = "0.01"
-    margin_mad: Decimal6 = "0.005"
-    threshold: Decimal6 = "0.5"
+    margin_jaccard: Unsigned6 = "0.01"
+    margin_boundary_f: Unsigned6 = "0.01"
+    margin_mad: Unsigned6 = "0.005"
+    threshold: Unsigned6 = "0.5"
     guards: Guards = Guards()
+
+    @model_validator(mode="after")
+    def _probabilities(self) -> Self:
+        if not Decimal("0.5") <= Decimal(self.confidence) < 1:
+            message = f"expected a confidence from 0.5 to under 1, found {self.confidence}"
+            raise ValueError(message)
+        if not 0 < Decimal(self.threshold) < 1:
+            message = f"expected a threshold between 0 and 1, found {self.threshold}"
+            raise ValueError(message)
+        return self
 
 
 class Policy(Record):

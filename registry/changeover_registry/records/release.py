@@ -3,10 +3,11 @@
 Its digest is the release's identity. ``requires`` is derived from the files; a vendor may ask for more, never for less.
 """
 
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
+from changeover_registry.errors import InvalidInputError
 from changeover_registry.names import check_paths, digest12
 from changeover_registry.records.base import (
     Decimal6,
@@ -45,6 +46,7 @@ BLOCK_BYTES = 4 * 1024 * 1024
 Loader = Literal["nuke-inference", "mlserver", "flame", "python"]
 Runtime = Literal["onnx", "torchscript", "nuke-cat"]
 Colour = Literal["scene-linear", "srgb", "raw"]
+_Side = Annotated[int, Field(ge=1, le=16384)]
 
 
 class ReleaseRef(Value):
@@ -101,6 +103,15 @@ class Interface(Value):
     inputs: tuple[Port, ...] = Field(min_length=1)
     outputs: tuple[Port, ...] = Field(min_length=1)
     knobs: tuple[Knob, ...] = ()
+
+    @model_validator(mode="after")
+    def _names_are_distinct(self) -> Self:
+        for parts in (self.inputs, self.outputs, self.knobs):
+            found = [part.name for part in parts]
+            if len(set(found)) != len(found):
+                message = f"expected distinct names, found {found}"
+                raise ValueError(message)
+        return self
 
 
 class FileEntry(Value):
@@ -165,8 +176,8 @@ class Tile(Value):
 
     @model_validator(mode="after")
     def _overlap_fits(self) -> Self:
-        if self.overlap * 2 >= self.size > 0:
-            message = "expected an overlap under half the tile"
+        if self.overlap and self.overlap * 2 >= self.size:
+            message = "expected an overlap under half the tile, and none with the whole frame"
             raise ValueError(message)
         return self
 
@@ -189,7 +200,7 @@ class Contract(Value):
     colour: Colour
     multiple: int = Field(default=1, ge=1, le=1024)
     pad: Literal["zero", "reflect", "replicate"] = "reflect"
-    resize: tuple[int, int] | None = None
+    resize: tuple[_Side, _Side] | None = None
     tiles: tuple[Tile, ...] = (Tile(size=0),)
     pre_roll: int = Field(default=0, ge=0, le=1000)
     non_finite: Literal["zero", "error"] = "zero"
@@ -218,14 +229,14 @@ class Requires(Value):
     external_data: bool | None = None
     global_attention: bool | None = None
     weight_bytes: int | None = None
-    compute_capability: str | None = Field(default=None, pattern=r"^\d{1,2}\.\d$")
-    torch_line: str | None = Field(default=None, pattern=r"^\d+\.\d+\.\d+$")
+    compute_capability: str | None = Field(default=None, pattern=r"^[0-9]{1,2}\.[0-9]$")
+    torch_line: str | None = Field(default=None, pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$")
 
 
 class Variant(Value):
     """One loadable form of a release."""
 
-    id: str = Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,62}[a-z0-9])?$")
+    id: Annotated[RelativePath, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.-]{0,62}[a-z0-9])?$")]
     runtime: Runtime
     precision: Literal["fp32", "fp16"]
     loaders: tuple[Loader, ...] = Field(min_length=1)
@@ -238,7 +249,11 @@ class Variant(Value):
     @model_validator(mode="after")
     def _entry_is_a_file(self) -> Self:
         paths = [file.path for file in self.files]
-        check_paths(paths, where=self.id)
+        try:
+            check_paths(paths, where=self.id)
+        except InvalidInputError as error:
+            message = f"expected {error.expected}, found {error.actual}"
+            raise ValueError(message) from error
         if self.entry not in paths:
             message = f"expected entry {self.entry!r} among the files"
             raise ValueError(message)
@@ -270,10 +285,26 @@ class Release(Record):
         if len(set(ids)) != len(ids):
             message = f"expected distinct variant ids, found {ids}"
             raise ValueError(message)
-        twins = {variant.derived_from for variant in self.variants} - {None}
-        if not twins <= set(ids):
-            message = f"expected derived_from among {ids}, found {sorted(map(str, twins - set(ids)))}"
-            raise ValueError(message)
+        for variant in self.variants:
+            if variant.derived_from not in {None, *ids} - {variant.id}:
+                message = f"expected derived_from among the variants beside {variant.id}, found {variant.derived_from}"
+                raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _contracts_keep_to_the_interface(self) -> Self:
+        inputs = {port.name: port.channels for port in self.interface.inputs}
+        outputs = {port.name for port in self.interface.outputs}
+        for variant in self.variants:
+            for tensor in variant.contract.inputs:
+                if not set(tensor.channels) <= set(inputs.get(tensor.port, ())):
+                    message = f"expected tensor {tensor.name} of {variant.id} to take channels of {inputs}"
+                    message += f", found {tensor.port} {list(tensor.channels)}"
+                    raise ValueError(message)
+            if variant.contract.output.port not in outputs:
+                message = f"expected the output of {variant.id} among {sorted(outputs)}"
+                message += f", found {variant.contract.output.port}"
+                raise ValueError(message)
         return self
 
     def ref(self) -> ReleaseRef:

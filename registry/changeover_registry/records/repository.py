@@ -1,8 +1,8 @@
 """The vendor's repository records: ``<name>/index.json`` and ``vendor.json``; and the studio's trust entry."""
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from changeover_registry.records.base import Digest, Name, Record, Text, Time, Value, VersionText
 
@@ -33,6 +33,14 @@ class Index(Record):
     vendor: Name
     name: Name
     releases: tuple[IndexEntry, ...] = ()
+
+    @model_validator(mode="after")
+    def _versions_are_distinct(self) -> Self:
+        versions = [entry.version for entry in self.releases]
+        if len(set(versions)) != len(versions):
+            message = f"expected each version once, found {versions}"
+            raise ValueError(message)
+        return self
 
     def entry(self, version: str) -> IndexEntry | None:
         """The entry of `version`, if it is published."""

@@ -1,8 +1,9 @@
 """What stands at a station: the pointer, a generation with its flat resolution list, a hold, an event, its status."""
 
-from typing import ClassVar, Literal
+import re
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from changeover_registry.records.base import Digest, ModelName, Record, RelativePath, Text, Time, Value, VersionText
 from changeover_registry.records.release import Loader
@@ -94,6 +95,18 @@ class ScopeRules(Value):
     path: str = ""
     knobs: tuple[str, str, str] = ("changeover_show", "changeover_sequence", "changeover_shot")
     gsv: tuple[str, str, str] = ("show", "sequence", "shot")
+
+    @model_validator(mode="after")
+    def _path_is_a_pattern(self) -> Self:
+        try:
+            groups = set(re.compile(self.path).groupindex)
+        except re.error as error:
+            message = f"expected path to be a regular expression, found {self.path!r} ({error})"
+            raise ValueError(message) from error
+        if not groups <= {"show", "sequence", "shot"}:
+            message = f"expected only the groups show, sequence and shot in path, found {sorted(groups)}"
+            raise ValueError(message)
+        return self
 
 
 class Generation(Record):

@@ -1,0 +1,66 @@
+"""The JSON Schema of every record, generated from the records themselves.
+
+``python -m changeover_registry.schemas DIR`` writes one file a record; a test holds ``docs/reference/schemas`` to it.
+What a schema cannot say (that two names differ, that a show speaks for itself alone) stands in the records' validators.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from changeover_registry.records.base import Record
+from changeover_registry.records.choice import Choice
+from changeover_registry.records.facts import HostFacts
+from changeover_registry.records.golden import GoldenSet, GoldenShot
+from changeover_registry.records.policy import Policy
+from changeover_registry.records.release import Release
+from changeover_registry.records.repository import Index, TrustEntry, VendorCard
+from changeover_registry.records.station import Current, Event, Generation, Hold, StationStatus
+from changeover_registry.records.verdict import Verdict
+
+__all__ = ["RECORDS", "schema", "write_schemas"]
+
+RECORDS: tuple[type[Record], ...] = (
+    Choice,
+    Current,
+    Event,
+    Generation,
+    GoldenSet,
+    GoldenShot,
+    Hold,
+    HostFacts,
+    Index,
+    Policy,
+    Release,
+    StationStatus,
+    TrustEntry,
+    VendorCard,
+    Verdict,
+)
+"""Every record that stands alone in a file or an envelope."""
+
+
+def schema(record: type[Record]) -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of a record as it stands in a file, with its ``schema`` member."""
+    body = record.model_json_schema(mode="validation")
+    properties = {"schema": {"const": record.schema_id()}, **body.pop("properties")}
+    required = ["schema", *body.pop("required", [])]
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": record.schema_id()}
+    return {**body, **head, "properties": properties, "required": required}
+
+
+def write_schemas(folder: Path) -> tuple[Path, ...]:
+    """Write ``<record>-<major>.json`` for every record into `folder`, which is made if it is not there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for record in RECORDS:
+        path = folder / f"{record.NAME}-{record.MAJOR}.json"
+        text = json.dumps(schema(record), indent=2, sort_keys=True, ensure_ascii=False)
+        path.write_text(text + "\n", encoding="utf-8", newline="\n")
+        paths.append(path)
+    return tuple(paths)
+
+
+if __name__ == "__main__":
+    write_schemas(Path(sys.argv[1]))

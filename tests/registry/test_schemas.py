@@ -1,0 +1,27 @@
+import importlib
+import pkgutil
+from pathlib import Path
+
+import changeover_registry.records
+from changeover_registry.records.base import Record
+from changeover_registry.schemas import RECORDS, write_schemas
+
+PUBLISHED = Path(__file__).parents[2] / "docs" / "reference" / "schemas"
+
+
+def test_the_published_schemas_are_those_of_the_records(tmp_path: Path) -> None:
+    written = {path.name: path.read_bytes() for path in write_schemas(tmp_path / "schemas")}
+
+    assert {path.name: path.read_bytes() for path in PUBLISHED.iterdir()} == written, "run `make schemas`"
+
+
+def test_every_record_has_a_schema() -> None:
+    for module in pkgutil.iter_modules(changeover_registry.records.__path__):
+        importlib.import_module(f"changeover_registry.records.{module.name}")
+
+    ours = {record for record in Record.__subclasses__() if record.__module__.startswith("changeover_registry.")}
+    assert ours == set(RECORDS)
+
+
+def test_no_two_records_share_a_name() -> None:
+    assert len({record.NAME for record in RECORDS}) == len(RECORDS)
