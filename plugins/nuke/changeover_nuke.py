@@ -8,7 +8,7 @@ library and `nuke` alone; nothing here raises while Nuke starts. Left out: anyth
 from __future__ import annotations
 
 import re
-from typing import Iterable, Iterator, NamedTuple, Sequence
+from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import nuke
 from changeover_nuke_answers import INFERENCE, Release, Resolution, Scope
@@ -53,8 +53,8 @@ class Moved(NamedTuple):
     """What `move` did with one node: `sentence` is empty where it moved, else it says why it did not."""
 
     node: str
-    before: Release | None
-    after: Release | None
+    before: Optional[Release]
+    after: Optional[Release]
     sentence: str = ""
 
 
@@ -63,7 +63,7 @@ def start() -> None:
     try:
         _start()
     except Exception as error:  # noqa: BLE001 - whatever is wrong with the store or with us, Nuke must start
-        nuke.tprint("Changeover did not start ({}: {}); Nuke goes on.".format(type(error).__name__, error))
+        nuke.tprint(f"Changeover did not start ({type(error).__name__}: {error}); Nuke goes on.")
 
 
 def status() -> str:
@@ -72,17 +72,17 @@ def status() -> str:
     if this.opened is None:
         return this.trouble
     frozen = this.opened.frozen
-    kept = "This session keeps generation {} of station {} (Nuke {}).".format(frozen.number, frozen.station, this.line)
+    kept = f"This session keeps generation {frozen.number} of station {frozen.station} (Nuke {this.line})."
     return " ".join(text for text in (kept, this.trouble) if text)
 
 
-def models() -> tuple[str, ...]:
+def models() -> Tuple[str, ...]:
     """The models that this session's generation knows."""
     opened = session().opened
     return () if opened is None else opened.frozen.models()
 
 
-def scope_of(node: nuke.Node | None = None) -> Scope:
+def scope_of(node: Optional[nuke.Node] = None) -> Scope:
     """Where a node works, or the script where `node` is None; unknown parts are None."""
     opened = session().opened
     return Scope() if opened is None else find_scope(opened.frozen.rules, node)
@@ -93,7 +93,7 @@ def model_of(node: nuke.Node) -> str:
     return _text(node, _MODEL)
 
 
-def release_of(node: nuke.Node) -> Release | None:
+def release_of(node: nuke.Node) -> Optional[Release]:
     """What a node was made with; None for one that carries no stamp.
 
     A stamp that was edited into something else is returned as it stands: it resolves to nothing, and says so.
@@ -121,7 +121,7 @@ def stamp_node(node: nuke.Node, release: Release) -> None:
         node[name].setValue(text)
 
 
-def new_node(model: str) -> nuke.Node | None:
+def new_node(model: str) -> Optional[nuke.Node]:
     """Make a node with the release that `model` has here, stamped; None, and a sentence, where there is none."""
     found = resolve(model, INFERENCE, scope_of())
     if found.path is None or found.release is None:
@@ -133,7 +133,7 @@ def new_node(model: str) -> nuke.Node | None:
     return node
 
 
-def adopt_node(node: nuke.Node | None = None) -> Release | None:
+def adopt_node(node: Optional[nuke.Node] = None) -> Optional[Release]:
     """Stamp an unstamped node whose file is one of this generation's, as Nuke's own Cattery menu makes it."""
     node = nuke.thisNode() if node is None else node
     opened = session().opened
@@ -156,23 +156,23 @@ def refresh_node(node: nuke.Node) -> Resolution:
     if str(knob.value()) != wanted:
         knob.setValue(wanted)
     if found.path is not None and str(knob.value()) != wanted:
-        return found._replace(unavailable="Nuke did not let the Model File of {} be set".format(node.fullName()))
+        return found._replace(unavailable=f"Nuke did not let the Model File of {node.fullName()} be set")
     return found
 
 
-def refresh_script() -> tuple[Resolution, ...]:
+def refresh_script() -> Tuple[Resolution, ...]:
     """Point every node of ours in the script at what it resolves to here, and say what could not be had."""
     nodes = [node for node in nuke.allNodes(_NODE_CLASS, recurseGroups=True) if model_of(node)]
     found = tuple(refresh_node(node) for node in nodes)
     _say(
-        "{}: {}".format(node.fullName(), answer.unavailable)
+        f"{node.fullName()}: {answer.unavailable}"
         for node, answer in zip(nodes, found)
         if answer.unavailable is not None
     )
     return found
 
 
-def update_available(node: nuke.Node) -> Release | None:
+def update_available(node: nuke.Node) -> Optional[Release]:
     """The release that a new node of this model would get here, if this node has another; None for a pinned one."""
     current = release_of(node)
     if current is None:
@@ -183,7 +183,7 @@ def update_available(node: nuke.Node) -> Release | None:
     return offered.release
 
 
-def move(nodes: Iterable[nuke.Node], to: str) -> tuple[Moved, ...]:
+def move(nodes: Iterable[nuke.Node], to: str) -> Tuple[Moved, ...]:
     """Move nodes to another release of their model: ``"update"``, ``"back"`` or a version.
 
     The release that a node leaves is kept on it, so ``"back"`` goes there and back as often as wanted. A node that
@@ -195,13 +195,13 @@ def move(nodes: Iterable[nuke.Node], to: str) -> tuple[Moved, ...]:
 def provenance(node: nuke.Node) -> str:
     """Which model made this matte, for people and for notes: release, digest, source, station, Nuke, how it ran."""
     if not model_of(node):
-        return "{} was not made with Changeover.".format(node.fullName())
+        return f"{node.fullName()} was not made with Changeover."
     found = resolution_of(node)
     stamp = release_of(node)
     lines = [
-        "{}: {}".format(node.fullName(), stamp or model_of(node)),
-        "sha256 {}".format(stamp.digest) if stamp else "",
-        "loads {} by {}".format(found.release, found.source) if found.path else str(found.unavailable),
+        f"{node.fullName()}: {stamp or model_of(node)}",
+        f"sha256 {stamp.digest}" if stamp else "",
+        f"loads {found.release} by {found.source}" if found.path else str(found.unavailable),
         found.note,
         status(),
         _how_it_runs(node),
@@ -209,9 +209,9 @@ def provenance(node: nuke.Node) -> str:
     return "\n".join(line for line in lines if line)
 
 
-def stamped_behind(node: nuke.Node) -> tuple[nuke.Node, ...]:
+def stamped_behind(node: nuke.Node) -> Tuple[nuke.Node, ...]:
     """This node and every node of ours that feeds it, nearest first."""
-    seen: dict[str, nuke.Node] = {}
+    seen: Dict[str, nuke.Node] = {}
     waiting = [node]
     while waiting:
         here = waiting.pop(0)
@@ -238,17 +238,17 @@ def _move_one(node: nuke.Node, to: str) -> Moved:
         return Moved(node.fullName(), None, None, "the node carries no stamp")
     target = _target(node, before, to)
     if target is None:
-        return Moved(node.fullName(), before, None, "there is no release to move to ({})".format(to))
+        return Moved(node.fullName(), before, None, f"there is no release to move to ({to})")
     found = resolve(target.model, INFERENCE, scope_of(node), target, node.fullName())
     if found.path is None or found.release != target:
         return Moved(node.fullName(), before, None, found.unavailable or _held(found))
     stamp_node(node, target)
-    node[_PREVIOUS].setValue("{} {}".format(before.version, before.digest))
+    node[_PREVIOUS].setValue(f"{before.version} {before.digest}")
     node["modelFile"].setValue(found.path)
     return Moved(node.fullName(), before, target)
 
 
-def _target(node: nuke.Node, before: Release, to: str) -> Release | None:
+def _target(node: nuke.Node, before: Release, to: str) -> Optional[Release]:
     if to == "update":
         return update_available(node)
     if to == "back":
@@ -260,7 +260,7 @@ def _target(node: nuke.Node, before: Release, to: str) -> Release | None:
 
 
 def _held(found: Resolution) -> str:
-    return "it stays on {}: {}".format(found.release, found.source)
+    return f"it stays on {found.release}: {found.source}"
 
 
 def _nothing(node: nuke.Node) -> str:
@@ -274,7 +274,7 @@ def _nothing(node: nuke.Node) -> str:
 
 def _how_it_runs(node: nuke.Node) -> str:
     parts = [
-        "{} {}".format(name, knob.value())
+        f"{name} {knob.value()}"
         for name, knob in ((name, node.knob(name)) for name in ("useGPUIfAvailable", "halfPrecision", "tileSize"))
         if knob is not None
     ]
@@ -305,7 +305,7 @@ def _plain(path: str) -> str:
 
 
 def _without_climbs(parts: Iterable[str]) -> Iterator[str]:
-    kept: list[str] = []
+    kept: List[str] = []
     for part in parts:
         if part == ".." and kept:
             kept.pop()

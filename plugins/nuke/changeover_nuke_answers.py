@@ -8,7 +8,7 @@ Left out: finding the store (`changeover_nuke_store`) and touching nodes (`chang
 from __future__ import annotations
 
 import re
-from typing import Any, Mapping, NamedTuple, Sequence
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 __all__ = [
     "INFERENCE",
@@ -39,25 +39,25 @@ class Release(NamedTuple):
     @property
     def key(self) -> str:
         """``acme/person-roto@1.0.0-0123456789ab``: how a generation names it."""
-        return "{}@{}-{}".format(self.model, self.version, self.digest[:12])
+        return f"{self.model}@{self.version}-{self.digest[:12]}"
 
     def __str__(self) -> str:
-        return "{} {} ({})".format(self.model, self.version, self.digest[:12])
+        return f"{self.model} {self.version} ({self.digest[:12]})"
 
 
 class Scope(NamedTuple):
     """Where a node works; None is unknown."""
 
-    show: str | None = None
-    sequence: str | None = None
-    shot: str | None = None
+    show: Optional[str] = None
+    sequence: Optional[str] = None
+    shot: Optional[str] = None
 
 
 class LockEntry(NamedTuple):
     """One line of a farm lock: the release of one node, or of every node of the model where `node` is None."""
 
     release: Release
-    node: str | None = None
+    node: Optional[str] = None
 
 
 class Question(NamedTuple):
@@ -67,8 +67,8 @@ class Question(NamedTuple):
     loader: str
     line: str
     scope: Scope = Scope()
-    stamp: Release | None = None
-    node: str | None = None
+    stamp: Optional[Release] = None
+    node: Optional[str] = None
 
 
 class Resolution(NamedTuple):
@@ -82,11 +82,11 @@ class Resolution(NamedTuple):
     model: str
     loader: str
     source: str
-    release: Release | None = None
-    path: str | None = None
-    unavailable: str | None = None
+    release: Optional[Release] = None
+    path: Optional[str] = None
+    unavailable: Optional[str] = None
     error: bool = False
-    stamp: Release | None = None
+    stamp: Optional[Release] = None
     note: str = ""
 
 
@@ -118,33 +118,33 @@ class Frozen:
         self.follow = frozenset(body.get("follow", ()))
         self.lines = tuple(body.get("nuke_lines", ()))
         self.rules = dict(body.get("scope", {}))
-        self._releases: dict[str, Any] = {entry["key"]: entry for entry in body.get("releases", ())}
+        self._releases: Dict[str, Any] = {entry["key"]: entry for entry in body.get("releases", ())}
         self._channels = {(entry["channel"], entry["model"]): entry["key"] for entry in body.get("channels", ())}
-        self._pins: dict[str, list[Mapping[str, Any]]] = {}
+        self._pins: Dict[str, List[Mapping[str, Any]]] = {}
         for pin in body.get("pins", ()):
             self._pins.setdefault(pin["model"], []).append(pin)
         self._models = frozenset(entry["model"] for entry in self._releases.values())
         self._models |= frozenset(model for _, model in self._channels) | frozenset(self._pins)
 
-    def models(self) -> tuple[str, ...]:
+    def models(self) -> Tuple[str, ...]:
         """Every model that this generation can answer for, sorted."""
         return tuple(sorted(self._models))
 
-    def named(self, model: str) -> tuple[str, ...]:
+    def named(self, model: str) -> Tuple[str, ...]:
         """The full names that `model`, full or bare, may mean."""
         if "/" in model:
             return (model,)
         return tuple(name for name in self.models() if name.partition("/")[2] == model)
 
-    def releases(self, model: str) -> tuple[Release, ...]:
+    def releases(self, model: str) -> Tuple[Release, ...]:
         """The releases of one model in this generation."""
         return tuple(_release(entry) for entry in self._releases.values() if entry["model"] == model)
 
-    def entry(self, key: str) -> Mapping[str, Any] | None:
+    def entry(self, key: str) -> Optional[Mapping[str, Any]]:
         """The release of that key as the generation holds it."""
         return self._releases.get(key)
 
-    def pointer(self, channel: str, model: str) -> str | None:
+    def pointer(self, channel: str, model: str) -> Optional[str]:
         """The key that a channel answers for a model."""
         return self._channels.get((channel, model))
 
@@ -152,7 +152,7 @@ class Frozen:
         """The pins of one model, in the order of the file."""
         return self._pins.get(model, ())
 
-    def release_at(self, path: str) -> Release | None:
+    def release_at(self, path: str) -> Optional[Release]:
         """The release that has this file, by its absolute path."""
         prefix = self.root + "/"
         relative = path[len(prefix) :] if path.startswith(prefix) else ""
@@ -162,7 +162,7 @@ class Frozen:
         return None
 
 
-def resolve(frozen: Frozen, question: Question, lock: Sequence[LockEntry] | None) -> Resolution:
+def resolve(frozen: Frozen, question: Question, lock: Optional[Sequence[LockEntry]]) -> Resolution:
     """Answer one question from a frozen generation; `lock` is None where no farm lock is set.
 
     A stamped node: the narrowest pin, then its stamp; a lock that names another release is an error. An unstamped
@@ -176,7 +176,7 @@ def resolve(frozen: Frozen, question: Question, lock: Sequence[LockEntry] | None
         return _not_one_model(frozen, question, names)
     asked = question._replace(model=names[0])
     if asked.stamp is not None and asked.stamp.model != asked.model:
-        return _wrong(asked, "none", "the node is stamped with {}, which is not {}".format(asked.stamp, asked.model))
+        return _wrong(asked, "none", f"the node is stamped with {asked.stamp}, which is not {asked.model}")
     follows = asked.stamp is None or asked.scope.show in frozen.follow
     entry = _lock_entry(asked, lock or ())
     choice = _following(frozen, asked, entry) if follows else _stamped(frozen, asked)
@@ -193,10 +193,10 @@ def model_path_problem(path: str) -> str:
     if found is None:
         return ""
     what = "a space" if found.group().isspace() else found.group()
-    return "the path {} has {} in it, which Nuke and farms read as something else; move the store".format(path, what)
+    return f"the path {path} has {what} in it, which Nuke and farms read as something else; move the store"
 
 
-def _following(frozen: Frozen, asked: Question, entry: LockEntry | None) -> _Choice | None:
+def _following(frozen: Frozen, asked: Question, entry: Optional[LockEntry]) -> Optional[_Choice]:
     pinned = _pinned(frozen, asked)
     if pinned is not None:
         return pinned
@@ -206,18 +206,18 @@ def _following(frozen: Frozen, asked: Question, entry: LockEntry | None) -> _Cho
     for channel in [*shows, frozen.channel]:
         key = frozen.pointer(channel, asked.model)
         if key is not None:
-            return _Choice("channel " + channel, key, "", "which channel {} names".format(channel))
+            return _Choice("channel " + channel, key, "", f"which channel {channel} names")
     return None
 
 
-def _stamped(frozen: Frozen, asked: Question) -> _Choice | None:
+def _stamped(frozen: Frozen, asked: Question) -> Optional[_Choice]:
     pinned = _pinned(frozen, asked)
     if pinned is not None or asked.stamp is None:
         return pinned
     return _Choice("stamp", asked.stamp.key, asked.stamp.digest, "which this node was made with")
 
 
-def _pinned(frozen: Frozen, asked: Question) -> _Choice | None:
+def _pinned(frozen: Frozen, asked: Question) -> Optional[_Choice]:
     covering = [pin for pin in frozen.pins(asked.model) if _covers(pin, asked.scope)]
     if not covering:
         return None
@@ -230,16 +230,16 @@ def _covers(pin: Mapping[str, Any], scope: Scope) -> bool:
     return all(wanted is None or wanted == known for wanted, known in parts)
 
 
-def _narrowness(pin: Mapping[str, Any]) -> tuple[bool, bool, bool]:
+def _narrowness(pin: Mapping[str, Any]) -> Tuple[bool, bool, bool]:
     return (pin.get("shot") is not None, pin.get("sequence") is not None, pin.get("show") is not None)
 
 
 def _pin_scope(pin: Mapping[str, Any]) -> str:
-    parts = ["{} {}".format(part, pin[part]) for part in ("show", "sequence", "shot") if pin.get(part) is not None]
+    parts = [f"{part} {pin[part]}" for part in ("show", "sequence", "shot") if pin.get(part) is not None]
     return ", ".join(parts) or "the whole site"
 
 
-def _lock_entry(asked: Question, lock: Sequence[LockEntry]) -> LockEntry | None:
+def _lock_entry(asked: Question, lock: Sequence[LockEntry]) -> Optional[LockEntry]:
     """The lock's line for this node; a line that names the node goes before one that names none."""
     lines = [entry for entry in lock if entry.release.model == asked.model]
     own = [entry for entry in lines if entry.node is not None and entry.node == asked.node]
@@ -262,20 +262,19 @@ def _served(frozen: Frozen, asked: Question, choice: _Choice) -> Resolution:
     )
 
 
-def _answer(frozen: Frozen, asked: Question, entry: Mapping[str, Any]) -> tuple[str, str]:
+def _answer(frozen: Frozen, asked: Question, entry: Mapping[str, Any]) -> Tuple[str, str]:
     """A path and no sentence, or no path and the sentence."""
     found = next((answer for answer in entry["answers"] if _answers(answer, asked)), None)
     if found is None:
         return "", _no_answer(frozen, asked, entry)
     path = found.get("path")
     if not path:
-        return "", str(found.get("unavailable") or "not available for {}: no reason was given".format(asked.loader))
+        return "", str(found.get("unavailable") or f"not available for {asked.loader}: no reason was given")
     if asked.loader == INFERENCE and not path.endswith(".cat"):
-        return "", "not available in Nuke {}: its Inference node loads .cat files, and {} is not one".format(
-            asked.line, path.rpartition("/")[2]
-        )
+        file = path.rpartition("/")[2]
+        return "", f"not available in Nuke {asked.line}: its Inference node loads .cat files, and {file} is not one"
     if _RELATIVE.fullmatch(path) is None or ".." in path.split("/"):
-        return "", "not available: the generation names a path outside the store ({})".format(path)
+        return "", f"not available: the generation names a path outside the store ({path})"
     return frozen.root + "/" + path, ""
 
 
@@ -288,9 +287,9 @@ def _answers(answer: Mapping[str, Any], asked: Question) -> bool:
 def _no_answer(frozen: Frozen, asked: Question, entry: Mapping[str, Any]) -> str:
     if asked.loader == INFERENCE and asked.line not in frozen.lines:
         lines = ", ".join(frozen.lines) or "no Nuke"
-        return "not available in Nuke {}: this station prepares models for {}".format(asked.line, lines)
+        return f"not available in Nuke {asked.line}: this station prepares models for {lines}"
     where = "in Nuke " + asked.line if asked.loader == INFERENCE else "for " + asked.loader
-    return "not available {}: {} has no form for it".format(where, _release(entry))
+    return f"not available {where}: {_release(entry)} has no form for it"
 
 
 def _release(entry: Mapping[str, Any]) -> Release:
@@ -299,7 +298,7 @@ def _release(entry: Mapping[str, Any]) -> Release:
 
 def _withdrawn(entry: Mapping[str, Any]) -> str:
     why = entry.get("withdrawn")
-    return "{} was withdrawn by its vendor: {}".format(_release(entry), why) if why else ""
+    return f"{_release(entry)} was withdrawn by its vendor: {why}" if why else ""
 
 
 def _unknown_scope(frozen: Frozen, asked: Question) -> str:
@@ -309,7 +308,7 @@ def _unknown_scope(frozen: Frozen, asked: Question) -> str:
     guessed = [pin for pin in frozen.pins(asked.model) if not _covers(pin, scope) and _could_cover(pin, scope)]
     if not guessed:
         return ""
-    return "A pin for {} may apply, but that part of this node's scope is not known.".format(_pin_scope(guessed[0]))
+    return f"A pin for {_pin_scope(guessed[0])} may apply, but that part of this node's scope is not known."
 
 
 def _could_cover(pin: Mapping[str, Any], scope: Scope) -> bool:
@@ -318,21 +317,16 @@ def _could_cover(pin: Mapping[str, Any], scope: Scope) -> bool:
 
 
 def _missing(key: str, why: str) -> str:
-    return "{}, {}, is not on this machine, and nothing is loaded in its place; run: changeover update".format(key, why)
+    return f"{key}, {why}, is not on this machine, and nothing is loaded in its place; run: changeover update"
 
 
 def _locked_out(asked: Question, choice: _Choice, entry: LockEntry) -> Resolution:
-    return _wrong(
-        asked,
-        choice.source,
-        "the farm lock names {}, but this node resolves to {}, {}; nothing is loaded: write the lock again".format(
-            entry.release.key, choice.key, choice.why
-        ),
-    )
+    differ = f"the farm lock names {entry.release.key}, but this node resolves to {choice.key}, {choice.why}"
+    return _wrong(asked, choice.source, f"{differ}; nothing is loaded: write the lock again")
 
 
 def _no_release(frozen: Frozen, asked: Question) -> Resolution:
-    sentence = "no release of {} is chosen for this station (channel {})".format(asked.model, frozen.channel)
+    sentence = f"no release of {asked.model} is chosen for this station (channel {frozen.channel})"
     answer = Resolution(asked.model, asked.loader, "none", unavailable=sentence, stamp=asked.stamp)
     return answer._replace(note=_unknown_scope(frozen, asked))
 
@@ -341,9 +335,7 @@ def _not_one_model(frozen: Frozen, question: Question, names: Sequence[str]) -> 
     if names:
         sentence = "{} may be {}; write the vendor too".format(question.model, " or ".join(names))
     else:
-        sentence = "no model {} is known to generation {} of station {}".format(
-            question.model, frozen.number, frozen.station
-        )
+        sentence = f"no model {question.model} is known to generation {frozen.number} of station {frozen.station}"
     return _wrong(question, "none", sentence)
 
 

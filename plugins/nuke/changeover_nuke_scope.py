@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any, Iterable, Mapping, Sequence
+from typing import Any, Iterable, Mapping, Optional, Sequence
 
 import nuke
 from changeover_nuke_answers import Scope
@@ -25,7 +25,7 @@ _DEFAULTS: Mapping[str, Sequence[str]] = {
 }
 
 
-def find_scope(rules: Mapping[str, Any], node: nuke.Node | None) -> Scope:
+def find_scope(rules: Mapping[str, Any], node: Optional[nuke.Node]) -> Scope:
     """The scope of a node, or of the script where `node` is None, by the rules of the generation."""
     root = nuke.root()
     sources = {
@@ -72,7 +72,7 @@ def _knob_text(node: nuke.Node, name: str) -> str:
 def _gsv_text(node: nuke.Node, name: str) -> str:
     """The value of a Graph Scope Variable where the node stands: the innermost group that sets it counts."""
     path = name if "." in name else "__default__." + name
-    here: nuke.Node | None = node
+    here: Optional[nuke.Node] = node
     while here is not None:
         value = _own_gsv(here, path)
         if value:

@@ -4,12 +4,16 @@ The generation is opened once and never again, so an open script cannot change u
 A session that could not open one keeps that sentence and goes on without models. Left out: nodes (`changeover_nuke`).
 """
 
+# ruff: noqa: PTH107, PTH112, PTH113
+# Importing pathlib would cost Nuke's start as much as all the rest of this.
+
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import threading
-from typing import NamedTuple
+from typing import List, NamedTuple, Optional, Tuple
 
 import changeover_nuke_answers as answers
 import changeover_nuke_store as store
@@ -22,14 +26,14 @@ __all__ = ["Session", "cattery_root", "nuke_line", "resolve", "session"]
 class Session(NamedTuple):
     """What was opened, or the sentence in `trouble` why not; `lock` is None where no farm lock is set."""
 
-    opened: store.Opened | None
-    lock: tuple[LockEntry, ...] | None
+    opened: Optional[store.Opened]
+    lock: Optional[Tuple[LockEntry, ...]]
     trouble: str
     line: str
 
 
 # Reloading the module must not open another generation: what was kept before the reload is kept on.
-_kept: list[Session] = globals().get("_kept", [])
+_kept: List[Session] = globals().get("_kept", [])
 
 
 def session() -> Session:
@@ -49,16 +53,16 @@ def cattery_root() -> str:
     this = session()
     if this.opened is None:
         return ""
-    root = "{}/nuke/{}".format(this.opened.folder, this.line)
+    root = f"{this.opened.folder}/nuke/{this.line}"
     return root if os.path.isdir(root + "/Cattery") else ""
 
 
 def resolve(
     model: str,
     loader: str,
-    scope: Scope | None = None,
-    stamp: Release | None = None,
-    node: str | None = None,
+    scope: Optional[Scope] = None,
+    stamp: Optional[Release] = None,
+    node: Optional[str] = None,
 ) -> Resolution:
     """Which file `loader` gets of `model` here, from the frozen generation.
 
@@ -79,9 +83,7 @@ def resolve(
     try:
         found = answers.resolve(this.opened.frozen, question, this.lock)
     except (KeyError, TypeError, AttributeError) as error:
-        sentence = "{}/generation.json is not as expected ({!r}); run: changeover doctor".format(
-            this.opened.folder, error
-        )
+        sentence = f"{this.opened.folder}/generation.json is not as expected ({error!r}); run: changeover doctor"
         return Resolution(model, loader, "none", unavailable=sentence, error=True, stamp=stamp)
     return _present(found)
 
@@ -90,8 +92,10 @@ def _present(found: Resolution) -> Resolution:
     """The answer, if its file is there; a file that is gone is an error, never a substitute."""
     if found.path is None or os.path.isfile(found.path):
         return found
-    sentence = "{}: the file {} is not on this machine, and nothing is loaded in its place; run: changeover update"
-    return found._replace(path=None, unavailable=sentence.format(found.release, found.path), error=True)
+    sentence = (
+        f"the file {found.path} is not on this machine, and nothing is loaded in its place; run: changeover update"
+    )
+    return found._replace(path=None, unavailable=f"{found.release}: {sentence}", error=True)
 
 
 def _open() -> Session:
@@ -123,7 +127,5 @@ def _keep_lease(lease: str) -> None:
 
 def _drop_lease(lease: str, ended: threading.Event) -> None:
     ended.set()
-    try:
+    with contextlib.suppress(OSError):
         os.remove(lease)
-    except OSError:
-        pass

@@ -1,19 +1,23 @@
 """Where a session finds its generation: the store, the station, the pointer, the lease, the farm lock.
 
 Only reading, one lease file, and short patience for what a network file system shows late. Every trouble is a
-`StoreError` with one plain sentence. The store's file permissions are trusted: what is signed was checked by the station
-before it came here. Left out: what the generation answers (`changeover_nuke_answers`).
+`StoreError` with one plain sentence. The store's file permissions are trusted: signatures were checked by the station
+before anything came here. Left out: what the generation answers (`changeover_nuke_answers`).
 """
+
+# ruff: noqa: PTH105, PTH110, PTH112, PTH123
+# Importing pathlib would cost Nuke's start as much as all the rest of this.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import re
 import sys
 import time
-from typing import Any, Callable, Mapping, NamedTuple, TypeVar
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple, TypeVar
 
 from changeover_nuke_answers import Frozen, LockEntry, Release, model_path_problem
 
@@ -64,11 +68,11 @@ def open_generation(environ: Mapping[str, str]) -> Opened:
     station = _station(root, environ)
     folder = root + "/stations/" + station
     if not os.path.isdir(folder):
-        raise StoreError("the store {} has no station {}; run there: changeover update".format(root, station))
+        raise StoreError(f"the store {root} has no station {station}; run there: changeover update")
     return _patiently(lambda: _open_current(root, folder))
 
 
-def read_lock(environ: Mapping[str, str]) -> tuple[LockEntry, ...] | None:
+def read_lock(environ: Mapping[str, str]) -> Optional[Tuple[LockEntry, ...]]:
     """The farm lock that ``CHANGEOVER_LOCK`` names; None where it is not set.
 
     Raises:
@@ -84,23 +88,21 @@ def read_lock(environ: Mapping[str, str]) -> tuple[LockEntry, ...] | None:
             for line in body["releases"]
         )
     except (KeyError, TypeError, AttributeError) as error:
-        raise StoreError("the farm lock {} is not as expected ({})".format(path, _short(error))) from error
+        raise StoreError(f"the farm lock {path} is not as expected ({_short(error)})") from error
 
 
 def touch_lease(lease: str) -> None:
     """Say that this session still lives; it goes on if it cannot."""
-    try:
+    with contextlib.suppress(OSError):
         os.utime(lease, None)
-    except OSError:
-        pass
 
 
 def short_host() -> str:
     """This machine's name without its domain, in lower case."""
     if hasattr(os, "uname"):
         name = os.uname().nodename
-    else:  # pragma: no cover - Windows
-        import socket  # noqa: PLC0415 - only Windows needs it, and it is slow to import
+    else:  # pragma: windows
+        import socket  # Only Windows needs it, and it is slow to import.
 
         name = socket.gethostname()
     return name.partition(".")[0].lower()
@@ -113,22 +115,22 @@ def _store_root(environ: Mapping[str, str]) -> str:
     if problem:
         raise StoreError(problem)
     if not os.path.isdir(root):
-        raise StoreError("the store {} is not there; is the disk mounted? Models stay as they are".format(root))
+        raise StoreError(f"the store {root} is not there; is the disk mounted? Models stay as they are")
     return root
 
 
 def _configured_store(environ: Mapping[str, str]) -> str:
     path = environ.get("CHANGEOVER_NUKE_JSON") or _config_file(environ)
     if not os.path.exists(path):
-        raise StoreError("no store is set: neither CHANGEOVER_STORE nor {}; run: changeover init".format(path))
+        raise StoreError(f"no store is set: neither CHANGEOVER_STORE nor {path}; run: changeover init")
     store = _read_json(path, "changeover.nuke").get("store")
     if not isinstance(store, str) or not store:
-        raise StoreError("{} names no store; run: changeover init".format(path))
+        raise StoreError(f"{path} names no store; run: changeover init")
     return store
 
 
 def _config_file(environ: Mapping[str, str]) -> str:
-    if sys.platform == "win32":  # pragma: no cover - Windows
+    if sys.platform == "win32":  # pragma: windows
         return environ.get("PROGRAMDATA", "C:/ProgramData") + "/changeover/nuke.json"
     return "/etc/changeover/nuke.json"
 
@@ -137,7 +139,7 @@ def _station(root: str, environ: Mapping[str, str]) -> str:
     host = short_host()
     name = environ.get("CHANGEOVER_STATION") or _station_by_host(root + "/stations/by-host/" + host) or host
     if _SAFE_NAME.fullmatch(name) is None:
-        raise StoreError("{!r} cannot be the name of a station".format(name))
+        raise StoreError(f"{name!r} cannot be the name of a station")
     return name
 
 
@@ -153,22 +155,22 @@ def _open_current(root: str, station_folder: str) -> Opened:
     current = _read_json(station_folder + "/current", "changeover.current")
     number = current.get("generation")
     if not isinstance(number, int):
-        raise StoreError("{}/current names no generation; run: changeover update".format(station_folder))
+        raise StoreError(f"{station_folder}/current names no generation; run: changeover update")
     lease = _write_lease(station_folder, number)
-    folder = "{}/generations/{}".format(station_folder, number)
+    folder = f"{station_folder}/generations/{number}"
     path = folder + "/generation.json"
     body = _read_json(path, "changeover.generation")
     try:
         return Opened(root, folder, Frozen(root, body), lease)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise StoreError("{} is not as expected ({}); run: changeover doctor".format(path, _short(error))) from error
+        raise StoreError(f"{path} is not as expected ({_short(error)}); run: changeover doctor") from error
 
 
 def _write_lease(station_folder: str, number: int) -> str:
     """Write who reads this generation; an empty text where that is not allowed here."""
     host, pid = short_host(), os.getpid()
-    path = "{}/leases/{}-{}.json".format(station_folder, host, pid)
-    body: dict[str, Any] = {
+    path = f"{station_folder}/leases/{host}-{pid}.json"
+    body: Dict[str, Any] = {
         "schema": "changeover.lease/1",
         "host": host,
         "pid": pid,
@@ -187,7 +189,7 @@ def _write_lease(station_folder: str, number: int) -> str:
 
 def _patiently(action: Callable[[], _T]) -> _T:
     """Run a read again for a moment: on a network disk a replaced file can seem absent or stale for an instant."""
-    errors: list[StoreError] = []
+    errors: List[StoreError] = []
     for pause in (0.0, *_PAUSES):
         time.sleep(pause)
         try:
@@ -209,9 +211,9 @@ def _read_json(path: str, kind: str) -> Mapping[str, Any]:
         with open(path, "rb") as stream:
             body = json.loads(stream.read().decode("utf-8"))
     except OSError as error:
-        raise StoreError("{} cannot be read ({}); run: changeover update".format(path, error.strerror)) from error
+        raise StoreError(f"{path} cannot be read ({error.strerror}); run: changeover update") from error
     except ValueError as error:
-        raise StoreError("{} is damaged ({}); run: changeover doctor".format(path, _short(error))) from error
+        raise StoreError(f"{path} is damaged ({_short(error)}); run: changeover doctor") from error
     _check_schema(body, path, kind)
     found: Mapping[str, Any] = body
     return found
@@ -221,10 +223,10 @@ def _check_schema(body: object, path: str, kind: str) -> None:
     schema = str(body.get("schema")) if isinstance(body, dict) else "no object"
     name, _, major = schema.rpartition("/")
     if name != kind or not major.isdigit():
-        raise StoreError("{} is not a {} file ({})".format(path, kind, schema))
+        raise StoreError(f"{path} is not a {kind} file ({schema})")
     if int(major) > _MAJOR:
-        raise StoreError("{} was written by a newer Changeover ({}); update the plug-in".format(path, schema))
+        raise StoreError(f"{path} was written by a newer Changeover ({schema}); update the plug-in")
 
 
 def _short(error: BaseException) -> str:
-    return "{}: {}".format(type(error).__name__, error)[:120]
+    return f"{type(error).__name__}: {error}"[:120]

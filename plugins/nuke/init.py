@@ -7,4 +7,4 @@ try:
 except Exception as error:  # noqa: BLE001 - whatever is wrong with this folder, Nuke must start
     import sys
 
-    sys.stderr.write("Changeover did not start: {}\n".format(error))
+    sys.stderr.write(f"Changeover did not start: {error}\n")

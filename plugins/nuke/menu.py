@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import List
+
 import changeover_nuke
 import nuke
 
@@ -16,7 +19,7 @@ def show_models() -> None:
 def show_updates() -> None:
     """Say which nodes have an update."""
     lines = [
-        "{}: {} -> {}".format(node.fullName(), changeover_nuke.release_of(node), update)
+        f"{node.fullName()}: {changeover_nuke.release_of(node)} -> {update}"
         for node, update in ((node, changeover_nuke.update_available(node)) for node in _ours())
         if update is not None
     ]
@@ -54,16 +57,16 @@ def build() -> None:
     menu.addCommand("Status", show_status)
     new = menu.addMenu("New node")
     for model in changeover_nuke.models():
-        new.addCommand(model, lambda model=model: changeover_nuke.new_node(model))
+        new.addCommand(model, partial(changeover_nuke.new_node, model))
 
 
-def _ours() -> list[nuke.Node]:
+def _ours() -> List[nuke.Node]:
     return [node for node in nuke.allNodes("Inference", recurseGroups=True) if changeover_nuke.model_of(node)]
 
 
-def _move(nodes: list[nuke.Node], to: str) -> None:
+def _move(nodes: List[nuke.Node], to: str) -> None:
     lines = [
-        "{}: {}".format(moved.node, moved.sentence or "{} -> {}".format(moved.before, moved.after))
+        "{}: {}".format(moved.node, moved.sentence or f"{moved.before} -> {moved.after}")
         for moved in changeover_nuke.move(nodes, to)
     ]
     nuke.message("\n".join(lines) or "No node to move.")
@@ -72,4 +75,4 @@ def _move(nodes: list[nuke.Node], to: str) -> None:
 try:
     build()
 except Exception as error:  # noqa: BLE001 - a menu that fails must not take Nuke's own with it
-    nuke.tprint("Changeover has no menu ({}: {}); Nuke goes on.".format(type(error).__name__, error))
+    nuke.tprint(f"Changeover has no menu ({type(error).__name__}: {error}); Nuke goes on.")
