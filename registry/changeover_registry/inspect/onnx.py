@@ -1,0 +1,263 @@
+"""Inspects an ONNX file: what it needs, what it takes and gives, and what is wrong with it. Nothing is executed.
+
+The protobuf is parsed without opening external data; those files are only compared with the folder, the list and the
+sizes that the tensors state. Operators outside the known domains are custom code and a problem. What this leaves out:
+whether the graph computes anything sensible, which only running it in the sandbox shows.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from changeover_registry.inspect.content import bad_location, inside
+from changeover_registry.inspect.inspection import Inspection, Problem, TensorInfo, compute_capability, formats
+from changeover_registry.records.release import Requires
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["inspect_onnx"]
+
+_BATCH_AND_CHANNEL_AXES = 2
+_ATTENTION = frozenset({"Attention", "MultiHeadAttention", "GroupQueryAttention"})
+_BETWEEN = frozenset({"Add", "Cast", "Div", "Identity", "Mul", "Reshape", "Sub", "Where"})
+
+
+def inspect_onnx(folder: Path, entry: str, files: Sequence[str]) -> Inspection:
+    """What ``folder/entry`` says; external data must lie in `folder` and be among `files`."""
+    model = _parse(folder / entry)
+    if isinstance(model, str):
+        remedy = "export the model again, or take the file again"
+        problem = Problem("ONNX file", entry, "an ONNX model with a graph", model, remedy)
+        return Inspection(Requires(), problems=(problem,))
+    weights = tuple(_tensors(model))
+    initializers = {tensor.name for tensor in model.graph.initializer}
+    inputs = tuple(_info(item) for item in model.graph.input if item.name not in initializers)
+    problems = (*_ir(model, entry), *_operators(model, entry), *_external(folder, entry, weights, files))
+    outputs = tuple(_info(item) for item in model.graph.output)
+    return Inspection(_requires(model, weights, inputs), inputs, outputs, problems)
+
+
+def _parse(path: Path) -> "onnx.ModelProto | str":
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    try:
+        model: onnx.ModelProto = onnx.ModelProto.FromString(path.read_bytes())
+    except (DecodeError, ValueError) as error:
+        return f"bytes that do not parse ({error})"
+    if model.ir_version < 1 or not model.graph.node:
+        return "no IR version or no operators"
+    return model
+
+
+def _requires(
+    model: "onnx.ModelProto", weights: Sequence["onnx.TensorProto"], inputs: Sequence[TensorInfo]
+) -> Requires:
+    opsets = {item.domain or "ai.onnx": item.version for item in model.opset_import}
+    nodes = tuple(_nodes(model))
+    dtypes = _dtypes(model, weights)
+    spatial = [dim for item in inputs for dim in item.dims[_BATCH_AND_CHANNEL_AXES:]]
+    return Requires(
+        ir_version=model.ir_version,
+        opset=opsets.get("ai.onnx"),
+        domains=tuple(sorted({node.domain or "ai.onnx" for node in nodes})),
+        operators=tuple(sorted({node.op_type for node in nodes})),
+        dtypes=dtypes,
+        dynamic_axes=any(isinstance(dim, str) for dim in spatial),
+        external_data=any(_is_external(tensor) for tensor in weights),
+        global_attention=_attends(model),
+        weight_bytes=sum(_tensor_bytes(tensor) for tensor in weights),
+        compute_capability=compute_capability(dtypes),
+    )
+
+
+def _graphs(model: "onnx.ModelProto") -> Iterator["onnx.GraphProto"]:
+    pending = [model.graph]
+    pending.extend(graph for function in model.functions for graph in _subgraphs(function.node))
+    while pending:
+        graph = pending.pop()
+        yield graph
+        pending.extend(_subgraphs(graph.node))
+
+
+def _subgraphs(nodes: Iterable["onnx.NodeProto"]) -> Iterator["onnx.GraphProto"]:
+    for node in nodes:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield attribute.g
+            yield from attribute.graphs
+
+
+def _nodes(model: "onnx.ModelProto") -> Iterator["onnx.NodeProto"]:
+    for graph in _graphs(model):
+        yield from graph.node
+    for function in model.functions:
+        yield from function.node
+
+
+def _tensors(model: "onnx.ModelProto") -> Iterator["onnx.TensorProto"]:
+    """Every tensor with a value: weights, and constants in attributes."""
+    for graph in _graphs(model):
+        yield from graph.initializer
+        for sparse in graph.sparse_initializer:
+            yield from (sparse.values, sparse.indices)
+    for node in _nodes(model):
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+
+
+def _dtypes(model: "onnx.ModelProto", weights: Sequence["onnx.TensorProto"]) -> tuple[str, ...]:
+    codes = {tensor.data_type for tensor in weights}
+    for graph in _graphs(model):
+        for item in (*graph.input, *graph.output, *graph.value_info):
+            codes.add(item.type.tensor_type.elem_type)
+    for node in _nodes(model):
+        if node.op_type == "Cast":
+            codes.update(attribute.i for attribute in node.attribute if attribute.name == "to")
+    return tuple(sorted(_dtype(code) for code in codes if code))
+
+
+def _dtype(code: int) -> str:
+    import onnx
+
+    known = onnx.TensorProto.DataType.values()
+    if code not in known:
+        return f"type-{code}"
+    name = str(onnx.TensorProto.DataType.Name(code)).lower()
+    return {"float": "float32", "double": "float64"}.get(name, name)
+
+
+def _info(item: "onnx.ValueInfoProto") -> TensorInfo:
+    tensor = item.type.tensor_type
+    dims = tuple(dim.dim_value if dim.dim_value > 0 else dim.dim_param or "?" for dim in tensor.shape.dim)
+    return TensorInfo(item.name, _dtype(tensor.elem_type), dims)
+
+
+def _ir(model: "onnx.ModelProto", entry: str) -> Iterator[Problem]:
+    limit = formats()["onnx"]["max_ir_version"]
+    if model.ir_version > limit:
+        expected = f"at most {limit}, which {formats()['onnx']['max_ir_runtime']} loads"
+        remedy = f"set ir_version to {limit} or less when exporting"
+        yield Problem("ONNX IR version", entry, expected, str(model.ir_version), remedy)
+    if not any(item.domain in {"", "ai.onnx"} for item in model.opset_import):
+        yield Problem("ONNX opset", entry, "an opset import for ai.onnx", "none", "export the model again")
+
+
+def _operators(model: "onnx.ModelProto", entry: str) -> Iterator[Problem]:
+    allowed = set(formats()["onnx"]["domains"])
+    foreign = (node for node in _nodes(model) if (node.domain or "ai.onnx") not in allowed)
+    custom = sorted({f"{node.domain}.{node.op_type}" for node in foreign})
+    if custom:
+        yield Problem(
+            "operator domain",
+            entry,
+            f"operators of {', '.join(sorted(allowed))} only",
+            ", ".join(custom[:5]),
+            "export without custom operators (inline functions of the exporter)",
+        )
+    unknown = sorted(_unknown_operators(model))
+    if unknown:
+        remedy = "export the model again for an opset that has them"
+        yield Problem("operator", entry, "operators that the file's opset knows", ", ".join(unknown[:5]), remedy)
+
+
+def _unknown_operators(model: "onnx.ModelProto") -> set[str]:
+    """Operators of ai.onnx that its stated opset does not have; an opset newer than this library says nothing."""
+    from onnx import defs
+
+    opset = next((item.version for item in model.opset_import if item.domain in {"", "ai.onnx"}), 0)
+    if not 0 < opset <= defs.onnx_opset_version():
+        return set()
+    names = {node.op_type for node in _nodes(model) if node.domain in {"", "ai.onnx"}}
+    return {name for name in names if not _has_schema(name, opset)}
+
+
+def _has_schema(name: str, opset: int) -> bool:
+    from onnx import defs
+
+    try:
+        defs.get_schema(name, opset, "")
+    except defs.SchemaError:
+        return False
+    return True
+
+
+def _external(
+    folder: Path, entry: str, weights: Sequence["onnx.TensorProto"], files: Sequence[str]
+) -> Iterator[Problem]:
+    for tensor in weights:
+        if _is_external(tensor):
+            actual = _external_fault(folder, tensor, files)
+            if actual:
+                expected = "external data in a listed file of the variant's folder, as long as the tensor"
+                remedy = "save the model with its data beside it, and list that file"
+                yield Problem("external data", f"{entry}: {tensor.name}", expected, actual, remedy)
+
+
+def _external_fault(folder: Path, tensor: "onnx.TensorProto", files: Sequence[str]) -> str | None:
+    fields = {item.key: item.value for item in tensor.external_data}
+    location = fields.get("location", "")
+    bad = bad_location(location)
+    if bad is not None:
+        return f"location {bad}"
+    if location not in files:
+        return f"location {location!r}, which the variant does not list"
+    path = folder / location
+    if path.is_symlink() or not inside(folder, path):
+        return f"location {location!r}, which is a link"
+    if not path.is_file():
+        return f"location {location!r}, which does not exist"
+    return _range_fault(fields, _tensor_bytes(tensor), path.stat().st_size)
+
+
+def _range_fault(fields: dict[str, str], needed: int, size: int) -> str | None:
+    offset, length = fields.get("offset", "0"), fields.get("length", str(needed))
+    if not (offset.isdecimal() and length.isdecimal()):
+        return f"offset {offset!r} and length {length!r}, which are not numbers"
+    if int(length) != needed:
+        return f"{length} bytes for a tensor of {needed}"
+    if int(offset) + int(length) > size:
+        return f"bytes {offset} to {int(offset) + int(length)} of a file of {size}"
+    return None
+
+
+def _is_external(tensor: "onnx.TensorProto") -> bool:
+    return tensor.data_location == 1
+
+
+def _tensor_bytes(tensor: "onnx.TensorProto") -> int:
+    """The bytes that the tensor's values take; text and unknown types count as nothing, types under a byte packed."""
+    import onnx
+
+    count = int(math.prod(tensor.dims))
+    name = _dtype(tensor.data_type)
+    if name in {"string", "undefined"} or name.startswith("type-"):
+        return 0
+    if name in {"int4", "uint4", "float4e2m1"}:
+        return -(-count // 2)
+    if name in {"int2", "uint2"}:
+        return -(-count // 4)
+    return count * int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+
+
+def _attends(model: "onnx.ModelProto") -> bool:
+    """Whether some product of two computed tensors is normalised by Softmax and multiplied again: N by N memory."""
+    nodes = tuple(model.graph.node)
+    if any(node.op_type in _ATTENTION for node in nodes):
+        return True
+    maker = {output: node for node in nodes for output in node.output}
+    return any(_scores(node, maker) for node in nodes if node.op_type == "Softmax")
+
+
+def _scores(softmax: "onnx.NodeProto", maker: dict[str, "onnx.NodeProto"]) -> bool:
+    """Whether what `softmax` normalises comes from a MatMul of two computed tensors, past scales and masks."""
+    node = maker.get(softmax.input[0])
+    for _ in range(6):
+        if node is None or node.op_type == "MatMul":
+            break
+        node = maker.get(node.input[0]) if node.op_type in _BETWEEN else None
+    return node is not None and all(name in maker for name in node.input)

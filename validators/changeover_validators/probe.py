@@ -1,0 +1,235 @@
+"""Makes host facts from a real machine. The only module that looks; everything else is handed what it found.
+
+What the base install can know (system, RAM, cores) is read here. GPUs, CPU level, onnxruntime and torch are asked of
+the named interpreters, each in a child that runs `probe_child.py` as a file. What could not be had is `Unknown` with
+its reason. That there is no GPU is certain only where NVML says that its library or the driver is absent. `forged_host`
+gives machines that nobody here has, for tests, trials and the demo. What this leaves out: any decision.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from changeover_registry.errors import InvalidInputError
+from changeover_registry.records.base import Unknown
+from changeover_registry.records.facts import HostFacts, NukeInstall, RuntimeFacts
+from changeover_validators import tables
+
+__all__ = ["forged_host", "forged_hosts", "nuke_install", "probe", "probe_key"]
+
+_CHILD = Path(__file__).with_name("probe_child.py")
+_SECONDS = 120
+_LIBRARIES = ("onnxruntime", "torch")
+_NO_RUNTIMES = "no interpreter is named under [runtimes] in host.toml"
+_DRIVER_FILES = ("/proc/driver/nvidia/version", "C:/Windows/System32/nvml.dll")
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
+
+Answers = Mapping[str, Any]
+
+
+def probe(runtimes: Mapping[str, str], nukes: Sequence[str] = ()) -> HostFacts:
+    """The facts of this machine; takes seconds, because it starts each interpreter and imports its libraries.
+
+    Args:
+        runtimes: Name to interpreter, as ``[runtimes]`` in ``host.toml``. A name with ``torch`` in front asks only for
+            torch, one with ``onnx`` only for onnxruntime, any other for both.
+        nukes: Versions of the Nukes that are installed here, such as ``15.1v3``.
+
+    Raises:
+        InvalidInputError: A Nuke's version cannot be read.
+    """
+    with ThreadPoolExecutor(max_workers=max(len(runtimes), 1)) as pool:
+        asked = {name: pool.submit(_ask, path, _questions(name)) for name, path in sorted(runtimes.items())}
+        answers = {name: future.result() for name, future in asked.items()}
+    devices = _devices(answers)
+    body = {
+        "host": platform.node().split(".")[0].lower() or "localhost",
+        "os": _system(),
+        "kernel": platform.release() or _unknown("the system does not say"),
+        "glibc": platform.libc_ver()[1] or None,
+        "cpu_level": _first(answers, "cpu"),
+        "cores": os.cpu_count() or _unknown("the system does not say"),
+        "ram_mib": _ram_mib(),
+        **devices,
+        "runtimes": _runtimes(runtimes, answers),
+        "nukes": [nuke_install(version).model_dump(mode="json") for version in nukes],
+    }
+    return HostFacts.parse(body, where="host facts")
+
+
+def probe_key(runtimes: Mapping[str, str], nukes: Sequence[str] = ()) -> str:
+    """A cheap fingerprint of what facts depend on: boot, driver, interpreters and their packages, Nukes, this release.
+
+    Facts that were kept under the same key may be used again. Takes well under a millisecond for each interpreter.
+    """
+    lines = [_text(_BOOT_ID), *map(_stamp, _DRIVER_FILES), _stamp(str(_CHILD)), *map(str, nukes)]
+    for name, interpreter in sorted(runtimes.items()):
+        folders = sorted(Path(interpreter).parent.parent.glob("lib/python*/site-packages"))
+        lines += [name, interpreter, _stamp(interpreter), *(_stamp(str(folder)) for folder in folders)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def nuke_install(version: str, path: str | None = None) -> NukeInstall:
+    """The facts of one Nuke by its version; the torch that it embeds comes from the table.
+
+    Raises:
+        InvalidInputError: `version` is not like ``15.1v3`` or ``15.1``.
+    """
+    line = version.split("v", maxsplit=1)[0]
+    torch = tables.nuke_torch_line(line) or Unknown(unknown=f"the tables do not know Nuke {line}")
+    try:
+        return NukeInstall(version=version, torch_line=torch, path=path)
+    except ValidationError as error:
+        raise InvalidInputError(
+            "Nuke version",
+            where="host.toml: nukes",
+            expected="a version such as 15.1v3",
+            actual=repr(version),
+            remedy="correct it",
+        ) from error
+
+
+def forged_hosts() -> tuple[str, ...]:
+    """The names of the hosts that ship as files, in order."""
+    folder = resources.files("changeover_validators.hosts")
+    return tuple(sorted(item.name.removesuffix(".json") for item in folder.iterdir() if item.name.endswith(".json")))
+
+
+def forged_host(name: str) -> HostFacts:
+    """The facts of a machine that ships as a file; see ``hosts/__init__.py`` for what each is.
+
+    Raises:
+        InvalidInputError: There is none of that name.
+    """
+    if name not in forged_hosts():
+        raise InvalidInputError(
+            "forged host",
+            where="host",
+            expected=f"one of {', '.join(forged_hosts())}",
+            actual=repr(name),
+            remedy="choose one of them, or give a file with facts",
+        )
+    data = resources.files("changeover_validators.hosts").joinpath(f"{name}.json").read_bytes()
+    return HostFacts.from_bytes(data, where=f"{name}.json")
+
+
+def _questions(name: str) -> tuple[str, ...]:
+    if name.startswith("torch"):
+        return ("gpus", "cpu", "torch")
+    if name.startswith("onnx"):
+        return ("gpus", "cpu", "onnxruntime")
+    return ("gpus", "cpu", *_LIBRARIES)
+
+
+def _ask(interpreter: str, questions: Sequence[str]) -> Answers:
+    """What the child says; where it says nothing readable, every answer is unknown with the reason."""
+    command = [interpreter, "-I", str(_CHILD), *questions]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=_SECONDS, check=False, stdin=subprocess.DEVNULL)
+        answers: dict[str, Any] = json.loads(done.stdout.decode("utf-8", "replace").strip().rpartition("\n")[2])
+    except subprocess.TimeoutExpired:
+        return _silence(questions, f"{interpreter} did not answer in {_SECONDS} seconds")
+    except OSError as error:
+        return _silence(questions, f"{interpreter} cannot be started: {error.strerror}")
+    except ValueError:
+        return _silence(questions, f"{interpreter} ended with code {done.returncode} and no answer")
+    return answers
+
+
+def _silence(questions: Sequence[str], reason: str) -> Answers:
+    return {name: _unknown(reason) for name in questions}
+
+
+def _unknown(reason: str) -> dict[str, str]:
+    return {"unknown": reason}
+
+
+def _is_unknown(answer: object) -> bool:
+    return isinstance(answer, dict) and "unknown" in answer
+
+
+def _first(answers: Mapping[str, Answers], question: str) -> Any:  # noqa: ANN401 - JSON of that question
+    """The first interpreter's answer that is known, else the first reason."""
+    given = [answer[question] for answer in answers.values() if question in answer]
+    known = [answer for answer in given if not _is_unknown(answer)]
+    return next(iter([*known, *given]), _unknown(_NO_RUNTIMES))
+
+
+def _devices(answers: Mapping[str, Answers]) -> dict[str, Any]:
+    """GPUs and driver, from the first interpreter whose NVML answered."""
+    given = [answer["gpus"] for answer in answers.values() if "gpus" in answer]
+    usable = [found for found in given if "gpus" in found and not _is_unknown(found["gpus"])]
+    if usable:
+        return dict(usable[0])
+    reasons = [found.get("gpus", found) for found in given] or [_unknown(_NO_RUNTIMES)]
+    return {"gpus": reasons[0], "driver": reasons[0], "cuda_driver": reasons[0]}
+
+
+def _runtimes(runtimes: Mapping[str, str], answers: Mapping[str, Answers]) -> Any:  # noqa: ANN401 - JSON of RuntimeFacts
+    """The runtimes that answered, each once; unknown only if interpreters were named and none of them has any."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    reasons: list[dict[str, str]] = []
+    for name, interpreter in sorted(runtimes.items()):
+        for library in _LIBRARIES:
+            answer: dict[str, Any] | None = answers[name].get(library)
+            if answer is None:
+                continue
+            if _is_unknown(answer):
+                reasons.append(answer)
+            else:
+                found[library, interpreter] = {"name": library, "interpreter": interpreter, **answer}
+    if not found:
+        return reasons[0] if reasons else _unknown(_NO_RUNTIMES)
+    return [RuntimeFacts.model_validate_json(json.dumps(item)).model_dump(mode="json") for item in found.values()]
+
+
+def _system() -> str:
+    return {"win32": "windows", "darwin": "macos"}.get(sys.platform, "linux")
+
+
+def _ram_mib() -> Any:  # noqa: ANN401 - an integer or an unknown as JSON
+    readers: tuple[Callable[[], int], ...] = (_ram_by_sysconf,) if hasattr(os, "sysconf") else (_ram_by_windows,)
+    try:
+        return readers[0]() >> 20
+    except (OSError, ValueError) as error:
+        return _unknown(f"the system does not say: {error}")
+
+
+def _ram_by_sysconf() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _ram_by_windows() -> int:  # pragma: windows
+    import ctypes
+
+    size = ctypes.c_ulonglong()
+    if not ctypes.windll.kernel32.GetPhysicallyInstalledSystemMemory(ctypes.byref(size)):  # type: ignore[attr-defined]
+        message = "GetPhysicallyInstalledSystemMemory failed"
+        raise OSError(message)
+    return size.value << 10
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError:
+        return ""
+
+
+def _stamp(path: str) -> str:
+    """What changes when a file is replaced: modification time and size; links are followed."""
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return f"{path}: absent"
+    return f"{path}: {status.st_mtime_ns} {status.st_size}"
