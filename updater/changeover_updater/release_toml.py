@@ -5,13 +5,15 @@ what the files need of a host are derived and never written. A claim may ask for
 less. Everything here is a function of values; reading folders is `release_folder`.
 """
 
+import re
 import tomllib
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from changeover_registry.errors import InvalidInputError
 from changeover_registry.inspect import Inspection, TensorInfo
@@ -48,9 +50,25 @@ def _number_as_text(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def _form(pattern: str, expected: str) -> AfterValidator:
+    """A check of text by a pattern, with words that a person can act on."""
+
+    def check(text: str) -> str:
+        if re.fullmatch(pattern, text, re.ASCII) is None:
+            message = f"expected {expected}"
+            raise ValueError(message)
+        return text
+
+    return AfterValidator(check)
+
+
 Number = Annotated[Decimal6, BeforeValidator(_number_as_text)]
 """A number that a person writes as 0, 0.5 or "0.5"; kept as a decimal, so no float enters a digest."""
 Scalar = Annotated[str, BeforeValidator(_number_as_text)]
+TileText = Annotated[str, _form(r"none|[1-9]\d{0,4}(\+\d{1,4})?", "none, or size+overlap in pixels such as 1024+64")]
+VariantId = Annotated[
+    str, _form(r"[a-z0-9]([a-z0-9.-]{0,62}[a-z0-9])?", "1 to 64 characters of a-z, 0-9, . and -, such as onnx-fp16")
+]
 
 
 class KnobToml(Value):
@@ -103,7 +121,7 @@ class ContractToml(Value):
     multiple: int | None = None
     pad: Literal["zero", "reflect", "replicate"] | None = None
     resize: tuple[int, int] | None = None
-    tiles: tuple[Annotated[str, Field(pattern=r"^(none|[1-9]\d{0,4}(\+\d{1,4})?)$")], ...] = ("none",)
+    tiles: tuple[TileText, ...] = ("none",)
     pre_roll: int | None = None
     non_finite: Literal["zero", "error"] | None = None
 
@@ -111,7 +129,7 @@ class ContractToml(Value):
 class VariantToml(Value):
     """``[[variants]]``."""
 
-    id: str = Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,62}[a-z0-9])?$")
+    id: VariantId
     runtime: Runtime
     precision: Literal["fp32", "fp16"]
     loaders: tuple[Loader, ...] = Field(min_length=1)
@@ -145,13 +163,13 @@ class ReleaseToml(Record):
 
     @classmethod
     def from_toml(cls, data: bytes, *, where: str) -> Self:
-        """Read ``release.toml``.
+        """Read ``release.toml``; text is taken in the one spelling (NFC) that records have.
 
         Raises:
             InvalidInputError: Not TOML, or a field is missing, unknown or of the wrong type.
         """
         try:
-            body = tomllib.loads(data.decode("utf-8"), parse_float=str)
+            body = tomllib.loads(unicodedata.normalize("NFC", data.decode("utf-8")), parse_float=str)
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise InvalidInputError(
                 "TOML", where=where, expected="a TOML file in UTF-8", actual=str(error), remedy="correct that line"

@@ -1,0 +1,303 @@
+import hashlib
+import unicodedata
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from changeover_registry.errors import InvalidInputError, UndecidedError
+from changeover_registry.inspect import Inspection, TensorInfo
+from changeover_registry.records.release import FileEntry, Release, Requires, Tile
+from changeover_updater.release_toml import Part, ReleaseToml, VariantToml, compose, entry_of, raise_claims
+
+TOML = """
+schema = "changeover.release-toml/1"
+model = "acme/person-roto"
+version = "1.0.0"
+summary = "Soft person mattes."
+changes = "First release."
+
+[licences]
+code = "Apache-2.0"
+weights = "CC-BY-4.0"
+training_data = "none"
+
+[[interface.inputs]]
+name = "plate"
+channels = ["red", "green", "blue"]
+colour = "scene-linear"
+[[interface.outputs]]
+name = "matte"
+channels = ["alpha"]
+colour = "raw"
+
+[[variants]]
+id = "onnx-fp32"
+runtime = "onnx"
+precision = "fp32"
+loaders = ["python"]
+
+[variants.contract]
+evaluation = "stateless"
+colour = "srgb"
+multiple = 16
+tiles = ["none", "256+32", "512"]
+[[variants.contract.inputs]]
+name = "x"
+mean = [0, 0.5, "0.25"]
+scale = [1, 2.0, 4]
+[variants.contract.output]
+name = "y"
+"""
+
+Claim: TypeAlias = "int | bool | str | tuple[str, ...]"
+
+DATA = b"bytes of a model"
+SHA = hashlib.sha256(DATA).hexdigest()
+SHOWN = Inspection(
+    Requires(opset=17, ir_version=10, dtypes=("float32",), compute_capability="8.0", dynamic_axes=True),
+    inputs=(TensorInfo("x", "float32", (1, 3, "H", "W")),),
+    outputs=(TensorInfo("y", "float32", (1, 1, "H", "W")),),
+)
+
+
+def entry(path: str) -> FileEntry:
+    return FileEntry(path=path, size=len(DATA), sha256=SHA, blocks=(SHA,))
+
+
+def build(text: str, inspection: Inspection = SHOWN, files: tuple[str, ...] = ("model.onnx", "smoke.npz")) -> Release:
+    draft = ReleaseToml.from_toml(text.encode(), where="release.toml")
+    parts: Mapping[str, Part] = {v.id: Part(tuple(map(entry, files)), inspection) for v in draft.variants}
+    return compose(draft, parts, where="release.toml")
+
+
+def test_what_can_be_derived_need_not_be_written() -> None:
+    release = build(TOML)
+
+    variant = release.variants[0]
+    assert variant.entry == "model.onnx"
+    assert [file.sha256 for file in variant.files] == [SHA, SHA]
+    assert variant.requires == SHOWN.requires
+    taken = variant.contract.inputs[0]
+    assert (taken.port, taken.channels, taken.dtype) == ("plate", ("red", "green", "blue"), "float32")
+    assert (taken.mean, taken.scale) == (("0", "0.5", "0.25"), ("1", "2.0", "4"))
+    assert (variant.contract.output.port, variant.contract.output.channel) == ("matte", 0)
+    assert variant.contract.tiles == (Tile(size=0), Tile(size=256, overlap=32), Tile(size=512))
+    assert variant.contract.pad == "reflect"
+
+
+def test_same_text_and_files_give_the_same_release() -> None:
+    assert build(TOML).digest() == build(TOML).digest()
+
+
+def test_everything_that_may_be_written_arrives_in_the_record() -> None:
+    text = TOML.replace('loaders = ["python"]', 'loaders = ["python"]\nentry = "model.onnx"\nfiles = ["model.onnx"]')
+    text = text.replace(
+        "multiple = 16", 'multiple = 16\npad = "zero"\nresize = [64, 32]\npre_roll = 2\nnon_finite = "error"'
+    )
+    text = text.replace('name = "y"', 'name = "y"\nport = "matte"\nchannel = 0\nrule = "as-is"')
+    text = text.replace(
+        'name = "x"', 'name = "x"\nport = "plate"\nchannels = ["blue", "green", "red"]\ndtype = "float32"'
+    )
+    text = text.replace("[[interface.inputs]]", '[provenance]\nsource_revision = "abc"\n[[interface.inputs]]')
+    text += '[variants.requires]\ntorch_line = "2.1.1"\n[variants.sha256]\n"model.onnx" = "' + SHA + '"\n'
+
+    release = build(text)
+
+    contract = release.variants[0].contract
+    assert (contract.pad, contract.resize, contract.pre_roll, contract.non_finite) == ("zero", (64, 32), 2, "error")
+    assert contract.inputs[0].channels == ("blue", "green", "red")
+    assert contract.output.rule == "as-is"
+    assert release.provenance.source_revision == "abc"
+    assert release.variants[0].requires.torch_line == "2.1.1"
+
+
+def test_text_is_taken_in_one_spelling() -> None:
+    decomposed = unicodedata.normalize("NFD", "Größer")
+
+    assert build(TOML.replace("Soft person mattes.", decomposed)).summary == "Größer"
+
+
+def test_knobs_may_be_written_as_numbers() -> None:
+    knob = '[[interface.knobs]]\nname = "soft"\nkind = "float"\ndefault = 0.5\nminimum = 0\nmaximum = 1.0\n'
+
+    (made,) = build(TOML.replace("[[variants]]", knob + "[[variants]]", 1)).interface.knobs
+
+    assert (made.default, made.minimum, made.maximum) == ("0.5", "0", "1.0")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "field", "expected", "actual"),
+    [
+        ('summary = "Soft person mattes."\n', "", "summary", "this field", "nothing"),
+        ('version = "1.0.0"', 'version = "1!1.0.0"', "version", "three integers", "1!1.0.0"),
+        ('version = "1.0.0"', 'version = "1.0"', "version", "three integers", "1.0"),
+        ('version = "1.0.0"', "version = 1", "version", "string", "1"),
+        ('model = "acme/person-roto"', 'model = "person-roto"', "model", "vendor/name", "person-roto"),
+        ('model = "acme/person-roto"', 'model = "acme/Person"', "model", "a-z", "acme/Person"),
+        ('runtime = "onnx"', 'runtime = "onnx"\nsize = 12', "variants.0.size", "no such field", "12"),
+        ('runtime = "onnx"', 'runtime = "tflite"', "variants.0.runtime", "onnx", "tflite"),
+        ('loaders = ["python"]', 'loaders = "python"', "variants.0.loaders", "array", "python"),
+        ('loaders = ["python"]', "loaders = []", "variants.0.loaders", "1", "[]"),
+        ('loaders = ["python"]', 'loaders = ["python"]\nfiles = ["../a"]', "variants.0.files.0", "..", "../a"),
+        ('loaders = ["python"]', 'loaders = ["python"]\nentry = "/etc/x"', "variants.0.entry", "relative", "/etc/x"),
+        ('loaders = ["python"]', 'loaders = ["python"]\nfolder = "a/../b"', "variants.0.folder", "..", "a/../b"),
+        ('loaders = ["python"]', 'loaders = ["python"]\nentry = "b.onnx"', "variants.0.entry", "b.onnx", "model.onnx"),
+        ('tiles = ["none", "256+32", "512"]', 'tiles = ["64x64"]', "variants.0.contract.tiles.0", "1024+64", "64x64"),
+        ('"512"]', '"512+300"]', "variants.0.contract.tiles.2", "overlap under half", "300"),
+        ('mean = [0, 0.5, "0.25"]', "mean = [0, 0.5]", "variants.0.contract.inputs.0", "3 numbers", "x"),
+        ('mean = [0, 0.5, "0.25"]', "mean = [true, 0, 0]", "variants.0.contract.inputs.0.mean.0", "string", "True"),
+        ('name = "x"', 'name = "z"', "variants.0.contract.inputs", "the tensors of the model file: x", "z"),
+        ('name = "y"', 'name = "z"', "variants.0.contract.output", "the tensors of the model file: y", "z"),
+        ('name = "y"', 'name = "y"\nchannel = 1', "variants.0.contract.output.channel", "less than 1", "1"),
+        ('name = "y"', 'name = "y"\nport = "mask"', "variants.0.contract.output.port", "one of matte", "mask"),
+        ('name = "x"', 'name = "x"\ndtype = "float16"', "variants.0.contract.inputs.0.dtype", "float32, as", "float16"),
+        ('name = "x"', 'name = "x"\nchannels = ["depth"]', "variants.0.contract.inputs.0.channels", "red", "depth"),
+        ('name = "x"', 'name = "x"\nchannels = ["red"]', "variants.0.contract.inputs.0.channels", "3 channels", "red"),
+        ('id = "onnx-fp32"', 'id = "onnx-fp32"\nderived_from = "twin"', "whole record", "derived_from among", "twin"),
+        ('id = "onnx-fp32"', 'id = "ONNX"', "variants.0.id", "onnx-fp16", "ONNX"),
+    ],
+)  # fmt: skip
+def test_bad_field_is_one_line_with_file_field_expected_and_actual(
+    old: str, new: str, field: str, expected: str, actual: str
+) -> None:
+    assert old in TOML
+
+    with pytest.raises(InvalidInputError) as caught:
+        build(TOML.replace(old, new, 1))
+
+    assert caught.value.exit_code == 2
+    assert "release.toml" in caught.value.where
+    assert field in caught.value.where
+    assert expected in caught.value.expected
+    assert actual in caught.value.actual
+    assert "\n" not in str(caught.value)
+
+
+def test_enum_knob_whose_default_is_no_choice_is_refused() -> None:
+    knob = '[[interface.knobs]]\nname = "mode"\nkind = "enum"\ndefault = "c"\nchoices = ["a", "b"]\n'
+
+    with pytest.raises(InvalidInputError, match="one of a, b"):
+        build(TOML.replace("[[variants]]", knob + "[[variants]]", 1))
+
+
+@pytest.mark.parametrize("data", [b"model = ", b"\xff\xfe", b"a = 1\na = 2"])
+def test_text_that_is_no_toml_is_one_line(data: bytes) -> None:
+    with pytest.raises(InvalidInputError, match=r"release\.toml: expected a TOML file"):
+        ReleaseToml.from_toml(data, where="release.toml")
+
+
+def test_file_of_another_kind_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match=r"changeover\.policy/1"):
+        build(TOML.replace("release-toml/1", "policy/1"))
+
+
+def test_newer_major_says_what_it_needs() -> None:
+    with pytest.raises(UndecidedError, match="needs changeover"):
+        build(TOML.replace("release-toml/1", "release-toml/2"))
+
+
+def test_wrong_digest_names_the_file_and_both_digests() -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        build(TOML + f'[variants.sha256]\n"model.onnx" = "{"0" * 64}"\n')
+
+    assert "onnx-fp32/model.onnx" in caught.value.where
+    assert (caught.value.expected, caught.value.actual) == ("0" * 64, SHA)
+
+
+def test_digest_of_a_file_that_is_not_there_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match="no such file"):
+        build(TOML + f'[variants.sha256]\n"other.onnx" = "{SHA}"\n')
+
+
+def test_two_ports_must_be_named() -> None:
+    second = '[[interface.inputs]]\nname = "trimap"\nchannels = ["alpha"]\ncolour = "raw"\n[[interface.outputs]]'
+
+    with pytest.raises(InvalidInputError, match="one of plate, trimap"):
+        build(TOML.replace("[[interface.outputs]]", second, 1))
+
+
+def test_cat_must_say_its_torch_line() -> None:
+    text = TOML.replace('runtime = "onnx"', 'runtime = "nuke-cat"')
+    opaque = Inspection(Requires())
+
+    with pytest.raises(InvalidInputError, match="torch_line"):
+        build(text, opaque, ("model.cat",))
+    made = build(text + '[variants.requires]\ntorch_line = "2.1.1"\n', opaque, ("model.cat",))
+
+    assert made.variants[0].requires.torch_line == "2.1.1"
+    assert made.variants[0].contract.inputs[0].dtype == "float32"
+
+
+def test_states_belong_to_the_tensors_of_the_file() -> None:
+    text = TOML.replace('"stateless"', '"sequence"') + '[[variants.contract.states]]\ninput = "r0"\noutput = "r1"\n'
+    shown = Inspection(
+        Requires(),
+        inputs=(*SHOWN.inputs, TensorInfo("r0", "float32", ("?", "?", "?", "?"))),
+        outputs=(*SHOWN.outputs, TensorInfo("r1", "float32", ("?", "?", "?", "?"))),
+    )
+
+    assert build(text, shown).variants[0].contract.states[0].input == "r0"
+    with pytest.raises(InvalidInputError, match="tensors of the model file: x$|tensors of the model file: x,"):
+        build(text)
+
+
+@pytest.mark.parametrize(
+    ("files", "found"), [(("a.onnx", "b.onnx"), "a.onnx, b.onnx"), (("readme.txt",), "readme.txt"), ((), "no file")]
+)
+def test_entry_that_cannot_be_derived_must_be_named(files: tuple[str, ...], found: str) -> None:
+    variant = ReleaseToml.from_toml(TOML.encode(), where="release.toml").variants[0]
+
+    with pytest.raises(InvalidInputError) as caught:
+        entry_of(variant, files, where="release.toml: variants.0")
+
+    assert caught.value.actual == found
+
+
+def test_torchscript_entry_is_found_by_either_suffix() -> None:
+    draft: VariantToml = ReleaseToml.from_toml(TOML.encode(), where="release.toml").variants[0]
+    variant = draft.model_copy(update={"runtime": "torchscript"})
+
+    assert entry_of(variant, ("model.ts", "smoke.npz"), where="") == "model.ts"
+    assert entry_of(variant, ("model.pt", "smoke.npz"), where="") == "model.pt"
+
+
+@pytest.mark.parametrize(
+    ("field", "less", "more"),
+    [
+        ("opset", 16, 18),
+        ("ir_version", 9, 10),
+        ("compute_capability", "7.5", "10.0"),
+        ("dtypes", ("float16",), ("int64", "float32")),
+        ("dynamic_axes", False, True),
+        ("weight_bytes", 99, 101),
+        ("torch_line", "1.13.1", "2.1.1"),
+    ],
+)
+def test_claim_may_ask_for_more_and_never_for_less(field: str, less: Claim, more: Claim) -> None:
+    shown = SHOWN.requires.model_copy(update={"weight_bytes": 100, "torch_line": "1.13.2"})
+
+    raised = raise_claims(shown, Requires.model_validate({field: more}), where="requires")
+
+    assert getattr(raised, field) == (tuple(sorted(more)) if isinstance(more, tuple) else more)
+    with pytest.raises(InvalidInputError, match="at least what the files show") as caught:
+        raise_claims(shown, Requires.model_validate({field: less}), where="requires")
+    assert field in caught.value.where
+
+
+@settings(deadline=None)
+@given(st.integers(0, 30), st.one_of(st.none(), st.integers(0, 30)), st.sets(st.sampled_from("abc")))
+def test_what_is_raised_covers_both_the_files_and_the_claim(shown: int, claim: int | None, names: set[str]) -> None:
+    derived = Requires(opset=shown, domains=("a",))
+
+    try:
+        raised = raise_claims(derived, Requires(opset=claim, domains=tuple(sorted(names))), where="requires")
+    except InvalidInputError:
+        assert (claim is not None and claim < shown) or (names and "a" not in names)
+        return
+
+    assert raised.opset is not None
+    assert raised.opset >= max(shown, claim or 0)
+    assert set(raised.domains) >= {"a"} | names

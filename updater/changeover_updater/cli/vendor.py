@@ -1,0 +1,167 @@
+"""The vendor's commands: init, smoke, register, publish, withdraw, renew."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from changeover_updater.cli._context import JsonFlag, invocation
+from changeover_updater.cli._output import emit, escape, mark, progress, say
+
+if TYPE_CHECKING:
+    from changeover_updater.vendor_home import VendorHome
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="For vendors: prove, register, sign and publish releases.", no_args_is_help=True, rich_markup_mode="rich"
+)
+
+HomeFlag = Annotated[
+    Path | None, typer.Option("--home", help="The vendor's home; else CHANGEOVER_VENDOR_HOME or the current folder.")
+]
+ReleaseDir = Annotated[Path, typer.Argument(metavar="RELEASE_DIR", help="The folder that holds release.toml.")]
+Target = Annotated[str, typer.Argument(metavar="MODEL@VERSION", help="A release, such as person-roto@1.0.0.")]
+
+
+@app.command()
+def init(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(metavar="HOME", help="A new or empty folder.")],
+    name: Annotated[str, typer.Option("--name", help="The vendor's name; its models are NAME/….")],
+    mlflow_uri: Annotated[str, typer.Option(help="An MLflow server; by default a SQLite file in HOME.")] = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Make a vendor's home: keys, an empty signed repository, and an MLflow."""
+    from changeover_updater.vendor_home import make_home
+
+    with progress() as line:
+        line.step("making keys, repository and MLflow")
+        made = make_home(folder, name, mlflow_uri, invocation(context).now)
+
+    def show() -> None:
+        home = made.home
+        verb = "made" if made.new else "there already"
+        say(f"{mark('ok' if made.new else 'skip')} home of [bold]{name}[/] {verb}: {escape(str(home.folder))}")
+        say(f"    repository to publish by any web server or disk: {escape(str(home.repository))}")
+        say(f"    root for your studios, sha256 {made.root_digest}: {escape(str(made.root))}")
+        say(f"    keys to move to another disk now: {escape(str(home.keys.root.parent))}")
+
+    answer = {
+        "vendor": name,
+        "home": str(made.home.folder),
+        "repository": str(made.home.repository),
+        "root": str(made.root),
+        "root_sha256": made.root_digest,
+        "new": made.new,
+    }
+    emit(answer, as_json=as_json, show=show)
+
+
+@app.command()
+def smoke(
+    folder: ReleaseDir,
+    python: Annotated[Path, typer.Option(help="A Python that holds Changeover and the runtimes.")] = Path(
+        sys.executable
+    ),
+    again: Annotated[bool, typer.Option("--again", help="Record anew where a smoke file is there.")] = False,
+    ram_mib: Annotated[int, typer.Option(min=256, help="The most memory that a model may take, in MiB.")] = 8192,
+    as_json: JsonFlag = False,
+) -> None:
+    """Run each variant isolated and record smoke.npz, by which a studio's machine sees that it runs as here."""
+    from changeover_updater import vendor
+
+    with progress() as line:
+        done = vendor.smoke(folder, interpreter=str(python), again=again, ram_mib=ram_mib, step=line.step)
+    signs = {"written": "ok", "kept": "ok", "skipped": "skip"}
+
+    def show() -> None:
+        for item in done:
+            say(f"{mark(signs[item.outcome])} {item.variant}: smoke {item.outcome}; {escape(item.detail)}")
+
+    answer = [{"variant": item.variant, "outcome": item.outcome, "detail": item.detail} for item in done]
+    emit(answer, as_json=as_json, show=show)
+
+
+@app.command()
+def register(context: typer.Context, folder: ReleaseDir, home: HomeFlag = None, as_json: JsonFlag = False) -> None:
+    """Inspect a release without executing it, write release.json and put the bytes into MLflow."""
+    from changeover_updater import vendor
+
+    with progress() as line:
+        release, made = vendor.register(_home(home), folder, invocation(context).now, step=line.step)
+
+    def show() -> None:
+        verb = "registered" if made.new else "registered already, nothing changed"
+        number = made.registered.number
+        say(f"{mark('ok' if made.new else 'skip')} [bold]{release.ref()}[/] {verb}; MLflow version {number}")
+        say(f"    publish it with: changeover vendor publish {release.model.partition('/')[2]}@{release.version}")
+
+    answer = {
+        "release": str(release.ref()),
+        "model": release.model,
+        "version": release.version,
+        "digest": release.digest(),
+        "mlflow_version": made.registered.number,
+        "new": made.new,
+    }
+    emit(answer, as_json=as_json, show=show)
+
+
+@app.command()
+def publish(context: typer.Context, release: Target, home: HomeFlag = None, as_json: JsonFlag = False) -> None:
+    """Take a release out of MLflow, compare every digest, and sign it into the repository."""
+    from changeover_updater import vendor
+    from changeover_updater.vendor_home import which_release
+
+    with progress() as line:
+        place = _home(home)
+        model, version = which_release(release, place.vendor)
+        done = vendor.publish(place, model, version, invocation(context).now, step=line.step)
+    verb = "published" if done.new else "published already, nothing changed"
+    sign = mark("ok" if done.new else "skip")
+    emit(
+        {"release": str(done.release.ref()), "repository": str(place.repository), "new": done.new},
+        as_json=as_json,
+        show=lambda: say(f"{sign} [bold]{done.release.ref()}[/] {verb}: {escape(str(place.repository))}"),
+    )
+
+
+@app.command()
+def withdraw(
+    context: typer.Context,
+    release: Target,
+    why: Annotated[str, typer.Option("--why", help="What studios will read.")],
+    home: HomeFlag = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Mark a published release as withdrawn; it stays readable for scripts that are stamped with it."""
+    from changeover_updater import vendor
+    from changeover_updater.vendor_home import which_release
+
+    place = _home(home)
+    model, version = which_release(release, place.vendor)
+    new = vendor.withdraw(place, model, version, why, invocation(context).now)
+    verb = "withdrawn" if new else "withdrawn already, nothing changed"
+    emit(
+        {"model": model, "version": version, "why": why, "new": new},
+        as_json=as_json,
+        show=lambda: say(f"{mark('ok' if new else 'skip')} [bold]{model}@{version}[/] {verb}"),
+    )
+
+
+@app.command()
+def renew(context: typer.Context, home: HomeFlag = None, as_json: JsonFlag = False) -> None:
+    """Sign anew what expires, so that studios go on trusting what is published. Run it every week."""
+    from changeover_updater import vendor
+
+    roles = vendor.renew(_home(home), invocation(context).now)
+    emit({"renewed": list(roles)}, as_json=as_json, show=lambda: say(f"{mark('ok')} renewed: {', '.join(roles)}"))
+
+
+def _home(flag: Path | None) -> "VendorHome":
+    from changeover_updater.vendor_home import find_home, open_home
+
+    return open_home(find_home(flag, os.environ, Path.cwd()))

@@ -1,0 +1,304 @@
+"""What a vendor does with a release: smoke, register, publish, withdraw, renew.
+
+`register` puts the bytes into the vendor's MLflow; `publish` takes them back out, compares every digest with the record
+and signs them into the repository. MLflow is not trusted in between: the home keeps the record that was registered from
+it, and a byte that changed on the way is named and nothing is signed. Every step can be killed and run again.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from changeover_registry import canonical
+from changeover_registry._fs import lock, remove_tree, write_atomic
+from changeover_registry.bom import BOM_NAME, make_bom
+from changeover_registry.errors import InvalidInputError, RefusedError, TrustError
+from changeover_registry.mlflow_adapter import RECORD, Registered, Registration, Registry, artifact_path
+from changeover_registry.records.release import FileEntry, Port, Release, Variant
+from changeover_registry.repository import vendor as repository
+from changeover_updater.release_folder import (
+    SMOKE,
+    describe_file,
+    read_draft,
+    read_release,
+    require_smoke,
+    variant_folder,
+)
+from changeover_updater.vendor_home import VendorHome
+from changeover_validators.runtimes.interface import RunRequest
+from changeover_validators.runtimes.process import ModelProcess
+
+__all__ = ["Published", "Smoked", "Step", "publish", "register", "renew", "smoke", "withdraw"]
+
+Step = Callable[[str], None]
+"""Told what is being done now, in a few words."""
+
+_SEED = 20260101
+_WALL_SECONDS = 300.0
+_LOCK_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Smoked:
+    """What became of one variant's smoke file; `detail` is the largest difference on running it again, or why not."""
+
+    variant: str
+    outcome: Literal["written", "kept", "skipped"]
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A published release; `new` is False where it was there already."""
+
+    release: Release
+    new: bool
+
+
+def smoke(
+    folder: Path,
+    *,
+    interpreter: str = sys.executable,
+    again: bool = False,
+    ram_mib: int = 8192,
+    step: Step = lambda _: None,
+) -> tuple[Smoked, ...]:
+    """Record for each variant two inputs, their outputs and a tolerance, by running it isolated.
+
+    A smoke file that is there is run and kept. A ``.cat`` is opaque outside Nuke and is skipped.
+
+    Args:
+        folder: The release folder.
+        interpreter: A Python that holds Changeover and the runtimes.
+        again: Record anew where a smoke file is there.
+        ram_mib: The most memory that a model may take.
+        step: Told what is being done.
+
+    Raises:
+        InvalidInputError: ``release.toml`` is not valid.
+        RefusedError: A smoke file that is there does not hold, or a model file is of a kind that is refused.
+        UndecidedError: Nothing isolates on this machine, or the runtime is not installed: not run.
+        MeasurementError: A model crashed, hung or gave something that is not finite.
+    """
+    step(f"reading {folder}")
+    release, draft = read_release(folder), read_draft(folder)
+    done = []
+    for variant in release.variants:
+        step(f"running {variant.id}")
+        place = variant_folder(folder, variant.id, draft)
+        request = _request(place, variant, release.interface.inputs, interpreter, ram_mib)
+        done.append(_smoke(request, variant, again=again))
+    return tuple(done)
+
+
+def register(
+    home: VendorHome, folder: Path, now: datetime, *, step: Step = lambda _: None
+) -> tuple[Release, Registration]:
+    """Put a release folder into the vendor's MLflow, and write ``release.json`` and its bill of materials beside it.
+
+    Raises:
+        InvalidInputError: ``release.toml``, a file or a smoke file is not as it must be; nothing was changed.
+        RefusedError: This version is registered with other content, or a model file is of a kind that is refused.
+        UnreachableError: MLflow does not answer.
+        LostRaceError: Another registration is under way, or was faster.
+    """
+    step(f"reading {folder}")
+    release = read_release(folder, progress=_counting(step, f"reading {folder}"))
+    _check_own(release, home, folder)
+    draft = read_draft(folder)
+    places = {variant.id: variant_folder(folder, variant.id, draft) for variant in release.variants}
+    for variant in release.variants:
+        require_smoke(places[variant.id], variant)
+    files = {artifact_path(v, file.path): places[v.id] / file.path for v in release.variants for file in v.files}
+    bom = make_bom(release, now)
+    with lock(home.lock, what=f"the home of {home.vendor}", wait_seconds=_LOCK_SECONDS):
+        sending = _counting(step, "sending to MLflow")
+        made = home.registry().register_release(release, files, {BOM_NAME: bom}, progress=sending)
+        own = home.own_record(release.model, release.version)
+        own.parent.mkdir(parents=True, exist_ok=True)
+        for path, data in ((own, release.to_bytes()), (folder / RECORD, release.to_bytes()), (folder / BOM_NAME, bom)):
+            write_atomic(path, data)
+    return release, made
+
+
+def publish(home: VendorHome, model: str, version: str, now: datetime, *, step: Step = lambda _: None) -> Published:
+    """Take a registered release out of MLflow, compare every file with its record, and sign it into the repository.
+
+    Raises:
+        InvalidInputError: It is not registered.
+        TrustError: A file or the record is not what was registered; nothing was signed.
+        RefusedError: This version was published with other content.
+        UnreachableError: MLflow does not answer.
+        LostRaceError: Another process is publishing.
+    """
+    registry = home.registry()
+    known = _need(registry, model, version)
+    with _workplace(home) as folder:
+        release = _take_record(home, registry, known, folder)
+        files = {}
+        for variant in release.variants:
+            for file in variant.files:
+                step(f"taking {artifact_path(variant, file.path)} out of MLflow")
+                files[file.sha256] = _take_file(registry, known, variant, file, folder)
+        step("signing")
+        before = _head(home)
+        repository.publish(home.repository, home.keys, release.to_bytes(), files, now)
+        return Published(release, new=_head(home) != before)
+
+
+def withdraw(home: VendorHome, model: str, version: str, why: str, now: datetime) -> bool:
+    """Mark a published release as withdrawn, with the reason that studios will read.
+
+    Returns:
+        Whether that changed anything.
+
+    Raises:
+        InvalidInputError: It is not published.
+        TrustError: The repository or a key is not this vendor's.
+        LostRaceError: Another process is publishing.
+    """
+    before = _head(home)
+    repository.withdraw(home.repository, home.keys, model.partition("/")[2], version, why, now)
+    return _head(home) != before
+
+
+def renew(home: VendorHome, now: datetime) -> tuple[str, ...]:
+    """Sign anew what expires, so that studios go on trusting what is published; the names of the roles.
+
+    Raises:
+        TrustError: The repository or a key is not this vendor's.
+        LostRaceError: Another process is publishing.
+    """
+    return repository.renew(home.repository, home.keys, now)
+
+
+def _request(place: Path, variant: Variant, ports: tuple[Port, ...], interpreter: str, ram_mib: int) -> RunRequest:
+    return RunRequest(
+        interpreter=interpreter,
+        folder=place.absolute(),
+        entry=variant.entry,
+        runtime=variant.runtime,
+        contract=variant.contract,
+        tile=variant.contract.tiles[0],
+        provider="cpu",
+        sandbox="required",
+        wall_seconds=_WALL_SECONDS,
+        ram_mib=ram_mib,
+        ports=ports,
+    )
+
+
+def _smoke(request: RunRequest, variant: Variant, *, again: bool) -> Smoked:
+    if variant.runtime == "nuke-cat":
+        return Smoked(variant.id, "skipped", "a .cat is opaque outside Nuke; it is smoked only there")
+    path = request.folder / SMOKE
+    kept = path.exists() and not again
+    with ModelProcess(request) as model:
+        if not kept:
+            write_atomic(path, model.make_smoke(_SEED))
+        result = model.smoke()
+    if not result.passed:
+        raise RefusedError(
+            "smoke",
+            where=str(path),
+            expected=f"the recorded outputs within {result.tolerance:g}",
+            actual=f"a difference of {result.worst:g}",
+            remedy="record it anew with --again, if the model was changed on purpose",
+        )
+    return Smoked(variant.id, "kept" if kept else "written", f"differs {result.worst:g}, limit {result.tolerance:g}")
+
+
+def _check_own(release: Release, home: VendorHome, folder: Path) -> None:
+    vendor = release.model.partition("/")[0]
+    if vendor != home.vendor:
+        raise InvalidInputError(
+            "vendor",
+            where=f"{folder / 'release.toml'}: model",
+            expected=f"a model of {home.vendor}, whose home {home.folder} is",
+            actual=release.model,
+            remedy="correct the model's name, or name another home with --home",
+        )
+
+
+def _need(registry: Registry, model: str, version: str) -> Registered:
+    known = registry.versions(model)
+    for entry in known:
+        if entry.version == version:
+            return entry
+    raise InvalidInputError(
+        "registered release",
+        where=f"{model}@{version} in {registry.location}",
+        expected=f"one of {', '.join(entry.version for entry in known)}" if known else "a registered release",
+        actual="nothing of that name",
+        remedy="register it first with: changeover vendor register RELEASE_DIR",
+    )
+
+
+def _take_record(home: VendorHome, registry: Registry, known: Registered, folder: Path) -> Release:
+    """The record out of MLflow, held against its digest there and against what this home registered."""
+    where = f"{known.model}@{known.version} in {registry.location}: {RECORD}"
+    data = registry.fetch(known, RECORD, folder).read_bytes()
+    own = home.own_record(known.model, known.version)
+    expected = canonical.digest(own.read_bytes()) if own.is_file() else known.digest
+    for found in (canonical.digest(data), known.digest):
+        if found != expected:
+            raise _changed(where, expected, found)
+    release = Release.from_bytes(data, where=where)
+    if (release.model, release.version) != (known.model, known.version):
+        raise _changed(where, f"{known.model} {known.version}", f"{release.model} {release.version}")
+    return release
+
+
+def _take_file(registry: Registry, known: Registered, variant: Variant, file: FileEntry, folder: Path) -> Path:
+    path = artifact_path(variant, file.path)
+    local = registry.fetch(known, path, folder)
+    found = describe_file(local, file.path)
+    if found != file:
+        where = f"{known.model}@{known.version} in {registry.location}: {path}"
+        raise _changed(where, f"sha256 {file.sha256}, {file.size} bytes", f"sha256 {found.sha256}, {found.size} bytes")
+    return local
+
+
+def _changed(where: str, expected: str, actual: str) -> TrustError:
+    return TrustError(
+        "wrong digest",
+        where=where,
+        expected=expected,
+        actual=actual,
+        remedy="it was changed since it was registered; nothing was signed; register the release under a new version",
+    )
+
+
+def _head(home: VendorHome) -> bytes:
+    path = home.repository / "metadata" / "timestamp.json"
+    return path.read_bytes() if path.is_file() else b""
+
+
+@contextmanager
+def _workplace(home: VendorHome) -> Iterator[Path]:
+    """An empty folder on the home's own disk for the length of the block; what a killed one left is removed first."""
+    folder = home.folder / ".publishing"
+    with lock(home.lock, what=f"the home of {home.vendor}", wait_seconds=_LOCK_SECONDS):
+        if folder.exists():
+            remove_tree(folder)
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            remove_tree(folder)
+
+
+def _counting(step: Step, what: str) -> Callable[[int], None]:
+    """A counter of bytes that tells how far it is."""
+    done = 0
+
+    def count(more: int) -> None:
+        nonlocal done
+        done += more
+        step(f"{what}: {done / 1e6:.1f} MB")
+
+    return count
