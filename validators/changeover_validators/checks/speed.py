@@ -10,7 +10,12 @@ __all__ = ["check_speed"]
 
 
 def check_speed(
-    candidate_us: int | None, current_us: int | None, policy: SpeedPolicy, point: OperatingPoint, *, baseline: bool = False
+    candidate_us: int | None,
+    current_us: int | None,
+    policy: SpeedPolicy,
+    point: OperatingPoint,
+    *,
+    baseline: bool = False,
 ) -> Finding:
     """The finding for one operating point.
 
@@ -23,7 +28,9 @@ def check_speed(
     """
     subject = str(point)
     if candidate_us is None:
-        return NotRun(check="speed", subject=subject, why="the candidate's speed was not measured", remedy="run check here")
+        return NotRun(
+            check="speed", subject=subject, why="the candidate's speed was not measured", remedy="run check here"
+        )
     if current_us is None and not baseline:
         detail = f"{_milliseconds(candidate_us)} a frame, nothing in use to compare with"
         return NotApplicable(check="speed", subject=subject, rule="no-baseline", detail=detail)

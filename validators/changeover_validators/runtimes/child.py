@@ -1,8 +1,8 @@
 """The child: loads one model and answers frames over the pipe. Started by `process` as ``-m`` of its interpreter.
 
-The first frame says what to load; then ``infer``, ``smoke`` and ``make-smoke`` are answered until the pipe ends. What the
-model writes on its standard output goes to standard error, so it cannot speak on the pipe. Every error is answered as data; the
-parent decides what it means.
+The first frame says what to load; then ``infer``, ``smoke`` and ``make-smoke`` are answered until the pipe ends. What
+the model writes on its standard output goes to standard error, so it cannot speak on the pipe. Every error is
+answered as data; the parent decides what it means.
 """
 
 import os

@@ -1,9 +1,10 @@
 """The contract, applied to the letter: from planes to tensors, through the model, and back to a matte.
 
-The order is fixed, for another order is another result: channels are chosen; values that are not finite are treated by the
-contract; tiles are cut; each is resized, then padded; then ``(value - mean) * scale``, the tensor's type (what a half
-cannot hold becomes the largest half), NCHW. The output's channel is cropped, resized back, blended, and clamped
-where the contract says so. A tile of fixed size is always handed over at that size: a smaller frame is padded up to it.
+The order is fixed, for another order is another result: channels are chosen; values that are not finite are treated
+by the contract; tiles are cut; each is resized, then padded; then ``(value - mean) * scale``, the tensor's type (what
+a half cannot hold becomes the largest half), NCHW. The output's channel is cropped, resized back, blended, and
+clamped where the contract says so. A tile of fixed size is always handed over at that size: a smaller frame is padded
+up to it.
 
 Recurrent states belong to their tile. They go in as the model gave them for the frame before, and are forgotten on
 `reset`, the first frame of a shot. A matte that is not finite is a failed measurement, never a matte.
@@ -100,7 +101,7 @@ class ContractRunner:
         sizes = {planes[port].shape[:2] for port in self._channels}
         if len(sizes) > 1:
             raise _bad_plane(", ".join(self._channels), "planes of one size", str(sorted(sizes)))
-        size = sizes.pop()
+        size: tuple[int, int] = sizes.pop()
         if reset:
             self._states.clear()
         elif self._states and size != self._size:
@@ -168,7 +169,7 @@ class ContractRunner:
         if output.ndim != 4 or output.shape[0] != 1 or output.shape[1] <= channel or output.shape[2:] != size:
             expected = f"[1, more than {channel}, {size[0]}, {size[1]}]"
             raise _bad_output(name, expected, str(list(output.shape)))
-        matte = output[0, channel].astype(np.float32)
+        matte: Array = output[0, channel].astype(np.float32)
         bad = matte.size - int(np.isfinite(matte).sum())
         if bad:
             raise MeasurementError(

@@ -1,8 +1,8 @@
 """What an ending means: from an exit status, a text or a watchdog's word to one clear error.
 
 Runtimes use one code for nearly everything, so texts decide, in the order of the table below. What no row knows is
-`unknown`, a failed measurement like the others. An error that says nothing of the release (no isolation, no runtime, too old a
-runtime) is undecided: it was not run.
+`unknown`, a failed measurement like the others. An error that says nothing of the release (no isolation, no runtime,
+too old a runtime) is undecided: it was not run.
 """
 
 import signal
@@ -50,7 +50,7 @@ _TEXTS: tuple[tuple[Cause, tuple[str, ...]], ...] = (
             "invalid_protobuf", "invalidprotobuf", "protobuf parsing failed", "invalid_graph", "invalidgraph",
             "invalid_argument", "invalidargument", "no_suchfile", "nosuchfile", "not_implemented", "notimplemented",
             "pytorchstreamreader", "is not a registered function/op", "this is an invalid model", "load model from",
-            "no graph was found", "expected at most", "is missing value for argument",
+            "no graph was found", "missing from input feed", "invalid input name", "expected at most", "is missing value for argument",
         ),
     ),
 )  # fmt: skip

@@ -1,7 +1,7 @@
 """A model in memory, for trying a contract, a golden set or a report without any process or file.
 
-It applies the contract with the code that the child applies; only the isolation is missing, so it takes functions of the
-caller and never a file. Needs numpy.
+It applies the contract with the code that the child applies; only the isolation is missing, so it takes functions of
+the caller and never a file. Needs numpy.
 """
 
 from collections.abc import Callable, Mapping

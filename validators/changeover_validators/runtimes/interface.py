@@ -1,8 +1,8 @@
 """What a caller hands to a runtime and gets from it: frozen values, importable without numpy.
 
-Planes are float32 arrays [H, W, C] keyed by the name of the port, already in the contract's colour. Their channels stand
-in the order that `port_channels` answers: the interface's where the request names its ports, else red, green, blue,
-alpha and then whatever else the contract's tensors take of that port.
+Planes are float32 arrays [H, W, C] keyed by the name of the port, already in the contract's colour. Their channels
+stand in the order that `port_channels` answers: the interface's where the request names its ports, else red, green,
+blue, alpha and then whatever else the contract's tensors take of that port.
 """
 
 from collections.abc import Mapping

@@ -70,7 +70,8 @@ def _existing(folders: list[str]) -> list[str]:
 
 def _hops(path: str) -> list[str]:
     """The folders of the executable and of every link between its name and its file."""
-    hops, here = [], Path(path).absolute()
+    hops: list[str] = []
+    here = Path(path).absolute()
     while here.is_symlink() and len(hops) < 40:
         hops.append(str(here.parent))
         here = Path(os.path.normpath(here.parent / here.readlink()))

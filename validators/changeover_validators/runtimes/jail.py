@@ -1,9 +1,10 @@
 """The inside of the namespaces: builds the view of the machine, drops every capability, and starts the child.
 
 ``unshare`` runs this file as the first process of new user, mount, process, network, IPC and host-name namespaces,
-with ``python -I -S jail.py PLAN -- COMMAND...``. It is the way where bubblewrap is missing, and does what bubblewrap does:
-a fresh root in memory, read-only binds of a closed list, a new /proc, then no way to mount anything again. Needs Linux
-5.12 (mount_setattr). Standard library only; imports nothing of Changeover, for Changeover's folder is not mounted yet.
+with ``python -I -S jail.py PLAN -- COMMAND...``. It is the way where bubblewrap is missing, and does what bubblewrap
+does: a fresh root in memory, read-only binds of a closed list, a new /proc, then no way to mount anything again.
+Needs Linux 5.12 (mount_setattr). Standard library only; imports nothing of Changeover, for Changeover's folder is not
+mounted yet.
 """
 
 import contextlib
@@ -25,6 +26,7 @@ _PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _PR_SET_SECUREBITS, _PR_SET_NO_NEW_PRIVS = 
 _NO_ROOT_LOCKED = 0x2F
 _SYS_CAPSET = {"x86_64": 126, "aarch64": 91}
 _CAPABILITY_VERSION_3 = 0x20080522
+_ROOM = "/tmp"  # noqa: S108 - covered by an empty file system of our own before anything is made in it
 _NODES = ("null", "zero", "full", "random", "urandom")
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -45,11 +47,11 @@ def main(arguments: list[str]) -> NoReturn:
 def build_root(plan: dict[str, Any]) -> None:
     """Make the new root of the process: what `plan` lists and nothing else."""
     _mount(None, "/", None, _MS_REC | _MS_PRIVATE)
-    _tmpfs("/tmp", 1 << 20)
-    for name in ("/tmp/new", "/tmp/old"):
+    _tmpfs(_ROOM, 1 << 20)
+    for name in (f"{_ROOM}/new", f"{_ROOM}/old"):
         Path(name).mkdir()
-    _tmpfs("/tmp/new", 1 << 20)
-    _pivot("/tmp", "/tmp/old")
+    _tmpfs(f"{_ROOM}/new", 1 << 20)
+    _pivot(_ROOM, f"{_ROOM}/old")
     for outside, inside in plan["read_only"]:
         _bind(f"/old{outside}", f"/new{inside}", read_only=True)
     _devices(plan["devices"])

@@ -1,9 +1,9 @@
 """The child's limits on itself, set before the first byte of a model is read.
 
-RLIMIT_AS is of no use: CUDA reserves far more addresses than it uses. RLIMIT_DATA counts private writable memory, touched
-or not; it bounds a sudden leap between two looks of the parent, which polls the resident memory and is exact. RLIMIT_CPU
-moves ahead with each request, so a child whose parent sleeps still ends. Where the system has no rlimits the parent's
-watch is all there is.
+RLIMIT_AS is of no use: CUDA reserves far more addresses than it uses. RLIMIT_DATA counts private writable memory,
+touched or not; it bounds a sudden leap between two looks of the parent, which polls the resident memory and is exact.
+RLIMIT_CPU moves ahead with each request, so a child whose parent sleeps still ends. Where the system has no rlimits the
+parent's watch is all there is.
 """
 
 import time

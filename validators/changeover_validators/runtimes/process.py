@@ -1,8 +1,9 @@
 """A model in an isolated child: the parent's side. Importable in the base install; numpy is imported only to infer.
 
-One process a model and variant, so that a crash, a hang or a broken GPU context ends with it and never takes us along. The child
-is watched (`watch`) and whatever ends it is named (`endings`). Nothing that the child says is believed without a check
-of its length and shape. Use it in the thread that made it: the isolated child ends when that thread does.
+One process a model and variant, so that a crash, a hang or a broken GPU context ends with it and never takes us
+along. The child is watched (`watch`) and whatever ends it is named (`endings`). Nothing that the child says is
+believed without a check of its length and shape. Use it in the thread that made it: the isolated child ends when that
+thread does.
 """
 
 import contextlib
@@ -11,6 +12,7 @@ import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
@@ -65,7 +67,8 @@ class ModelProcess:
             InvalidInputError: The request names no file, runtime or sandbox that there is.
             RefusedError: ``limits-only`` for a format that is code.
             UndecidedError: Not run: no isolation, no interpreter, no runtime in it, or one too old; or a ``.cat``.
-            MeasurementError: Loading crashed, hung, took too much memory, or the file is invalid, or another provider ran.
+            MeasurementError: Loading crashed, hung or took too much memory, the file is invalid, or another
+                provider ran.
         """
         _check_request(self._request)
         choose(self._request, self._isolation)
@@ -205,7 +208,7 @@ class ModelProcess:
         if kind == "error":
             name, text = str(frame.head.get("class")), str(frame.head.get("text"))
             cause = cause_of_error(name, text)
-            raise failure(cause, where=self._where, expected="a model that loads and runs", actual=f"{name}: {text}")
+            raise failure(cause, where=self._where, expected=self._expected(cause), actual=f"{name}: {text}")
         return frame
 
     def _death(self, said: str) -> ChangeoverError:
@@ -297,7 +300,7 @@ def _start(started: Launch, request: RunRequest) -> _Running:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=dict(started.environment),
-        cwd=os.path.abspath(os.sep),
+        cwd=Path(request.folder.anchor or os.sep),
         start_new_session=True,
     )
     stdin, stdout, stderr = process.stdin, process.stdout, process.stderr

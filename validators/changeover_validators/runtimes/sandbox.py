@@ -1,9 +1,9 @@
 """The sandbox: which isolation this machine has, and the command line that starts a child in it.
 
-Two ways, tried in this order by really starting one: bubblewrap, else Linux namespaces by ``unshare`` and `jail`. Both give
-no network, no other processes, a read-only model, an empty home and /tmp, no capability, and end with their parent's
-thread. ``limits-only`` is no isolation: a policy may name it, and it is refused for formats that are code. Where neither
-way works the answer is not run. What the child may see stands in `view`; its limits stand in `limits`.
+Two ways, tried in this order by really starting one: bubblewrap, else Linux namespaces by ``unshare`` and `jail`.
+Both give no network, no other processes, a read-only model, an empty home and /tmp, no capability, and end with their
+parent's thread. ``limits-only`` is no isolation: a policy may name it, and it is refused for formats that are code.
+Where neither way works the answer is not run. What the child may see stands in `view`; its limits stand in `limits`.
 """
 
 import functools
@@ -12,7 +12,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -148,15 +148,18 @@ def _limits_only(request: RunRequest) -> SandboxName:
 @functools.lru_cache(maxsize=16)
 def _available(search: str) -> Isolation:
     reasons = []
-    for name, program in (("bubblewrap", "bwrap"), ("namespaces", "unshare")):
+    ways: tuple[tuple[Literal["bubblewrap", "namespaces"], str], ...] = (
+        ("bubblewrap", "bwrap"),
+        ("namespaces", "unshare"),
+    )
+    for name, program in ways:
         tool = shutil.which(program, path=search)
         if tool is None:
             reasons.append(f"{program} is not installed")
             continue
-        found = Isolation(name, f"{tool} works", tool, sized=_has_size(tool))  # type: ignore[arg-type]
-        complaint = _try(found)
+        complaint = _try(found := Isolation(name, f"{tool} works", tool))
         if complaint is None:
-            return found
+            return replace(found, sized=_has_size(tool))
         reasons.append(f"{program} fails: {complaint}")
     return Isolation(None, "; ".join(reasons))
 

@@ -1,11 +1,12 @@
-"""The smoke file: two small inputs, what came out of them where the release was made, and how far off is still the same.
+"""The smoke file: two small inputs, what came out where the release was made, and how far off is still the same.
 
 It finds wrong bytes, a wrong contract, a broken runtime or a wrong provider within a second of installing. It does not
 measure quality; that is the golden shots' task. Keys: ``input0.<port>`` float32 [H, W, C], ``output0`` float32 [H, W],
 ``input1.<port>``, ``output1`` (the next frame of the same shot, so states count), ``tolerance`` float64.
 
 The tolerance is absolute on a matte from 0 to 1. fp32: 1e-3; other machines, libraries and graph optimisers move single
-pixels by up to 1e-3 and no further. fp16: 2e-2; a half has steps of 1e-3 below 2, and some twenty layers of roundings add up.
+pixels by up to 1e-3 and no further. fp16: 2e-2; a half has steps of 1e-3 below 2, and some twenty layers of roundings
+add up.
 A wrong channel order, scale or tile is off by 0.1 and more.
 """
 
@@ -54,7 +55,8 @@ def synthetic_planes(contract: Contract, seed: int, frame: int, ports: tuple[Por
 
     Their size fits the contract: its fixed size, or multiples of what it pads to.
     """
-    width, height = contract.resize or (round_up(_BASE_WIDTH, contract.multiple), round_up(_BASE_HEIGHT, contract.multiple))
+    fitting = round_up(_BASE_WIDTH, contract.multiple), round_up(_BASE_HEIGHT, contract.multiple)
+    width, height = contract.resize or fitting
     rng = np.random.default_rng(seed)
     return {
         port: np.stack([_channel(rng, height, width, frame) for _ in port_channels(contract, port, ports)], axis=-1)

@@ -1,7 +1,7 @@
 """The TorchScript adapter: a program, loaded and run in the isolated child only.
 
-Tensors go in by position (the contract's inputs, then its states). A dictionary comes back by name; a tensor or a tuple by
-position (the contract's output, then its states).
+Tensors go in by position (the contract's inputs, then its states). A dictionary comes back by name; a tensor or a tuple
+by position (the contract's output, then its states).
 """
 
 from collections.abc import Mapping
@@ -43,7 +43,9 @@ class TorchScriptModel:
             )
         torch.set_num_threads(threads)
         self._names = [contract.output.name, *(state.output for state in contract.states)]
-        self._module: Any = torch.jit.load(path, map_location=self._device)
+        self._module: Any = torch.jit.load(  # type: ignore[no-untyped-call]
+            path, map_location=self._device
+        )
         self._module.eval()
         self.provider_ran = provider
 

@@ -5,7 +5,6 @@ devices. No plate, key, site, store, home or network. With CUDA also the NVIDIA 
 driver answers with error 304 or 100.
 """
 
-import glob
 import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -44,7 +43,8 @@ def make_view(folder: Path, interpreter_folders: tuple[str, ...], devices: tuple
 
 def nvidia_devices() -> tuple[str, ...]:
     """The device nodes that CUDA needs, as this machine has them."""
-    return tuple(sorted([*glob.glob("/dev/nvidia*"), *glob.glob("/dev/dri/renderD*"), *glob.glob("/dev/dxg")]))
+    patterns = ("nvidia*", "dri/renderD*", "dxg")
+    return tuple(sorted(str(node) for pattern in patterns for node in Path("/dev").glob(pattern)))
 
 
 def _without_children(places: list[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """The watch over one child: a thread that ends it when an answer takes too long or its memory grows too large.
 
-Memory is what the whole family of processes has resident, read from /proc, which needs no right over them. Where there is no
-/proc memory is not watched and its peak is unknown (0). Each look also keeps the highest seen so far.
+Memory is what the whole family of processes has resident, read from /proc, which needs no right over them. Where there
+is no /proc memory is not watched and its peak is unknown (0). Each look also keeps the highest seen so far.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-__all__ = ["Memory", "Tail", "Watch", "end_family", "family_memory", "oom_kills"]
+__all__ = ["Memory", "Tail", "Watch", "end_family", "family_memory", "family_pids", "oom_kills"]
 
 _LOOK_SECONDS = 0.02
 _TAIL_BYTES = 64 * 1024
@@ -86,8 +86,8 @@ class Tail(threading.Thread):
         self._pipe, self._kept = pipe, bytearray()
 
     def run(self) -> None:
-        """Read until the pipe ends."""
-        with contextlib.suppress(OSError, ValueError):
+        """Read until the pipe ends, and close it."""
+        with contextlib.suppress(OSError, ValueError), self._pipe:
             while data := self._pipe.read1(8192):  # type: ignore[attr-defined]
                 self._kept = (self._kept + data)[-_TAIL_BYTES:]
 
@@ -107,7 +107,7 @@ def end_family(process: subprocess.Popen[bytes]) -> None:
 
 def family_memory(pid: int) -> Memory:
     """The resident memory of `pid` and all below it; zero where there is no /proc."""
-    members = [_status(member) for member in _family(pid)]
+    members = [_status(member) for member in family_pids(pid)]
     return Memory(sum(now for now, _ in members), sum(peak for _, peak in members))
 
 
@@ -120,7 +120,7 @@ def oom_kills() -> int:
     return 0
 
 
-def _family(pid: int) -> list[int]:
+def family_pids(pid: int) -> list[int]:
     """`pid` and its descendants, parents first."""
     found, at = [pid], 0
     while at < len(found):
