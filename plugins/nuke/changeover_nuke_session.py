@@ -20,7 +20,7 @@ import changeover_nuke_store as store
 import nuke
 from changeover_nuke_answers import LockEntry, Question, Release, Resolution, Scope
 
-__all__ = ["Session", "cattery_root", "nuke_line", "resolve", "session"]
+__all__ = ["Session", "cattery_root", "drop_lease", "keep_lease", "nuke_line", "resolve", "session"]
 
 
 class Session(NamedTuple):
@@ -104,17 +104,16 @@ def _open() -> Session:
         opened = store.open_generation(os.environ)
     except store.StoreError as error:
         return Session(None, None, str(error), line)
-    _keep_lease(opened.lease)
+    if opened.lease:
+        keep_lease(opened.lease)
     try:
         return Session(opened, store.read_lock(os.environ), "", line)
     except store.StoreError as error:
         return Session(opened, None, str(error), line)
 
 
-def _keep_lease(lease: str) -> None:
-    """Touch the lease every hour for as long as this process lives, and take it away at its end."""
-    if not lease:
-        return
+def keep_lease(lease: str) -> threading.Event:
+    """Touch the lease every hour until the event that is returned is set; it is taken away at this process's end."""
     ended = threading.Event()
 
     def touch() -> None:
@@ -122,10 +121,12 @@ def _keep_lease(lease: str) -> None:
             store.touch_lease(lease)
 
     threading.Thread(target=touch, name="changeover-lease", daemon=True).start()
-    atexit.register(_drop_lease, lease, ended)
+    atexit.register(drop_lease, lease, ended)
+    return ended
 
 
-def _drop_lease(lease: str, ended: threading.Event) -> None:
+def drop_lease(lease: str, ended: threading.Event) -> None:
+    """Stop touching the lease and take it away; somebody else may have done so before."""
     ended.set()
     with contextlib.suppress(OSError):
         os.remove(lease)

@@ -243,6 +243,26 @@ def test_a_pin_moves_a_stamped_node_and_the_answer_shows_both(answers: Any) -> N
     assert (found.source, found.release.version, found.stamp.version) == ("pin", "2.0.0", "1.0.0")
 
 
+@pytest.mark.parametrize("narrow", list(itertools.product([True, False], repeat=3)))
+@pytest.mark.parametrize("wide", list(itertools.product([True, False], repeat=3)))
+def test_of_two_pins_that_cover_a_node_the_narrower_one_wins(
+    answers: Any, narrow: tuple[bool, bool, bool], wide: tuple[bool, bool, bool]
+) -> None:
+    scope = ("atlas", "010", "0010")
+    parts = ("show", "sequence", "shot")
+    pins = tuple(
+        GenerationPin(
+            model="acme/roto", key=r.key, **{p: s for p, s, bit in zip(parts, scope, bits, strict=True) if bit}
+        )
+        for r, bits in ((ONE, narrow), (TWO, wide))
+    )
+    generation, asked = _generation(ONE, TWO, pins=pins), _asked(scope=scope)
+
+    found = _ask(answers, generation, asked)
+
+    assert (found.source, found.release.key) == ("pin", _pinned(generation, asked))
+
+
 def test_a_lock_that_disagrees_with_a_stamp_names_both_and_loads_nothing(answers: Any) -> None:
     found = _ask(answers, _generation(ONE, TWO), _asked(stamp=ONE, lock=[(TWO, None)]))
 

@@ -117,6 +117,7 @@ def test_a_node_with_a_file_of_its_own_stays_untouched(shop: SimpleNamespace) ->
 
     assert shop.main.adopt_node(node) is None
     assert shop.main.release_of(node) is None
+    assert shop.main.update_available(node) is None
     assert shop.main.refresh_script() == ()
     assert node["modelFile"].value() == "/studio/own.cat"
 

@@ -1,12 +1,14 @@
-# ruff: noqa: ANN401
+# ruff: noqa: ANN401, S102
 # The plug-in and its host are loaded while the test runs, so their types are not known here.
 
 import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -113,6 +115,63 @@ def test_a_lease_that_somebody_took_away_does_not_disturb_the_end(situation: Any
     answer, errors = host(situation.environ(), script)
 
     assert (answer, errors) == (1, "")
+
+
+def test_the_lease_is_touched_as_long_as_the_session_lives_and_taken_away_at_its_end(
+    situation: Any, two: Any, plug: Any
+) -> None:
+    found = plug(situation.environ())
+    lease = situation.folder / "leases" / "host-1.json"
+    lease.touch()
+    os.utime(lease, (0, 0))
+    found.store.LEASE_SECONDS = 0.01
+
+    ended = found.session.keep_lease(str(lease))
+    touched = _within_a_second(lambda: lease.stat().st_mtime > 1)
+    found.session.drop_lease(str(lease), ended)
+
+    assert touched
+    assert not lease.exists()
+
+
+def _within_a_second(holds: Callable[[], bool]) -> bool:
+    for _ in range(100):
+        if holds():
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def test_init_py_starts_the_plug_in_and_survives_its_absence(
+    situation: Any, two: Any, plug: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = compile((PLUGIN / "init.py").read_text(encoding="utf-8"), str(PLUGIN / "init.py"), "exec")
+    found = plug(situation.environ())
+
+    exec(code, {"__name__": "init"})
+    started = found.nuke.pluginPath()
+    sys.modules.update({"changeover_nuke": cast("Any", None)})  # Python's own way to say: not there.
+    exec(code, {"__name__": "init"})
+
+    assert started == [f"{situation.root}/stations/ws01/generations/1/nuke/15.1"]
+    assert capsys.readouterr().err.startswith("Changeover did not start: import of changeover_nuke halted")
+
+
+def test_a_nuke_line_without_a_tree_puts_nothing_on_the_path(situation: Any, two: Any, plug: Any) -> None:
+    found = plug(situation.environ(), "14.0v5")
+
+    found.main.start()
+
+    assert (found.nuke.pluginPath(), found.nuke.said) == ([], [])
+
+
+def test_without_a_store_start_says_why_and_puts_nothing_on_the_path(tmp_path: Path, plug: Any) -> None:
+    found = plug({"CHANGEOVER_STORE": str(tmp_path / "none")})
+
+    found.main.start()
+
+    assert found.nuke.pluginPath() == []
+    assert found.nuke.said == ["Changeover: " + found.main.status()]
 
 
 def test_a_nuke_line_that_the_generation_does_not_know_gets_no_cattery_and_a_sentence(

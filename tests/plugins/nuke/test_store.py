@@ -3,6 +3,7 @@
 
 import json
 import os
+import sys
 import threading
 import time
 from pathlib import Path
@@ -61,6 +62,11 @@ def test_the_station_is_the_one_that_is_filed_for_the_host_else_the_host_itself(
     opened = found.store.open_generation({"CHANGEOVER_STORE": str(root)})
 
     assert opened.frozen.station == station
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="on Windows the file lies in %ProgramData%")
+def test_the_file_that_init_writes_is_where_every_user_of_the_machine_can_read_it(plug: Any) -> None:
+    assert plug({}).store._config_file({}) == "/etc/changeover/nuke.json"
 
 
 def test_the_hosts_name_is_short_and_in_lower_case(plug: Any) -> None:
