@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import OpenImageIO as oiio  # noqa: N813 - the name that its own documentation uses
@@ -31,7 +31,6 @@ MAX_PIXELS = 2**28
 """A window above this is a damaged header, not a plate: 16384 x 16384 is four times the largest that anybody shoots."""
 
 Pixels: TypeAlias = NDArray[np.float16] | NDArray[np.float32]
-_Spec: TypeAlias = Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +59,7 @@ class _Part:
 
     index: int
     name: str
-    spec: _Spec
+    spec: oiio.ImageSpec
 
     def channels(self) -> tuple[str, ...]:
         return tuple(self.spec.channelnames)
@@ -98,26 +97,34 @@ def read_image(path: Path, channels: Sequence[str]) -> Image:
     Raises:
         InvalidInputError: `path` is damaged, refused, or has no or several channels of those names.
     """
-    with closing(_open(path)) as file:
-        part = _part(path, _parts(file), channels)
-        _check_spec(path, part.spec)
-        positions = [part.position(channel) for channel in channels]
-        pixels = _decode(path, file, part, positions)
-        return Image(
-            pixels=_compose(pixels, part.spec),
-            pixel_aspect=float(part.spec.get_float_attribute("PixelAspectRatio", 1.0)),
-            lossy=_is_lossy(part, positions),
-        )
+    try:
+        with closing(_open(path)) as file:
+            return _read(path, file, channels)
+    except UnicodeDecodeError as error:
+        # Damaged headers have names that are no text, and so have the library's messages about them.
+        raise _damaged(path, "a header with names that are no text") from error
 
 
-def _open(path: Path) -> Any:  # noqa: ANN401 - the library has no types
+def _read(path: Path, file: oiio.ImageInput, channels: Sequence[str]) -> Image:
+    part = _part(path, _parts(file), channels)
+    _check_spec(path, part.spec)
+    positions = [part.position(channel) for channel in channels]
+    pixels = _decode(path, file, part, positions)
+    return Image(
+        pixels=_compose(pixels, part.spec),
+        pixel_aspect=float(part.spec.get_float_attribute("PixelAspectRatio", 1.0)),
+        lossy=_is_lossy(part, positions),
+    )
+
+
+def _open(path: Path) -> oiio.ImageInput:
     if not path.is_file():
         raise _damaged(path, "no file", remedy="bring the file back")
     wishes = oiio.ImageSpec()
     wishes.attribute("oiio:UnassociatedAlpha", 1)
     file = oiio.ImageInput.open(str(path), wishes)
     if file is None:
-        raise _damaged(path, oiio.geterror() or "a file that no reader knows")
+        raise _damaged(path, _last_line(oiio.geterror()) or "a file that no reader knows")
     if file.format_name() not in FORMATS:
         found = file.format_name()
         file.close()
@@ -125,7 +132,7 @@ def _open(path: Path) -> Any:  # noqa: ANN401 - the library has no types
     return file
 
 
-def _parts(file: Any) -> tuple[_Part, ...]:  # noqa: ANN401 - the library has no types
+def _parts(file: oiio.ImageInput) -> tuple[_Part, ...]:
     parts: list[_Part] = []
     while file.seek_subimage(len(parts), 0):
         spec = file.spec()
@@ -150,7 +157,7 @@ def _part(path: Path, parts: Sequence[_Part], channels: Sequence[str]) -> _Part:
     )
 
 
-def _check_spec(path: Path, spec: _Spec) -> None:
+def _check_spec(path: Path, spec: oiio.ImageSpec) -> None:
     if spec.deep:
         raise _damaged(path, "a deep image", remedy="flatten it")
     for width, height in ((spec.width, spec.height), (spec.full_width, spec.full_height)):
@@ -158,24 +165,24 @@ def _check_spec(path: Path, spec: _Spec) -> None:
             raise _damaged(path, f"a window of {width} x {height}", expected=f"at most {MAX_PIXELS} pixels")
 
 
-def _decode(path: Path, file: Any, part: _Part, positions: Sequence[int]) -> Pixels:  # noqa: ANN401 - as above
+def _decode(path: Path, file: oiio.ImageInput, part: _Part, positions: Sequence[int]) -> Pixels:
     kinds = {_kind(part.spec, position) for position in positions}
     if file.format_name() == "openexr" and not kinds <= {"half", "float"}:
         raise _damaged(path, f"{', '.join(sorted(kinds))} pixels", expected="half or float pixels in those channels")
     first, last = min(positions), max(positions) + 1
     read = file.read_image(part.index, 0, first, last, "half" if kinds == {"half"} else "float")
     if read is None:
-        raise _damaged(path, file.geterror() or "a file that ends too early")
+        raise _damaged(path, _last_line(file.geterror()) or "a file that ends too early")
     pixels: Pixels = read[..., [position - first for position in positions]]
     return pixels
 
 
-def _kind(spec: _Spec, position: int) -> str:
+def _kind(spec: oiio.ImageSpec, position: int) -> str:
     formats = spec.channelformats
     return str(formats[position] if formats else spec.format)
 
 
-def _compose(pixels: Pixels, spec: _Spec) -> Pixels:
+def _compose(pixels: Pixels, spec: oiio.ImageSpec) -> Pixels:
     """Put the data window into the display window; both are given in the same pixel coordinates."""
     left, top = spec.x - spec.full_x, spec.y - spec.full_y
     if (left, top) == (0, 0) and pixels.shape[:2] == (spec.full_height, spec.full_width):
@@ -203,6 +210,11 @@ def _is_lossy(part: _Part, positions: Sequence[int]) -> bool:
     return compression.startswith("pxr24") and any(_kind(part.spec, position) == "float" for position in positions)
 
 
+def _last_line(said: str) -> str:
+    """The end of a library's account of what went wrong, which is where it says why it gave up."""
+    return said.strip().rpartition("\n")[2][:200]
+
+
 def _damaged(
     path: Path,
     actual: str,
@@ -210,4 +222,5 @@ def _damaged(
     expected: str = "a complete OpenEXR, PNG, TIFF or DPX image",
     remedy: str = "render or export the file again",
 ) -> InvalidInputError:
-    return InvalidInputError("image", where=str(path), expected=expected, actual=actual, remedy=remedy)
+    readable = "".join(sign if sign.isprintable() else " " for sign in actual)
+    return InvalidInputError("image", where=str(path), expected=expected, actual=readable, remedy=remedy)

@@ -165,6 +165,7 @@ def add_shot(
     *,
     now: datetime,
     progress: Callable[[int, int], None] = lambda _done, _frames: None,
+    wait_seconds: float = _LOCK_SECONDS,
 ) -> AddedShot:
     """Copy a shot into its set, look at every frame, and publish both as new versions.
 
@@ -173,6 +174,7 @@ def add_shot(
         new: What a person says of the shot.
         now: The time of the command.
         progress: Called after each frame with how many of how many are done.
+        wait_seconds: How long to wait for somebody else who is changing the set.
 
     Raises:
         InvalidInputError: No such set, a bad name or level, a file that cannot be read, sizes that differ, frames that
@@ -186,7 +188,7 @@ def add_shot(
     folder = site_golden / new.set
     with _staging_folder(folder) as staging:
         staged = stage(staging, source, progress)
-        with lock(folder / ".lock", what=f"the golden set {new.set}", wait_seconds=_LOCK_SECONDS):
+        with lock(folder / ".lock", what=f"the golden set {new.set}", wait_seconds=wait_seconds):
             golden_set, others = load_set(site_golden, new.set)
             shot = _record(new, folder, _alias(new, golden_set, others), staged, now)
             _publish_shot(staging, folder, shot)

@@ -1,0 +1,351 @@
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from changeover_registry._fs import lock
+from changeover_registry.errors import InvalidInputError, LostRaceError, MeasurementError
+from changeover_validators.golden.shots import NewShot, add_shot, create_set, list_sets, load_set, shot_folder
+
+NOW = datetime(2026, 11, 22, 13, 45, tzinfo=UTC)
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    golden = tmp_path / "site" / "golden"
+    create_set(golden, "hair")
+    return golden
+
+
+@pytest.fixture
+def footage(tmp_path: Path, write_image: Write) -> Path:
+    """Plates 1001 to 1004 and mattes of the same frames, 16 x 9 pixels, each frame different."""
+    folder = tmp_path / "footage"
+    for number in range(1001, 1005):
+        random = np.random.default_rng(number)
+        write_image(folder / f"plate.{number}.exr", random.random((9, 16, 3)), ("R", "G", "B"))
+        write_image(folder / f"matte.{number}.exr", random.random((9, 16, 1)), ("A",))
+    return folder
+
+
+@pytest.fixture
+def new(footage: Path) -> NewShot:
+    return NewShot(
+        set="hair",
+        shot="ab010",
+        plate=str(footage / "plate.####.exr"),
+        matte=str(footage / "matte.####.exr"),
+        matte_channel="A",
+        colour="scene-linear",
+        level=3,
+        added_by="ana",
+    )
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_created_set_is_empty_and_at_version_1(site: Path) -> None:
+    golden_set, found = load_set(site, "hair")
+    assert (golden_set.version, golden_set.shots, found) == (1, (), ())
+    assert (site / "hair" / "set.json").read_bytes() == (site / "hair" / "set-1.json").read_bytes()
+
+
+def test_a_set_knows_its_owner_and_readers(site: Path) -> None:
+    create_set(site, "atlas", owner_show="atlas", readers=("borea",))
+    assert load_set(site, "atlas")[0].readers == ("borea",)
+    assert [(one.name, one.owner_show) for one in list_sets(site)] == [("atlas", "atlas"), ("hair", None)]
+
+
+def test_a_set_that_is_there_is_not_created_again(site: Path, new: NewShot) -> None:
+    add_shot(site, new, now=NOW)
+    with pytest.raises(InvalidInputError, match="golden set: hair: .* found a set with 1 shots"):
+        create_set(site, "hair")
+    assert len(load_set(site, "hair")[1]) == 1
+
+
+@pytest.mark.parametrize("name", ["Hair", "../hair", "", "con"])
+def test_a_name_that_is_no_name_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InvalidInputError, match="name: golden set"):
+        create_set(tmp_path, name)
+    with pytest.raises(InvalidInputError, match="name: golden set"):
+        load_set(tmp_path, name)
+
+
+def test_a_set_that_nobody_created_is_refused_with_those_that_are(site: Path, new: NewShot) -> None:
+    with pytest.raises(InvalidInputError, match="golden set: skin: expected a set of this site, found hair;"):
+        load_set(site, "skin")
+    with pytest.raises(InvalidInputError, match="golden set: skin"):
+        add_shot(site, replace(new, set="skin"), now=NOW)
+    with pytest.raises(InvalidInputError, match="found no set;"):
+        load_set(site / "nowhere", "skin")
+
+
+def test_an_added_shot_is_loaded_with_all_that_was_said(site: Path, new: NewShot, footage: Path) -> None:
+    steps: list[tuple[int, int]] = []
+    added = add_shot(site, new, now=NOW, progress=lambda done, of: steps.append((done, of)))
+    golden_set, (shot,) = load_set(site, "hair", verify=True)
+    assert (golden_set, shot) == (added.set, added.shot)
+    assert golden_set.version == 2
+    assert (shot.width, shot.height, shot.alias, shot.version) == (16, 9, "shot-1", 1)
+    assert (shot.colour, shot.matte_channel, shot.level, shot.added_by) == ("scene-linear", "A", 3, "ana")
+    assert (shot.added_at, shot.pixel_aspect) == ("2026-11-22T13:45:00Z", "1.000000")
+    assert [frame.number for frame in shot.frames] == [1001, 1002, 1003, 1004]
+    assert all(frame.scored for frame in shot.frames)
+    folder = shot_folder(site, shot)
+    for frame in shot.frames:
+        assert frame.matte is not None
+        assert (folder / frame.plate).read_bytes() == (footage / f"plate.{frame.number}.exr").read_bytes()
+        assert (folder / frame.matte).read_bytes() == (footage / f"matte.{frame.number}.exr").read_bytes()
+    assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert added.warnings == ()
+    assert not list((site / "hair").glob(".staging-*"))
+
+
+def test_the_site_keeps_its_own_copy(site: Path, new: NewShot, footage: Path) -> None:
+    add_shot(site, new, now=NOW)
+    for path in footage.iterdir():
+        path.unlink()
+    load_set(site, "hair", verify=True)
+
+
+def test_a_shot_that_is_there_gets_a_new_version_and_the_old_one_stays(site: Path, new: NewShot) -> None:
+    first = add_shot(site, replace(new, alias="fox"), now=NOW)
+    add_shot(site, replace(new, shot="ab020"), now=NOW)
+    before = tree(shot_folder(site, first.shot))
+    second = add_shot(site, replace(new, level=5), now=NOW)
+    assert (second.shot.version, second.shot.level, second.shot.alias) == (2, 5, "fox")
+    assert [(ref.shot, ref.version) for ref in second.set.shots] == [("ab010", 2), ("ab020", 1)]
+    assert tree(shot_folder(site, first.shot)) == before
+    assert json.loads((site / "hair" / "set-2.json").read_bytes())["shots"][0]["version"] == 1
+
+
+def test_pre_roll_frames_need_no_matte_and_are_not_scored(site: Path, new: NewShot, footage: Path) -> None:
+    (footage / "matte.1001.exr").unlink()
+    shot = add_shot(site, replace(new, pre_roll=2), now=NOW).shot
+    assert [(frame.scored, frame.matte is None) for frame in shot.frames] == [(False, True)] * 2 + [(True, False)] * 2
+
+
+def test_two_stills_are_a_pair_whatever_their_numbers(site: Path, new: NewShot, footage: Path) -> None:
+    stills = replace(new, plate=str(footage / "plate.1001.exr"), matte=str(footage / "matte.1004.exr"))
+    (frame,) = add_shot(site, stills, now=NOW).shot.frames
+    assert (frame.number, frame.scored) == (1001, True)
+
+
+def test_a_region_is_kept_with_its_digest_and_channel(
+    site: Path, new: NewShot, tmp_path: Path, write_image: Write
+) -> None:
+    garbage = write_image(tmp_path / "garbage.exr", np.eye(9, 16)[..., None], ("mask.hold",))
+    shot = add_shot(site, replace(new, region=garbage, region_channel="mask.hold"), now=NOW).shot
+    assert (shot.region, shot.region_channel) == ("region.exr", "mask.hold")
+    (shot_folder(site, shot) / "region.exr").write_bytes(b"other")
+    with pytest.raises(MeasurementError, match=r"golden file: .*region\.exr"):
+        load_set(site, "hair", verify=True)
+
+
+@pytest.mark.parametrize("name", ["plate/plate.1003.exr", "matte/matte.1002.exr"])
+@pytest.mark.parametrize("change", ["one byte", "gone"])
+def test_a_changed_frame_is_noticed_by_name_when_asked(site: Path, new: NewShot, name: str, change: str) -> None:
+    path = shot_folder(site, add_shot(site, new, now=NOW).shot) / name
+    if change == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:-1] + b"?")
+    load_set(site, "hair")
+    with pytest.raises(MeasurementError) as caught:
+        load_set(site, "hair", verify=True)
+    assert caught.value.where == str(path)
+    assert caught.value.exit_code == 8
+    assert ("no file" in caught.value.actual) is (change == "gone")
+
+
+def test_verifying_tells_which_frame_it_is_at(site: Path, new: NewShot) -> None:
+    add_shot(site, new, now=NOW)
+    steps: list[tuple[str, int]] = []
+    load_set(site, "hair", verify=True, progress=lambda shot, frame: steps.append((shot, frame)))
+    assert steps == [("ab010", number) for number in range(1001, 1005)]
+
+
+@pytest.mark.parametrize("change", ["edited", "gone"])
+def test_a_changed_record_is_noticed_always(site: Path, new: NewShot, change: str) -> None:
+    path = shot_folder(site, add_shot(site, new, now=NOW).shot) / "shot.json"
+    if change == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes().replace(b'"level":3', b'"level":1'))
+    with pytest.raises(MeasurementError, match=r"golden file: .*ab010/1/shot\.json"):
+        load_set(site, "hair")
+
+
+def refuse(site: Path, new: NewShot, match: str) -> InvalidInputError:
+    """Adding `new` is refused, and changes nothing on disk."""
+    before = tree(site)
+    with pytest.raises(InvalidInputError, match=match) as caught:
+        add_shot(site, new, now=NOW)
+    assert tree(site) == {**before, **{name: data for name, data in tree(site).items() if name.endswith(".lock")}}
+    assert not list((site / "hair").glob(".staging-*"))
+    assert caught.value.exit_code == 2
+    return caught.value
+
+
+def test_plate_and_matte_of_different_sizes_are_refused_with_both(
+    site: Path, new: NewShot, footage: Path, write_image: Write
+) -> None:
+    write_image(footage / "matte.1002.exr", np.ones((9, 15, 1)), ("A",))
+    match = r"size: .*matte\.1002\.exr, frame 1002: expected 16 x 9 as the plate, found 15 x 9"
+    refuse(site, new, match)
+
+
+def test_plates_that_change_size_are_refused(site: Path, new: NewShot, footage: Path, write_image: Write) -> None:
+    for kind, channels in (("plate", "RGB"), ("matte", "A")):
+        write_image(footage / f"{kind}.1003.exr", np.ones((8, 16, len(channels))), tuple(channels))
+    refuse(site, new, r"size: .*plate\.1003\.exr, frame 1003: expected 16 x 9 as the plate, found 16 x 8")
+
+
+@pytest.mark.parametrize("kind", ["plate", "matte"])
+def test_a_truncated_frame_is_refused_by_file_and_number(site: Path, new: NewShot, footage: Path, kind: str) -> None:
+    path = footage / f"{kind}.1002.exr"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) * 6 // 10])
+    error = refuse(site, new, f"image: .*{kind}.1002.exr, frame 1002")
+    assert error.where == f"{path}, frame 1002"
+    assert "staging" not in str(error)
+
+
+def test_a_matte_with_nan_is_refused(site: Path, new: NewShot, footage: Path, write_image: Write) -> None:
+    bad = np.ones((9, 16, 1))
+    bad[2, 3] = np.nan
+    bad[4, 5] = np.inf
+    write_image(footage / "matte.1001.exr", bad, ("A",))
+    refuse(site, new, r"matte\.1001\.exr, frame 1001: .* found 2 pixels of NaN or infinity")
+
+
+def test_a_missing_matte_and_a_matte_without_plate_are_refused(site: Path, new: NewShot, footage: Path) -> None:
+    (footage / "matte.1004.exr").rename(footage / "spare.exr")
+    refuse(site, new, "expected a matte for frame 1004, found none")
+    (footage / "spare.exr").rename(footage / "matte.1004.exr")
+    (footage / "plate.1004.exr").unlink()
+    refuse(site, new, "expected a plate for the matte of frame 1004, found none")
+
+
+def test_a_region_without_a_pixel_or_of_another_size_is_refused(
+    site: Path, new: NewShot, tmp_path: Path, write_image: Write
+) -> None:
+    empty = write_image(tmp_path / "empty.exr", np.zeros((9, 16, 1)), ("A",))
+    refuse(site, replace(new, region=empty), r"region: .*empty\.exr: expected at least one pixel")
+    small = write_image(tmp_path / "small.exr", np.ones((9, 9, 1)), ("A",))
+    refuse(site, replace(new, region=small), r"size: .*small\.exr: expected 16 x 9 as the plate, found 9 x 9")
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"shot": "AB/010"}, "name: golden shot"),
+        ({"alias": "The Fox"}, "name: alias"),
+        ({"level": 6}, "level: ab010: expected 1 to 5, found 6"),
+        ({"colour": "acescg"}, "colour: ab010: expected scene-linear, srgb, raw, found 'acescg'"),
+        ({"matte_channel": "R"}, "expected channel R, found the channels A"),
+        ({"pre_roll": 4}, "pre-roll: .*expected 0 to 3 frames before the first scored, found 4"),
+        ({"plate": "/no/such/plate.####.exr"}, "frames: /no/such"),
+    ],
+)
+def test_what_cannot_be_is_refused(site: Path, new: NewShot, change: dict[str, Any], match: str) -> None:
+    refuse(site, replace(new, **change), match)
+
+
+def test_no_two_shots_of_a_set_share_an_alias(site: Path, new: NewShot) -> None:
+    add_shot(site, replace(new, alias="shot-2"), now=NOW)
+    refuse(site, replace(new, shot="ab020", alias="shot-2"), "alias: ab020")
+    assert add_shot(site, replace(new, shot="ab020"), now=NOW).shot.alias == "shot-3"
+
+
+def warned(site: Path, new: NewShot) -> list[str]:
+    return [str(warning) for warning in add_shot(site, new, now=NOW).warnings]
+
+
+def test_odd_values_are_allowed_and_warned_of(site: Path, new: NewShot, footage: Path, write_image: Write) -> None:
+    write_image(footage / "matte.1001.exr", np.linspace(-0.1, 1, 144).reshape(9, 16, 1), ("A",))
+    write_image(footage / "matte.1002.exr", np.linspace(0, 1.1, 144).reshape(9, 16, 1), ("A",))
+    write_image(footage / "matte.1003.exr", np.zeros((9, 16, 1)), ("A",))
+    write_image(footage / "plate.1003.exr", np.ones((9, 16, 3)), ("R", "G", "B"))
+    bad = np.random.default_rng(0).random((9, 16, 3))
+    bad[1, 1] = np.nan
+    write_image(footage / "plate.1004.exr", bad, ("R", "G", "B"))
+    assert warned(site, new) == [
+        "matte values outside 0 to 1 (frame 1001 and 1 more)",
+        "the matte is the same value everywhere (frame 1003)",
+        "the plate is the same value everywhere (frame 1003)",
+        "the plate holds NaN or infinity (frame 1004)",
+    ]
+
+
+def test_repeated_frames_and_shots_are_warned_of(site: Path, new: NewShot, footage: Path) -> None:
+    (footage / "plate.1003.exr").write_bytes((footage / "plate.1001.exr").read_bytes())
+    assert warned(site, new) == ["the plate is the same file as an earlier frame's (frame 1003)"]
+    assert warned(site, replace(new, shot="ab020"))[-1] == "the plates are those of shot ab010"
+    assert "the plates are those of shot ab010" not in warned(site, new)
+
+
+def test_a_truth_stored_with_loss_is_warned_of(site: Path, new: NewShot, footage: Path, write_image: Write) -> None:
+    lossy = np.random.default_rng(0).random((9, 16, 1))
+    write_image(footage / "matte.1002.exr", lossy, ("A",), attributes={"compression": "b44a"})
+    assert warned(site, new) == ["the matte was stored with loss; name its channel A or use ZIP (frame 1002)"]
+
+
+def test_a_version_left_by_a_killed_command_is_not_written_over(site: Path, new: NewShot) -> None:
+    left = site / "hair" / "ab010" / "1"
+    left.mkdir(parents=True)
+    (left / "shot.json").write_bytes(b"left")
+    (site / "hair" / "set-2.json").write_bytes(b"left")
+    assert add_shot(site, new, now=NOW).shot.version == 2
+    assert (left / "shot.json").read_bytes() == b"left"
+    assert load_set(site, "hair", verify=True)[0].version == 2
+
+
+def test_two_at_once_both_get_in(site: Path, new: NewShot) -> None:
+    names = [f"ab{number}" for number in range(6)]
+    threads = [threading.Thread(target=lambda n=name: add_shot(site, replace(new, shot=n), now=NOW)) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    golden_set, found = load_set(site, "hair", verify=True)
+    assert golden_set.version == 7
+    assert sorted(shot.shot for shot in found) == names
+    assert len({shot.alias for shot in found}) == 6
+
+
+def test_a_set_that_somebody_else_is_changing_is_left_alone(site: Path, new: NewShot) -> None:
+    held = lock(site / "hair" / ".lock", what="the golden set hair")
+    with held, pytest.raises(LostRaceError, match="golden set hair"):
+        add_shot(site, new, now=NOW, wait_seconds=0.05)
+    assert load_set(site, "hair")[0].version == 1
+    assert not list((site / "hair").glob(".staging-*"))
+
+
+def test_a_real_photograph_and_its_alpha_are_a_shot(site: Path, data: Path, new: NewShot) -> None:
+    lemur = replace(
+        new,
+        plate=str(data / "plates" / "lemur" / "lemur.png"),
+        matte=str(data / "plates" / "lemur" / "lemur_alpha.png"),
+        matte_channel="Y",
+        colour="srgb",
+    )
+    added = add_shot(site, lemur, now=NOW)
+    assert (added.shot.width, added.shot.height, added.warnings) == (680, 440, ())
+
+
+def test_a_real_sequence_with_a_small_data_window_is_a_shot_of_its_display_window(
+    site: Path, data: Path, new: NewShot
+) -> None:
+    pattern = str(data / "exr" / "beachball" / "singlepart.####.exr")
+    shot = add_shot(site, replace(new, plate=pattern, matte=pattern), now=NOW).shot
+    assert (shot.width, shot.height, len(shot.frames)) == (2048, 1556, 8)
