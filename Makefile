@@ -12,7 +12,7 @@ export DO_NOT_TRACK := true
 # Material prints a notice on a later MkDocs, which this checkout does not use.
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: setup demo test lint format docs demo-models schemas clean
+.PHONY: setup demo test lint format docs demo-models reference clean
 
 setup: .venv/.ready
 
@@ -44,8 +44,9 @@ format: setup
 docs: setup
 	$(BIN)/mkdocs build --strict --site-dir site-docs
 
-schemas: setup
+reference: setup
 	$(BIN)/python -m changeover_registry.schemas docs/reference/schemas
+	$(BIN)/python -m changeover_updater.cli._reference docs/reference/cli.md
 
 demo-models: setup
 	$(BIN)/python -m changeover_updater.demo.models

@@ -12,7 +12,7 @@ PUBLISHED = Path(__file__).parents[2] / "docs" / "reference" / "schemas"
 def test_the_published_schemas_are_those_of_the_records(tmp_path: Path) -> None:
     written = {path.name: path.read_bytes() for path in write_schemas(tmp_path / "schemas")}
 
-    assert {path.name: path.read_bytes() for path in PUBLISHED.iterdir()} == written, "run `make schemas`"
+    assert {path.name: path.read_bytes() for path in PUBLISHED.iterdir()} == written, "run `make reference`"
 
 
 def test_every_record_has_a_schema() -> None:
