@@ -6,7 +6,17 @@ from changeover_registry.errors import InvalidInputError, TrustError
 from changeover_registry.records.choice import Choice, Entry, Override, Pin, Pointer, VerdictKey
 from changeover_registry.records.release import ReleaseRef
 
-__all__ = ["Change", "add_override", "channel_scope", "first_choice", "pin", "pin_scope", "promote", "sign_policy", "unpin"]
+__all__ = [
+    "Change",
+    "add_override",
+    "channel_scope",
+    "first_choice",
+    "pin",
+    "pin_scope",
+    "promote",
+    "sign_policy",
+    "unpin",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +64,9 @@ def pin(last: Choice | None, new: Pin, change: Change) -> Choice:
     return _next(last, pin_scope(new.show), change, f"pin {new.release} for {where}", pins=pins)
 
 
-def unpin(last: Choice | None, model: str, show: str | None, sequence: str | None, shot: str | None, change: Change) -> Choice:
+def unpin(
+    last: Choice | None, model: str, show: str | None, sequence: str | None, shot: str | None, change: Change
+) -> Choice:
     """Take a pin away.
 
     Raises:
@@ -67,7 +79,10 @@ def unpin(last: Choice | None, model: str, show: str | None, sequence: str | Non
     if len(kept) == len(pins):
         have = ", ".join(f"{p.release} for {'/'.join(filter(None, _pin_key(p)[1:])) or 'site'}" for p in pins) or "none"
         raise InvalidInputError(
-            "pin", where=f"{model} for {where}", expected=f"one of the pins ({have})", actual="no such pin",
+            "pin",
+            where=f"{model} for {where}",
+            expected=f"one of the pins ({have})",
+            actual="no such pin",
             remedy="name the scope of the pin with --show, --sequence and --shot",
         )
     return _next(last, pin_scope(show), change, f"unpin {model} for {where}", pins=kept)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from changeover_registry.clock import parse_time
+from changeover_registry.names import release_folder
 from changeover_registry.records.choice import Override
 from changeover_registry.records.facts import HostFacts, NukeInstall
 from changeover_registry.records.findings import CheckName, Finding, NotApplicable, NotRun, Passed, Refused
@@ -17,8 +18,7 @@ from changeover_registry.records.policy import Policy
 from changeover_registry.records.release import Loader, Release, ReleaseRef, Tile, Variant
 from changeover_registry.records.station import Answer, InstalledFile
 from changeover_registry.records.verdict import OperatingPoint, PointReport
-from changeover_registry.names import release_folder
-from changeover_updater.studio import FiledVerdict
+from changeover_updater.studio import FiledVerdict, VendorState
 from changeover_validators.checks.format import check_format
 from changeover_validators.checks.hardware import check_hardware, check_nuke, providers_for, runtime_for
 from changeover_validators.checks.interface import check_interface
@@ -26,7 +26,16 @@ from changeover_validators.checks.licence import check_licence
 from changeover_validators.checks.vram import check_vram
 from changeover_validators.classes import golden_class_of
 
-__all__ = ["Candidate", "Eligible", "PassedOver", "blocking", "judge_release", "overridden"]
+__all__ = [
+    "Candidate",
+    "Eligible",
+    "PassedOver",
+    "blocking",
+    "describe",
+    "judge_release",
+    "overridden",
+    "release_findings",
+]
 
 LOADERS: tuple[Loader, ...] = ("nuke-inference", "mlserver", "flame", "python")
 
@@ -36,8 +45,7 @@ class Candidate:
     """A release and all that its eligibility at one host depends on. `baseline` is what it would take the place of."""
 
     release: Release
-    withdrawn: str | None
-    allow_executable: bool
+    vendor: VendorState
     baseline: Release | None
     verdicts: tuple[FiledVerdict, ...]
     overrides: tuple[Override, ...]
@@ -91,7 +99,8 @@ class Eligible:
 def judge_release(candidate: Candidate) -> Eligible:
     """Decide what a host gets of a release."""
     passes = overridden(candidate.overrides, candidate.now)
-    findings = _pass_over(_release_findings(candidate), passes)
+    release = release_findings(candidate.release, candidate.vendor, candidate.baseline, candidate.policy)
+    findings = _pass_over(release, passes)
     answers: list[Answer] = []
     passed: list[PassedOver] = []
     for loader, nuke in _callers(candidate):
@@ -112,23 +121,26 @@ def blocking(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     return tuple(finding for finding in findings if isinstance(finding, (Refused, NotRun)))
 
 
-def _release_findings(candidate: Candidate) -> tuple[Finding, ...]:
+def release_findings(
+    release: Release, vendor: VendorState, baseline: Release | None, policy: Policy
+) -> tuple[Finding, ...]:
+    """Checks 1 to 4, from records alone."""
     return (
-        _trust(candidate),
-        *check_licence(candidate.release, candidate.policy),
-        *check_format(candidate.release, candidate.allow_executable),
-        *check_interface(candidate.release, candidate.baseline),
+        _trust(vendor.withdrawn(release.ref())),
+        *check_licence(release, policy),
+        *check_format(release, vendor.entry.allow_executable),
+        *check_interface(release, baseline),
     )
 
 
-def _trust(candidate: Candidate) -> Finding:
-    if candidate.withdrawn is None:
+def _trust(withdrawn: str | None) -> Finding:
+    if withdrawn is None:
         return Passed(check="trust", detail="signed by the vendor, and the record's digest is the one in its index")
     return Refused(
         check="trust",
         rule="withdrawn",
         expected="a release that its vendor stands by",
-        actual=f"withdrawn by the vendor: {candidate.withdrawn}",
+        actual=f"withdrawn by the vendor: {withdrawn}",
         remedy="promote another release",
     )
 
@@ -136,7 +148,9 @@ def _trust(candidate: Candidate) -> Finding:
 def _callers(candidate: Candidate) -> list[tuple[Loader, NukeInstall | None]]:
     """Every (loader, Nuke line) that the release has a variant for."""
     have = {loader for variant in candidate.release.variants for loader in variant.loaders}
-    others: list[tuple[Loader, NukeInstall | None]] = [(x, None) for x in LOADERS if x != "nuke-inference" and x in have]
+    others: list[tuple[Loader, NukeInstall | None]] = [
+        (x, None) for x in LOADERS if x != "nuke-inference" and x in have
+    ]
     lines = {nuke.line: nuke for nuke in candidate.facts.nukes}
     return [*(("nuke-inference", nuke) for _, nuke in sorted(lines.items())), *others]
 
@@ -194,11 +208,10 @@ def _variant_findings(
     candidate: Candidate, variant: Variant, nuke: NukeInstall | None, passes: tuple[CheckName, ...]
 ) -> tuple[tuple[Finding, ...], tuple[Tile, ...]]:
     """The findings of one variant at this host, and the tiles of its accepted operating points."""
-    hardware = (
-        check_nuke(variant, nuke)
-        if nuke is not None
-        else tuple(f for f in check_hardware(candidate.release, candidate.facts, candidate.policy) if _about(f, variant))
-    )
+    found = check_hardware(candidate.release, candidate.facts, candidate.policy)
+    hardware = tuple(f for f in found if f.subject.split("/")[0] == variant.id and "/nuke-" not in f.subject)
+    if nuke is not None:
+        hardware = (*hardware, *check_nuke(variant, nuke))
     hardware = _pass_over(hardware, passes)
     if blocking(hardware):
         return hardware, ()
@@ -209,10 +222,6 @@ def _variant_findings(
         return hardware, good
     evidence = judged[0][1] if judged else (_no_point(variant),)
     return (*hardware, *evidence), ()
-
-
-def _about(finding: Finding, variant: Variant) -> bool:
-    return finding.subject.split("/")[0] in {"", variant.id}
 
 
 def _points(candidate: Candidate, variant: Variant) -> tuple[OperatingPoint, ...]:

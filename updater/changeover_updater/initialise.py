@@ -1,4 +1,4 @@
-"""Make a site, a store, a station and the studio's keys on one machine (local mode); every part may be there already."""
+"""Make a site, a store, a station and the studio's keys on one machine; every part may be there already."""
 
 import contextlib
 import importlib.util
@@ -38,7 +38,7 @@ class Request:
 def system_nuke_json() -> Path:
     """Where the plug-in looks for the store when its environment does not say."""
     if sys.platform == "win32":  # pragma: windows
-        return Path(os.environ.get("ProgramData", "C:/ProgramData"), "changeover", "nuke.json")
+        return Path(os.environ.get("PROGRAMDATA", "C:/ProgramData"), "changeover", "nuke.json")
     return Path("/etc/changeover/nuke.json")
 
 
@@ -63,7 +63,7 @@ def initialise(request: Request, notice: Callable[[str], None]) -> None:
 
 
 def _make_choice(site: Site, request: Request) -> None:
-    from changeover_registry.repository import choice  # noqa: PLC0415 - brings in tuf
+    from changeover_registry.repository import choice
 
     if (site.choice / "metadata" / "timestamp.json").is_file():
         return
@@ -100,7 +100,7 @@ def _check_config(request: Request) -> None:
 def _write_config(request: Request) -> None:
     if request.config.is_file():
         return
-    keys = {name: request.keys / f"{name}.pem" for name in ("site", "promoter", "verdict")}
+    keys = {name: request.keys / "online" / f"{name}.pem" for name in ("site", "promoter", "verdict")}
     keys |= {name: request.keys / "offline" / f"{name}.pem" for name in ("root", "targets")}
     lines = [
         "# Where this machine finds things; flags and CHANGEOVER_SITE, CHANGEOVER_STORE, CHANGEOVER_STATION go before.",
@@ -129,7 +129,7 @@ def _write_config(request: Request) -> None:
 def _runtimes() -> list[str]:
     """This interpreter serves as a runtime if it has one."""
     if importlib.util.find_spec("onnxruntime") is None:
-        return ["# default = \"/path/to/an/environment/bin/python\""]
+        return ['# default = "/path/to/an/environment/bin/python"']
     return [f"default = {json.dumps(sys.executable)}"]
 
 

@@ -44,14 +44,16 @@ def install_variants(
 
 
 def _fetch(vendor: VendorFolder, file: FileEntry, target: Path, progress: Progress) -> None:
-    from changeover_registry.repository.vendor import object_path  # noqa: PLC0415 - brings in tuf
-    from changeover_registry.transport import open_transport  # noqa: PLC0415 - brings in urllib3
-    from changeover_updater.download import fetch_file  # noqa: PLC0415 - brings in the transports' errors
+    from changeover_registry.repository.vendor import object_path
+    from changeover_registry.transport import open_transport
+    from changeover_updater.download import fetch_file
 
     target.parent.mkdir(parents=True, exist_ok=True)
     transport = open_transport(vendor.entry().location)
     try:
-        fetch_file(transport, object_path(file.sha256), file, target, progress=lambda n: progress(file.path, n, file.size))
+        fetch_file(
+            transport, object_path(file.sha256), file, target, progress=lambda n: progress(file.path, n, file.size)
+        )
     except ChangeoverError as error:
         error.add_note(f"while installing {file.path}")
         raise

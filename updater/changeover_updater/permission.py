@@ -1,4 +1,4 @@
-"""Whether a release may be promoted: an accept verdict that holds, or an override for every check that lacks one. Pure."""
+"""Whether a release may be promoted: an accept verdict that holds, or overrides for every open check. Pure."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -8,7 +8,7 @@ from changeover_registry.errors import ChangeoverError, RefusedError, TrustError
 from changeover_registry.records.choice import Override
 from changeover_registry.records.findings import CheckName, Finding, Refused
 from changeover_registry.records.policy import Policy
-from changeover_registry.records.release import Release
+from changeover_registry.records.release import Release, ReleaseRef
 from changeover_updater.eligible import blocking, describe, overridden
 from changeover_updater.studio import FiledVerdict
 
@@ -21,7 +21,10 @@ MEASURED: tuple[CheckName, ...] = ("hardware", "vram", "speed", "golden", "smoke
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """All that a promotion is decided from. `findings` are checks 1 to 4, evaluated now."""
+    """All that a promotion is decided from. `findings` are checks 1 to 4, evaluated now.
+
+    `baseline` is what the release would take the place of; a verdict against anything else does not hold.
+    """
 
     release: Release
     findings: tuple[Finding, ...]
@@ -29,6 +32,7 @@ class Case:
     overrides: tuple[Override, ...]
     policy: Policy
     policy_digest: str
+    baseline: ReleaseRef | None
     now: datetime
 
 
@@ -45,7 +49,7 @@ def permitting_verdict(case: Case) -> str | None:
         if finding.check == "trust" or finding.check not in passes:
             raise _refuse(case, finding)
     newest = next((f for f in case.verdicts if f.verdict.candidate == case.release.ref()), None)
-    if newest is not None and newest.verdict.decision == "accept" and (why := _stale(case, newest)) is None:
+    if newest is not None and newest.verdict.decision == "accept" and _stale(case, newest) is None:
         return newest.digest
     missing = [check for check in _needed(newest) if check not in passes]
     if missing:
@@ -59,6 +63,8 @@ def _stale(case: Case, filed: FiledVerdict) -> str | None:
         return "it was made under another policy"
     if case.now - parse_time(verdict.made_at) > timedelta(days=case.policy.verdict_days):
         return f"it is older than {case.policy.verdict_days} days"
+    if case.baseline is not None and verdict.current != case.baseline:
+        return f"it compares with {verdict.current or 'nothing'}, and {case.baseline} is in use now"
     return None
 
 

@@ -144,8 +144,7 @@ def _judge(known: Known, target: Target) -> Eligible | ChangeoverError | None:
     return judge_release(
         Candidate(
             release=release,
-            withdrawn=vendor.withdrawn(target.release),
-            allow_executable=vendor.entry.allow_executable,
+            vendor=vendor,
             baseline=_baseline(known, target),
             verdicts=known.verdicts,
             overrides=known.studio.overrides(target.release),
@@ -212,7 +211,7 @@ def _generation(
         number=known.next_number,
         station=known.station,
         made_at=format_time(known.now),
-        why="update",
+        why=_why(moves),
         previous=known.current.number if known.current else None,
         site=known.site,
         channel=policy.channel,
@@ -221,11 +220,19 @@ def _generation(
         nuke_lines=tuple(sorted({nuke.line for nuke in known.facts.nukes})),
         releases=releases,
         channels=tuple(
-            GenerationChannel(channel=t.channel, model=t.release.model, key=key) for t, key in resolved if t.channel and key
+            GenerationChannel(channel=t.channel, model=t.release.model, key=key)
+            for t, key in resolved
+            if t.channel and key
         ),
         pins=tuple(t.pin.model_copy(update={"key": key}) for t, key in resolved if t.pin and key),
     )
     return None if _same(known.current, new) or not (releases or known.current) else new
+
+
+def _why(moves: tuple[Move, ...]) -> str:
+    """What a generation is made for, in one line of the log."""
+    taken = [f"{move.where}: {move.wanted}" for move in moves if move.outcome == "take"]
+    return "; ".join(taken) or "the choice or the policy changed"
 
 
 def _releases(

@@ -15,7 +15,9 @@ from changeover_updater.update import EventMaker
 __all__ = ["hold", "roll_back", "unhold"]
 
 
-def roll_back(station: Station, to: int | None, *, who: str, why: str, now: datetime, override: bool = False) -> Generation:
+def roll_back(
+    station: Station, to: int | None, *, who: str, why: str, now: datetime, override: bool = False
+) -> Generation:
     """Point `current` at generation `to` (default: the one before) and write a hold.
 
     Raises:
@@ -30,7 +32,13 @@ def roll_back(station: Station, to: int | None, *, who: str, why: str, now: date
         if not override:
             _check_not_withdrawn(station, target)
         event = EventMaker(
-            uuid.uuid4().hex[:12], "rollback", who, format_time(now), why, before.number if before else None, target.number
+            uuid.uuid4().hex[:12],
+            "rollback",
+            who,
+            format_time(now),
+            why,
+            before.number if before else None,
+            target.number,
         )
         station.record(event.event("intent"))
         station.set_hold(Hold(by=who, why=f"rollback to generation {target.number}: {why}", since=format_time(now)))
@@ -52,7 +60,9 @@ def unhold(station: Station, *, who: str, why: str, now: datetime) -> None:
 def _set_hold(station: Station, new: Hold | None, what: str, *, who: str, why: str, when: str) -> None:
     with station.lock():
         number = station.current()
-        event = EventMaker(uuid.uuid4().hex[:12], "hold" if what == "hold" else "unhold", who, when, why, number, number)
+        event = EventMaker(
+            uuid.uuid4().hex[:12], "hold" if what == "hold" else "unhold", who, when, why, number, number
+        )
         station.set_hold(new)
         station.record(event.event("done"))
 

@@ -19,8 +19,8 @@ from changeover_updater.store import FORMAT, check_format, check_root
 
 __all__ = ["STARTER_POLICY", "Site", "SiteConfig", "VendorFolder"]
 
-STARTER_POLICY = '''\
-# The studio's policy. Every line here is a default; change it, then sign it:  changeover promote --policy --reason "..."
+STARTER_POLICY = """\
+# The studio's policy. Every line is a default; change it, then sign it: changeover promote --policy --reason "..."
 # Until it is signed, every command that judges refuses the changed file (exit 5).
 schema = "changeover.policy/1"
 
@@ -82,7 +82,7 @@ order = ["environment", "path", "knobs", "gsv"]
 environment = ["SHOW", "SEQUENCE", "SHOT"]
 # A regular expression with the groups show, sequence and shot, matched against the script's path.
 path = ""
-'''
+"""
 
 
 class SiteConfig(Record):
@@ -151,7 +151,10 @@ class Site:
             (root / name).mkdir(parents=True, exist_ok=True)
         for name, data in (
             ("format", FORMAT),
-            ("site.toml", b'schema = "changeover.site/1"\n# "sqlite" is a file in this folder; or the URI of a server.\nmlflow = "sqlite"\n'),
+            (
+                "site.toml",
+                b'schema = "changeover.site/1"\n# "sqlite" is a file in this folder; or the URI of a server.\nmlflow = "sqlite"\n',
+            ),
             ("policy.toml", STARTER_POLICY.encode()),
         ):
             if not (root / name).exists():

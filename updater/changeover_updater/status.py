@@ -57,7 +57,7 @@ def report_status(
     site: Site, station: Station, host: str, now: datetime, facts: HostFacts, notice: Callable[[str], None]
 ) -> None:
     """Write the station's status to the site, where everybody may read it and nobody trusts it."""
-    from changeover_validators.classes import host_class  # noqa: PLC0415
+    from changeover_validators.classes import host_class
 
     status, events = status_now(station, now), station.events()
     record = StationStatus(

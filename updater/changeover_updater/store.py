@@ -160,7 +160,7 @@ def verify_file(path: Path, file: FileEntry) -> None:
     Raises:
         TrustError: It is missing or has other bytes.
     """
-    import hashlib  # noqa: PLC0415 - only needed where bytes are hashed
+    import hashlib
 
     try:
         with path.open("rb") as stream:

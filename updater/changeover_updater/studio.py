@@ -20,7 +20,7 @@ from changeover_registry.records.verdict import Verdict
 from changeover_updater.site import Site, VendorFolder
 from changeover_updater.station import Station
 
-__all__ = ["FiledVerdict", "Studio", "VendorState", "read_choices", "read_studio", "read_verdicts"]
+__all__ = ["FiledVerdict", "Studio", "VendorState", "choice_history", "read_choices", "read_studio", "read_verdicts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,10 @@ class Studio:
         name = model.partition("/")[0]
         return next((vendor for vendor in self.vendors if vendor.entry.vendor == name), None)
 
+    def vendor_of(self, release: Release) -> VendorState:
+        """The vendor of a release that this studio knows."""
+        return next(vendor for vendor in self.vendors if release in vendor.releases)
+
     def releases(self) -> tuple[Release, ...]:
         """Every release that a trusted vendor's valid metadata lists."""
         return tuple(release for vendor in self.vendors for release in vendor.releases)
@@ -88,6 +92,8 @@ class Studio:
         """
         known = sorted({release.model for release in self.releases()})
         found = [model for model in known if name in {model, model.partition("/")[2]}]
+        if not found:
+            self._raise_vendor_error(name)
         if len(found) != 1:
             raise InvalidInputError(
                 "model",
@@ -97,6 +103,13 @@ class Studio:
                 remedy="write vendor/name" if found else "run changeover sync, or correct the name",
             )
         return found[0]
+
+    def _raise_vendor_error(self, name: str) -> None:
+        """A model may be unknown because its vendor does not verify; then that is what must be said."""
+        asked = name.partition("/")[0] if "/" in name else None
+        for vendor in self.vendors:
+            if vendor.error is not None and asked in {None, vendor.entry.vendor}:
+                raise vendor.error
 
     def find(self, text: str) -> Release:
         """The release that ``MODEL@VERSION`` names.
@@ -130,11 +143,20 @@ def read_choices(site: Site, station: Station) -> tuple[Choice, ...]:
     Raises:
         TrustError: A signature, an expiry or a version does not hold.
     """
-    from changeover_registry.repository import choice  # noqa: PLC0415 - brings in tuf
+    from changeover_registry.repository import choice
 
     trust = station.folder / "trust" / "choice"
     root = (trust / "root.json").read_bytes()
     return choice.read(site.choice, trust / "state", root)
+
+
+def choice_history(site: Site) -> tuple[Choice, ...]:
+    """Every choice of every scope that the site holds, oldest first, for reading; decisions use `read_choices`."""
+    from changeover_registry.repository import choice
+
+    scopes = ("site", *(f"shows/{path.name}" for path in sorted((site.choice / "targets" / "shows").glob("*"))))
+    found = [entry for scope in scopes for entry in choice.history(site.choice, scope)]
+    return tuple(sorted(found, key=lambda entry: (entry.entry.when, entry.scope, entry.number)))
 
 
 def read_studio(site: Site, station: Station) -> Studio:
@@ -183,9 +205,9 @@ def _mentions(envelope: bytes, release: str) -> bool:
 
 
 def _vendor(folder: VendorFolder, station: Station) -> VendorState:
-    from changeover_registry.client import Client  # noqa: PLC0415 - brings in tuf
-    from changeover_registry.repository.vendor import open_vendor  # noqa: PLC0415 - brings in tuf
-    from changeover_registry.transport import open_transport  # noqa: PLC0415 - brings in tuf's errors
+    from changeover_registry.client import Client
+    from changeover_registry.repository.vendor import open_vendor
+    from changeover_registry.transport import open_transport
 
     entry = folder.entry()
     if not folder.mirror.is_dir():
@@ -193,7 +215,6 @@ def _vendor(folder: VendorFolder, station: Station) -> VendorState:
     state = station.folder / "trust" / "vendors" / folder.vendor
     try:
         client = Client(open_transport(str(folder.mirror)), state, folder.pinned_root())
-        client.refresh()
         view = open_vendor(client, folder.vendor)
         indexes = tuple(view.indexes[name] for name in sorted(view.indexes))
         return VendorState(entry=entry, indexes=indexes, releases=_records(folder, indexes))

@@ -16,7 +16,8 @@ from changeover_registry.clock import format_time
 from changeover_registry.errors import LostRaceError
 from changeover_registry.records.facts import HostFacts
 from changeover_registry.records.findings import Finding
-from changeover_registry.records.release import Variant
+from changeover_registry.records.policy import Policy
+from changeover_registry.records.release import Release, Variant
 from changeover_registry.records.station import Event, Generation
 from changeover_updater.eligible import blocking
 from changeover_updater.install import Progress, install_variants
@@ -26,7 +27,7 @@ from changeover_updater.station import Station
 from changeover_updater.studio import read_studio, read_verdicts
 from changeover_updater.writers.cattery import write_cattery
 
-__all__ = ["Outcome", "Smoke", "Tools", "change_over", "EventMaker", "known_now", "update"]
+__all__ = ["EventMaker", "Outcome", "Smoke", "Tools", "change_over", "known_now", "update"]
 
 _TRIES = 3
 
@@ -34,8 +35,8 @@ _TRIES = 3
 class Smoke(Protocol):
     """Runs the smoke test of an installed variant in the sandbox and answers with a finding."""
 
-    def __call__(self, variant: Variant, folder: Path) -> Finding:
-        """The finding of one variant whose files lie in `folder`."""
+    def __call__(self, release: Release, variant: Variant, folder: Path) -> Finding:
+        """The finding of one variant of a release, whose files lie in `folder`."""
         ...
 
 
@@ -82,10 +83,10 @@ class EventMaker:
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What an update needs besides values: who asks, how smoke runs, where progress goes."""
+    """What an update needs besides values: who asks, how smoke runs under a policy, where progress goes."""
 
     who: str
-    smoke: Smoke
+    smoke: Callable[[Policy], Smoke]
     progress: Progress
     step: Callable[[str], None]
 
@@ -146,18 +147,19 @@ def _prove(site: Site, station: Station, known: Known, plan: Plan, tools: Tools)
         vendor = site.vendor(eligible.ref.model.partition("/")[0])
         tools.step(f"install {eligible.ref}")
         install_variants(station.store, vendor, eligible.release, eligible.chosen(), tools.progress)
-    kept_out = tuple(_smoke(station, plan, tools))
+    kept_out = tuple(_smoke(station, plan, tools, known.studio.policy))
     return make_plan(replace(known, smoke=kept_out)) if kept_out else plan
 
 
-def _smoke(station: Station, plan: Plan, tools: Tools) -> Iterator[tuple[str, Finding]]:
+def _smoke(station: Station, plan: Plan, tools: Tools, policy: Policy) -> Iterator[tuple[str, Finding]]:
     """The smoke findings that keep a release out, by its key."""
+    smoke = tools.smoke(policy)
     for eligible in plan.taken:
         if "smoke" in eligible.overridden:
             continue
         for variant in eligible.chosen():
             tools.step(f"smoke {eligible.ref} {variant.id}")
-            finding = tools.smoke(variant, station.store.variant_folder(eligible.ref, variant.id))
+            finding = smoke(eligible.release, variant, station.store.variant_folder(eligible.ref, variant.id))
             yield from ((str(eligible.ref), f) for f in blocking((finding,)))
 
 
@@ -168,7 +170,9 @@ def _unmoved(station: Station, known: Known) -> bool:
 
 def change_over(station: Station, generation: Generation, now: datetime, who: str) -> Generation:
     """Build the generation and point at it, with the events around it; the caller holds the lock."""
-    step = EventMaker(uuid.uuid4().hex[:12], "update", who, format_time(now), generation.why, station.current(), generation.number)
+    step = EventMaker(
+        uuid.uuid4().hex[:12], "update", who, format_time(now), generation.why, station.current(), generation.number
+    )
     station.record(step.event("intent"))
     station.add_generation(generation, lambda folder: write_cattery(generation, folder, station.store.root))
     station.point(generation.number)

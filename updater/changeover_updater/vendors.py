@@ -6,7 +6,7 @@ from pathlib import Path
 
 from changeover_registry import _fs, canonical
 from changeover_registry.clock import format_time
-from changeover_registry.errors import ChangeoverError, InvalidInputError, TrustError
+from changeover_registry.errors import ChangeoverError, InvalidInputError
 from changeover_registry.names import check_name
 from changeover_registry.records.release import Release
 from changeover_registry.records.repository import TrustEntry
@@ -25,7 +25,9 @@ class Synced:
     withdrawn: tuple[str, ...]
 
 
-def add_trust(site: Site, vendor: str, location: str, root: bytes, *, allow_executable: bool, who: str, now: datetime) -> TrustEntry:
+def add_trust(
+    site: Site, vendor: str, location: str, root: bytes, *, allow_executable: bool, who: str, now: datetime
+) -> TrustEntry:
     """Trust a vendor: its name, where its repository is, and the root metadata that it gave in person.
 
     Raises:
@@ -33,9 +35,9 @@ def add_trust(site: Site, vendor: str, location: str, root: bytes, *, allow_exec
         TrustError: The repository does not verify with that root.
         UnreachableError: The repository does not answer.
     """
-    from changeover_registry.client import Client  # noqa: PLC0415 - brings in tuf
-    from changeover_registry.repository.vendor import open_vendor  # noqa: PLC0415 - brings in tuf
-    from changeover_registry.transport import open_transport  # noqa: PLC0415 - brings in urllib3
+    from changeover_registry.client import Client
+    from changeover_registry.repository.vendor import open_vendor
+    from changeover_registry.transport import open_transport
 
     folder = site.root / "trust" / check_name(vendor, where="vendor")
     entry = TrustEntry(
@@ -53,7 +55,6 @@ def add_trust(site: Site, vendor: str, location: str, root: bytes, *, allow_exec
         staged.mkdir()
         try:
             client = Client(open_transport(entry.location), staged / "state", root)
-            client.refresh()
             open_vendor(client, vendor)
             _fs.write_atomic(staged / "root.json", root)
             _fs.write_atomic(staged / "entry.json", entry.to_bytes())
@@ -84,13 +85,12 @@ def sync_vendor(folder: VendorFolder) -> Synced:
         TrustError: Metadata or a record does not verify; what was here before stays.
         UnreachableError: The repository does not answer.
     """
-    from changeover_registry.client import Client  # noqa: PLC0415 - brings in tuf
-    from changeover_registry.repository.vendor import fetch_record, open_vendor  # noqa: PLC0415 - brings in tuf
-    from changeover_registry.transport import open_transport  # noqa: PLC0415 - brings in urllib3
+    from changeover_registry.client import Client
+    from changeover_registry.repository.vendor import fetch_record, open_vendor
+    from changeover_registry.transport import open_transport
 
     transport = open_transport(folder.entry().location)
     client = Client(transport, folder.root / "state", folder.pinned_root(), mirror=folder.mirror)
-    client.refresh()
     view = open_vendor(client, folder.vendor)
     releases: list[Release] = []
     new: list[Release] = []
@@ -100,8 +100,7 @@ def sync_vendor(folder: VendorFolder) -> Synced:
             path = folder.record_path(entry.record)
             release = _known(path)
             if release is None:
-                release, data = fetch_record(transport, entry, where=f"{folder.vendor}/{name}@{entry.version}")
-                _check_own(release, folder.vendor, name, entry.version)
+                release, data = fetch_record(transport, entry, f"{folder.vendor}/{name}")
                 path.parent.mkdir(parents=True, exist_ok=True)
                 _fs.write_atomic(path, data, mode=0o444)
                 new.append(release)
@@ -123,18 +122,6 @@ def _known(path: Path) -> Release | None:
         return Release.from_bytes(data, where=str(path))
     except ChangeoverError:
         return None
-
-
-def _check_own(release: Release, vendor: str, name: str, version: str) -> None:
-    """A vendor's name binds its releases: a record that names another model or version is not that entry's."""
-    if (release.model, release.version) != (f"{vendor}/{name}", version):
-        raise TrustError(
-            "release record",
-            where=f"{vendor}/{name}@{version}",
-            expected=f"a record of {vendor}/{name} {version}",
-            actual=f"one of {release.model} {release.version}",
-            remedy="tell the vendor; nothing of it was taken",
-        )
 
 
 def _check_new(folder: Path, entry: TrustEntry) -> None:

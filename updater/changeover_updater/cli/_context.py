@@ -80,7 +80,9 @@ def start(
     verbose: bool,
 ) -> None:
     """Make the invocation of this command."""
-    logging.basicConfig(level=logging.DEBUG if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
+    )
     settings = load_settings(os.environ, config=config, site=site, store=store, station=station)
     context.obj = Invocation(settings=settings, now=clock.now(), verbose=verbose)
 
@@ -91,10 +93,10 @@ def read_facts(path: Path) -> HostFacts:
     Raises:
         InvalidInputError: It is neither.
     """
-    from changeover_validators.probe import forged_host, forged_hosts  # noqa: PLC0415 - reads tables
+    from changeover_validators.probe import forged_host, forged_hosts
 
     if path.is_file():
-        import json  # noqa: PLC0415 - only here
+        import json
 
         return HostFacts.from_object(json.loads(path.read_text(encoding="utf-8")), where=str(path))
     if str(path) in forged_hosts():
@@ -110,7 +112,7 @@ def read_facts(path: Path) -> HostFacts:
 
 def host_facts(call: Invocation, station: Station | None) -> HostFacts:
     """This host's facts: remembered by the station while nothing changed, else probed."""
-    from changeover_validators.probe import probe, probe_key  # noqa: PLC0415 - probing is not every command's need
+    from changeover_validators.probe import probe, probe_key
 
     runtimes = dict(call.settings.runtimes)
     key = probe_key(runtimes, call.settings.nukes)

@@ -16,13 +16,13 @@ MARKS = {
     "ok": "[green]✓[/]",
     "no": "[red]✗[/]",
     "open": "[yellow]?[/]",
-    "skip": "[dim]–[/]",
+    "skip": "[dim]-[/]",
 }
 
 
 def console(*, stderr: bool = False) -> "Console":
     """A console on stdout or stderr. Off a terminal it does not cut lines to a width."""
-    from rich.console import Console  # noqa: PLC0415 - commands that print JSON do not pay for it
+    from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else 160
@@ -59,14 +59,14 @@ def mark(kind: str) -> str:
 
 def escape(text: str) -> str:
     """Text that may hold square brackets, made safe for the console's markup."""
-    from rich.markup import escape as rich_escape  # noqa: PLC0415 - see console
+    from rich.markup import escape as rich_escape
 
     return rich_escape(text)
 
 
 def rows(title: str, columns: Sequence[str], lines: Sequence[Sequence[str]], *, empty: str = "nothing yet") -> None:
     """Print a table, or one sentence where there is nothing to show."""
-    from rich.table import Table  # noqa: PLC0415 - see console
+    from rich.table import Table
 
     if not lines:
         say(f"{title}: {empty}")

@@ -32,7 +32,14 @@ def plan_object(plan: Plan) -> dict[str, Any]:
         "changes": plan.generation is not None,
         "hold": plan.hold.why if plan.hold else None,
         "moves": [
-            {"where": m.where, "model": m.model, "before": m.before, "wanted": m.wanted, "outcome": m.outcome, "why": m.why}
+            {
+                "where": m.where,
+                "model": m.model,
+                "before": m.before,
+                "wanted": m.wanted,
+                "outcome": m.outcome,
+                "why": m.why,
+            }
             for m in plan.moves
         ],
         "answers": [
@@ -62,7 +69,12 @@ def show_plan(plan: Plan, *, done: bool = False) -> None:
     if not plan.moves:
         say("the studio has chosen nothing yet; choose with: changeover promote")
     for move in plan.moves:
-        verb = {"take": "changed to" if done else "change to", "same": "stays", "keep": "not changed to", "gone": "ends"}
+        verb = {
+            "take": "changed to" if done else "change to",
+            "same": "stays",
+            "keep": "not changed to",
+            "gone": "ends",
+        }
         sign = "skip" if plan.hold and move.outcome == "take" else _OUTCOMES[move.outcome]
         before = f" (from {move.before.partition('@')[2]})" if move.before and move.outcome == "take" else ""
         say(f"{mark(sign)} {move.where}: {verb[move.outcome]} [bold]{escape(move.wanted)}[/]{escape(before)}")
@@ -76,14 +88,18 @@ def _show_answers(plan: Plan) -> None:
         for answer in eligible.answers:
             loader = answer.loader + (f" {answer.nuke_line}" if answer.nuke_line else "")
             if answer.path:
-                say(f"    {loader}: {answer.variant}, tiles {', '.join(answer.tiles) or 'n/a'}  [dim]{escape(answer.path)}[/]")
+                say(
+                    f"    {loader}: {answer.variant}, tiles {', '.join(answer.tiles) or 'n/a'}  [dim]{escape(answer.path)}[/]"
+                )
             else:
                 say(f"    {loader}: {escape(answer.unavailable or '')}")
         for passed in eligible.passed_over:
             for finding in passed.findings:
                 if isinstance(finding, (Refused, NotRun)):
                     line = f" {passed.nuke_line}" if passed.nuke_line else ""
-                    say(f"    [dim]passed over for {passed.loader}{line}: {passed.variant}: {escape(describe(finding))}[/]")
+                    say(
+                        f"    [dim]passed over for {passed.loader}{line}: {passed.variant}: {escape(describe(finding))}[/]"
+                    )
 
 
 def show_status(status: Status) -> None:
@@ -92,11 +108,15 @@ def show_status(status: Status) -> None:
     say(f"station [bold]{escape(status.station)}[/]: " + (f"generation {number}" if number else "nothing in use yet"))
     if status.hold:
         until = f" until {status.hold.until}" if status.hold.until else ""
-        say(f"{mark('open')} held since {status.hold.since}{until} by {escape(status.hold.by)}: {escape(status.hold.why)}")
+        say(
+            f"{mark('open')} held since {status.hold.since}{until} by {escape(status.hold.by)}: {escape(status.hold.why)}"
+        )
     if status.generation is None:
         say("next: changeover plan, then changeover update")
         return
-    say(f"made {status.generation.made_at}; site {escape(status.generation.site)}; follows channel {status.generation.channel}")
+    say(
+        f"made {status.generation.made_at}; site {escape(status.generation.site)}; follows channel {status.generation.channel}"
+    )
     lines = [
         (entry.channel, entry.model, _version(entry.key), escape(status.note(entry.key)))
         for entry in status.generation.channels
@@ -132,8 +152,8 @@ def event_rows(events: tuple[Event, ...]) -> list[tuple[str, ...]]:
             e.when,
             escape(e.who),
             f"{e.what} {e.phase}",
-            str(e.before or "–"),
-            str(e.after or "–"),
+            str(e.before or "-"),
+            str(e.after or "-"),
             escape(e.why),
         )
         for e in events
@@ -147,7 +167,9 @@ def show_facts(facts: HostFacts) -> None:
     if isinstance(facts.gpus, Unknown):
         say(f"GPUs: unknown: {escape(facts.gpus.unknown)}")
     else:
-        lines = [(escape(g.name), _fact(g.compute_capability), _fact(g.total_mib), _fact(g.free_mib)) for g in facts.gpus]
+        lines = [
+            (escape(g.name), _fact(g.compute_capability), _fact(g.total_mib), _fact(g.free_mib)) for g in facts.gpus
+        ]
         rows("GPUs", ("name", "compute capability", "MiB", "free MiB"), lines, empty="none")
     if isinstance(facts.runtimes, Unknown):
         say(f"runtimes: unknown: {escape(facts.runtimes.unknown)}")
@@ -158,7 +180,11 @@ def show_facts(facts: HostFacts) -> None:
 
 
 def _fact(value: object) -> str:
-    return escape(f"unknown ({value.unknown})") if isinstance(value, Unknown) else escape(str(value if value is not None else "–"))
+    return (
+        escape(f"unknown ({value.unknown})")
+        if isinstance(value, Unknown)
+        else escape(str(value if value is not None else "-"))
+    )
 
 
 def show_verdict(digest: str, verdict: Verdict) -> None:
@@ -168,12 +194,19 @@ def show_verdict(digest: str, verdict: Verdict) -> None:
     say(f"  {escape(verdict.reason)}")
     current = str(verdict.current) if verdict.current else "nothing in use yet"
     say(f"  against {escape(current)}; {verdict.made_at} by {escape(verdict.made_by)} on {escape(verdict.host)}")
-    say(f"  verdict {digest[:12]}, sandbox {verdict.sandbox}" + (f", set {verdict.golden_set.name} v{verdict.golden_set.version}" if verdict.golden_set else ""))
+    say(
+        f"  verdict {digest[:12]}, sandbox {verdict.sandbox}"
+        + (f", set {verdict.golden_set.name} v{verdict.golden_set.version}" if verdict.golden_set else "")
+    )
     for finding in verdict.findings:
         _show_finding(finding)
     for report in verdict.points:
         speed = f", {report.frame_us / 1e6:.3f} s a frame" if report.frame_us else ""
-        memory = f", {report.memory[-1].bytes / 2**20:.0f} MiB at {report.memory[-1].width}x{report.memory[-1].height}" if report.memory else ""
+        memory = (
+            f", {report.memory[-1].bytes / 2**20:.0f} MiB at {report.memory[-1].width}x{report.memory[-1].height}"
+            if report.memory
+            else ""
+        )
         say(f"  [bold]{escape(str(report.point))}[/]{speed}{memory}")
         for metric in report.metrics:
             bounds = f" [dim]({metric.lower} to {metric.upper})[/]" if metric.lower else ""
@@ -183,5 +216,13 @@ def show_verdict(digest: str, verdict: Verdict) -> None:
 
 
 def _show_finding(finding: Finding, indent: str = "  ") -> None:
-    kind = "skip" if isinstance(finding, NotApplicable) else "no" if isinstance(finding, Refused) else "open" if isinstance(finding, NotRun) else "ok"
+    kind = (
+        "skip"
+        if isinstance(finding, NotApplicable)
+        else "no"
+        if isinstance(finding, Refused)
+        else "open"
+        if isinstance(finding, NotRun)
+        else "ok"
+    )
     say(f"{indent}{mark(kind)} {escape(describe(finding))}")

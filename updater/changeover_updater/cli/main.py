@@ -28,9 +28,9 @@ studio.add_to(app)
 station.add_to(app)
 
 
-def _version(value: bool) -> None:  # noqa: FBT001 - typer calls it with the flag's value
+def _version(value: bool) -> None:
     if value:
-        from importlib.metadata import version  # noqa: PLC0415 - only for this flag
+        from importlib.metadata import version
 
         sys.stdout.write(f"changeover {version('changeover')}\n")
         raise typer.Exit
@@ -42,11 +42,16 @@ def root(
     config: Annotated[Path | None, typer.Option(help="host.toml; else CHANGEOVER_CONFIG or the user's.")] = None,
     site: Annotated[Path | None, typer.Option(help="The studio's site; else CHANGEOVER_SITE or host.toml.")] = None,
     store: Annotated[Path | None, typer.Option(help="The store; else CHANGEOVER_STORE or host.toml.")] = None,
-    station: Annotated[str | None, typer.Option(help="The station; else CHANGEOVER_STATION, host.toml or the host.")] = None,
+    station: Annotated[
+        str | None, typer.Option(help="The station; else CHANGEOVER_STATION, host.toml or the host.")
+    ] = None,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Log to stderr, and show tracebacks.")] = False,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Read the settings once, for every command."""
+    del version
     _context.start(context, config=config, site=site, store=store, station=station, verbose=verbose)
 
 
@@ -74,7 +79,9 @@ def main() -> None:
 
 def _disk(error: OSError) -> str:
     where = error.filename or (error.args[1] if len(error.args) > 1 else "")
-    return f"local disk: {where}: {error.strerror or error}; free space or mend the permission, then run the command again"
+    return (
+        f"local disk: {where}: {error.strerror or error}; free space or mend the permission, then run the command again"
+    )
 
 
 def _failed(line: str, code: int, arguments: Sequence[str]) -> int:

@@ -24,7 +24,7 @@ def add_to(app: typer.Typer) -> None:
 
 def facts(context: typer.Context, as_json: JsonFlag = False) -> None:
     """Show what is known of this machine: GPUs, driver, runtimes, Nuke."""
-    from changeover_updater.cli._show import show_facts  # noqa: PLC0415
+    from changeover_updater.cli._show import show_facts
 
     call = invocation(context)
     found = host_facts(call, None)
@@ -33,9 +33,9 @@ def facts(context: typer.Context, as_json: JsonFlag = False) -> None:
 
 def plan(context: typer.Context, as_json: JsonFlag = False) -> None:
     """Show what would change here and why, and each variant that is passed over with its reason."""
-    from changeover_updater.cli._show import plan_object, show_plan  # noqa: PLC0415
-    from changeover_updater.plan import make_plan  # noqa: PLC0415
-    from changeover_updater.update import known_now  # noqa: PLC0415
+    from changeover_updater.cli._show import plan_object, show_plan
+    from changeover_updater.plan import make_plan
+    from changeover_updater.update import known_now
 
     call = invocation(context)
     station = call.station()
@@ -46,17 +46,18 @@ def plan(context: typer.Context, as_json: JsonFlag = False) -> None:
 
 def update(context: typer.Context, as_json: JsonFlag = False) -> None:
     """Change this station over to what the studio chose, as far as it may run it."""
-    from changeover_updater.cli._show import plan_object, show_plan  # noqa: PLC0415
-    from changeover_updater.runtimes import smoke_with  # noqa: PLC0415
-    from changeover_updater.status import report_status  # noqa: PLC0415
-    from changeover_updater.update import Tools, update as change  # noqa: PLC0415
+    from changeover_updater.cli._show import plan_object, show_plan
+    from changeover_updater.runtimes import Runtimes
+    from changeover_updater.status import report_status
+    from changeover_updater.update import Tools
+    from changeover_updater.update import update as change
 
     call = invocation(context)
     site, station = call.site(), call.station()
     found = host_facts(call, station)
     with progress() as line:
-        smoke = smoke_with(site, station, call.settings, found)
-        outcome = change(site, station, found, call.now, Tools(call.settings.who, smoke, line.bytes, line.step))
+        tools = Tools(call.settings.who, lambda policy: Runtimes(found, policy).smoke, line.bytes, line.step)
+        outcome = change(site, station, found, call.now, tools)
     report_status(site, station, call.settings.host, call.now, found, notice)
 
     def show() -> None:
@@ -65,7 +66,10 @@ def update(context: typer.Context, as_json: JsonFlag = False) -> None:
         if outcome.changed:
             say(f"{mark('ok')} changed over to generation {number}")
         else:
-            say(f"{mark('skip')} nothing changed; " + (f"generation {number} is in use" if number else "nothing is in use"))
+            say(
+                f"{mark('skip')} nothing changed; "
+                + (f"generation {number} is in use" if number else "nothing is in use")
+            )
 
     number = outcome.generation.number if outcome.generation else None
     answer = {"changed": outcome.changed, "generation": number, "plan": plan_object(outcome.plan)}
@@ -75,8 +79,8 @@ def update(context: typer.Context, as_json: JsonFlag = False) -> None:
 
 def status(context: typer.Context, as_json: JsonFlag = False) -> None:
     """Show what this station serves, since when, and what holds it."""
-    from changeover_updater.cli._show import show_status  # noqa: PLC0415
-    from changeover_updater.status import status_now  # noqa: PLC0415
+    from changeover_updater.cli._show import show_status
+    from changeover_updater.status import status_now
 
     call = invocation(context)
     found = status_now(call.station(), call.now)
@@ -91,7 +95,7 @@ def rollback(
     as_json: JsonFlag = False,
 ) -> None:
     """Go back to an earlier generation at once, and stay there until unhold."""
-    from changeover_updater.rollback import roll_back  # noqa: PLC0415
+    from changeover_updater.rollback import roll_back
 
     call = invocation(context)
     target = roll_back(call.station(), to, who=call.settings.who, why=reason, now=call.now, override=override)
@@ -111,8 +115,8 @@ def hold(
     until: Annotated[str | None, typer.Option(help="UTC time, or days such as 3d; else until unhold.")] = None,
 ) -> None:
     """Keep this station where it is."""
-    from changeover_registry.records.station import Hold  # noqa: PLC0415
-    from changeover_updater.rollback import hold as set_hold  # noqa: PLC0415
+    from changeover_registry.records.station import Hold
+    from changeover_updater.rollback import hold as set_hold
 
     call = invocation(context)
     end = None if until is None else moment(until, call)
@@ -122,7 +126,7 @@ def hold(
 
 def unhold(context: typer.Context, reason: Reason = "lifted by hand") -> None:
     """Lift the hold; the next update changes over again."""
-    from changeover_updater.rollback import unhold as lift  # noqa: PLC0415
+    from changeover_updater.rollback import unhold as lift
 
     call = invocation(context)
     lift(call.station(), who=call.settings.who, why=reason, now=call.now)
@@ -132,18 +136,20 @@ def unhold(context: typer.Context, reason: Reason = "lifted by hand") -> None:
 def log(
     context: typer.Context,
     verify: Annotated[bool, typer.Option("--verify", help="Check the chain of events, link by link.")] = False,
-    choice: Annotated[bool, typer.Option("--choice", help="The studio's choices instead of this station's events.")] = False,
+    choice: Annotated[
+        bool, typer.Option("--choice", help="The studio's choices instead of this station's events.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Show who changed what, when and why."""
-    from changeover_registry import chain  # noqa: PLC0415
-    from changeover_updater.cli._show import choice_rows, event_rows  # noqa: PLC0415
-    from changeover_updater.status import reported_head  # noqa: PLC0415
+    from changeover_registry import chain
+    from changeover_updater.cli._show import choice_rows, event_rows
+    from changeover_updater.status import reported_head
 
     call = invocation(context)
     station = call.station()
     if choice:
-        from changeover_updater.studio import choice_history  # noqa: PLC0415
+        from changeover_updater.studio import choice_history
 
         history = choice_history(call.site())
         emit(
@@ -195,8 +201,6 @@ def moment(text: str, call: Invocation) -> str:
 
 
 def _object(data: bytes) -> object:
-    import json  # noqa: PLC0415 - only where JSON is printed
+    import json
 
     return json.loads(data)
-
-

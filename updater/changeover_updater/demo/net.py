@@ -4,6 +4,7 @@ A plan is a list of steps; each takes the results of earlier steps by name and g
 ``image``, the last step is the logit of the matte, and a sigmoid follows it. Weights are float32 arrays by name.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -11,7 +12,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PLANS", "Conv", "Join", "Plan", "Step", "Sum", "Up", "Weights", "parameters"]
+__all__ = ["PLANS", "Conv", "Join", "Plan", "Step", "Sum", "Up", "Weights", "multiple", "parameters"]
 
 Weights: TypeAlias = Mapping[str, NDArray[np.float32]]
 """``<step>.weight`` [out, in / groups, k, k] and ``<step>.bias`` [out] of every convolution."""
@@ -73,6 +74,11 @@ def parameters(plan: Plan) -> int:
     return sum(conv.outputs * (conv.inputs // conv.groups * conv.kernel**2 + 1) for conv in convs)
 
 
+def multiple(plan: Plan) -> int:
+    """What height and width must be multiples of: the product of all strides."""
+    return math.prod(step.stride for step in plan if isinstance(step, Conv))
+
+
 def _local() -> Plan:
     """Sees four pixels around each, at full resolution: knows colours better than shapes."""
     return (
@@ -112,7 +118,7 @@ def _wide(width: int, blocks: int) -> Plan:
         grown, seen, shrunk = f"grown{block}", f"seen{block}", f"shrunk{block}"
         steps += [
             Conv(grown, last, 16, width, kernel=1),
-            Conv(seen, grown, width, width, groups=width),
+            Conv(seen, grown, width, width, dilation=3 ** (block - 1), groups=width),
             Conv(shrunk, seen, width, 16, kernel=1, linear=True),
             Sum(f"block{block}", shrunk, last),
         ]
@@ -123,7 +129,6 @@ def _wide(width: int, blocks: int) -> Plan:
 PLANS: Mapping[str, Plan] = {
     "local": _local(),
     "context": _context(8),
-    "context16": _context(16),
     "wide": _wide(384, 3),
 }
 """Every plan by the name that recipes use."""

@@ -12,7 +12,7 @@ import numpy as np
 from changeover_updater.demo.figures import Array, box, draw_figures, grid
 from changeover_updater.demo.scene import Background, Scene
 
-__all__ = ["Picture", "draw_backdrop", "encode_srgb", "render"]
+__all__ = ["Picture", "draw_backdrop", "render"]
 
 _SHUTTER = 0.5
 _INSTANTS = (5, 7, 9)
@@ -22,7 +22,7 @@ _MARGIN = 48
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A plate [height, width, 3], scene-linear, and its matte [height, width] in 0..1."""
+    """A plate [height, width, 3], scene-linear and never below 0, and its matte [height, width] in 0..1."""
 
     plate: Array
     matte: Array
@@ -46,14 +46,6 @@ def render(scene: Scene, frame: float, backdrop: Array | None = None) -> Picture
     behind = _pan(canvas, scene, frame)
     plate = (matte[..., None] * foreground + (1 - matte[..., None]) * behind) * np.float32(scene.exposure)
     return Picture(plate=_grain(plate, scene, frame), matte=matte)
-
-
-def encode_srgb(linear: Array) -> Array:
-    """Scene-linear to sRGB-coded values, clipped to 0..1 (IEC 61966-2-1)."""
-    clipped = np.clip(linear, 0, 1)
-    high = np.float32(1.055) * np.power(clipped, np.float32(1 / 2.4)) - np.float32(0.055)
-    coded: Array = np.where(clipped <= np.float32(0.0031308), clipped * np.float32(12.92), high).astype(np.float32)
-    return coded
 
 
 def draw_backdrop(scene: Scene) -> Array:

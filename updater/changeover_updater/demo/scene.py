@@ -15,11 +15,12 @@ __all__ = ["KINDS", "Background", "Figure", "Kind", "Rgb", "Scene", "Strand", "s
 
 Kind: TypeAlias = Literal["plain", "street", "foliage", "hair", "backlit", "night"]
 KINDS: tuple[Kind, ...] = ("plain", "street", "foliage", "hair", "backlit", "night")
-"""The kinds of picture. ``backlit`` shows figures as dark shapes before a bright window."""
-
-BACKLIT_GAIN = 0.09
+"""The kinds of picture. ``backlit`` shows figures as dark shapes before a bright window, ``night`` lit ones before black."""
 
 Rgb: TypeAlias = tuple[float, float, float]
+
+_BACKLIT_GAIN = 0.12
+"""How much light reaches what stands before a bright window, as a share of what reaches it elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,7 @@ def _figure(
 ) -> Figure:
     (kind, level), (width, height) = look, size
     speed = (1.5, 4.0, 7.0)[level - 1]
-    dark = BACKLIT_GAIN if kind == "backlit" else 1.0
+    dark = _BACKLIT_GAIN if kind == "backlit" else 1.0
     shade = float(rng.uniform(0.3, 0.7))
     return Figure(
         x=width * (place + float(rng.uniform(0.2, 0.45))),
@@ -128,7 +129,7 @@ def _figure(
         skin=_warm(rng, dark, 0.45),
         top=_warm(rng, dark, 0.3),
         stripe=_rgb(np.array(wall.low) * (1 - shade) + np.array(wall.high) * shade),
-        stripe_width=float(rng.uniform(10, 14)),
+        stripe_width=float(rng.uniform(8.5, 11)),
         legs=_warm(rng, dark, 0.25),
         hair=_warm(rng, dark, 0.18),
         strands=_strands(rng, 220 if kind == "hair" else 0),
@@ -164,7 +165,7 @@ def _background(rng: np.random.Generator, kind: Kind, level: int) -> Background:
         high=_rgb(cool * high * bright),
         cell={"plain": 160.0, "street": 40.0, "foliage": 12.0, "hair": 60.0, "backlit": 120.0, "night": 50.0}[kind],
         spots=6 * level,
-        spot=_warm(rng, BACKLIT_GAIN if kind == "backlit" else 1.0, 0.35),
+        spot=_warm(rng, _BACKLIT_GAIN if kind == "backlit" else 1.0, 0.35),
         pan=float(rng.uniform(-1.0, 1.0)) * (level - 1),
     )
 

@@ -39,7 +39,7 @@ SHOTS: tuple[Shot, ...] = (
     Shot("orchard", "foliage", 2, 15),
     Shot("rooftop", "hair", 2, 16),
     Shot("window", "backlit", 2, 17),
-    Shot("chase", "street", 3, 18),
+    Shot("chase", "street", 3, 518),
     Shot("jungle", "foliage", 3, 19),
     Shot("storm", "hair", 3, 20),
 )

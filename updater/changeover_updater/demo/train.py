@@ -8,19 +8,22 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from changeover_updater.demo.net import Conv, Join, Plan, Sum, Up, Weights
-from changeover_updater.demo.render import encode_srgb, render
+from changeover_updater.demo.render import render
 from changeover_updater.demo.scene import Kind, sample_scene
+from changeover_validators.golden.colour import linear_to_srgb
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Lesson", "Lessons", "Recipe", "draw_lessons", "train"]
+__all__ = ["Lessons", "Progress", "Recipe", "draw_lessons", "train"]
+
+Progress: TypeAlias = Callable[[int], None]
 
 _FIRST_SEED = 1_000_000
 """Golden shots are drawn from seeds far below."""
@@ -42,10 +45,10 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Lessons:
-    """Pictures to learn from: sRGB-coded [n, height, width, 3] and mattes [n, height, width], both in 8 bits."""
+    """Pictures to learn from: sRGB-coded [n, height, width, 3] and mattes [n, height, width], both in half."""
 
-    images: NDArray[np.uint8]
-    mattes: NDArray[np.uint8]
+    images: NDArray[np.float16]
+    mattes: NDArray[np.float16]
 
     def digest(self) -> str:
         """The sha256 of all pixels."""
@@ -60,12 +63,12 @@ def draw_lessons(recipe: Recipe, size: tuple[int, int] = (480, 270)) -> Lessons:
         level = 1 + number // len(recipe.kinds) % 3
         scene = sample_scene(_FIRST_SEED + 1000 * recipe.seed + number, kind, level, size)
         picture = render(scene, float(number % 12))
-        images.append(np.round(encode_srgb(picture.plate) * 255).astype(np.uint8))
-        mattes.append(np.round(picture.matte * 255).astype(np.uint8))
+        images.append(linear_to_srgb(picture.plate).astype(np.float16))
+        mattes.append(picture.matte.astype(np.float16))
     return Lessons(np.stack(images), np.stack(mattes))
 
 
-def train(plan: Plan, recipe: Recipe, lessons: Lessons, progress: Callable[[int], None] | None = None) -> Weights:
+def train(plan: Plan, recipe: Recipe, lessons: Lessons, progress: Progress | None = None) -> Weights:
     """Train `plan` by `recipe`.
 
     Args:
@@ -173,4 +176,4 @@ def _crops(recipe: Recipe, lessons: Lessons) -> "Iterator[tuple[torch.Tensor, to
         places = [np.s_[n, t : t + recipe.crop, x : x + recipe.crop] for n, t, x in zip(numbers, tops, lefts, strict=True)]
         image = np.stack([lessons.images[place] for place in places]).transpose(0, 3, 1, 2)
         matte = np.stack([lessons.mattes[place] for place in places])[:, None]
-        yield torch.from_numpy(image / np.float32(255)), torch.from_numpy(matte / np.float32(255))
+        yield torch.from_numpy(image.astype(np.float32)), torch.from_numpy(matte.astype(np.float32))

@@ -1,0 +1,407 @@
+"""The studio's commands: init, trust, sync, check, verdict, promote, pin, unpin, override."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from changeover_registry.errors import ChangeoverError, InvalidInputError
+from changeover_updater.cli._context import JsonFlag, Reason, host_facts, invocation, read_facts
+from changeover_updater.cli._output import emit, escape, mark, notice, progress, rows, say
+from changeover_updater.cli.station import moment
+
+if TYPE_CHECKING:
+    from changeover_updater.vendors import Synced
+
+__all__ = ["add_to"]
+
+trust = typer.Typer(help="The vendors that this studio trusts.", no_args_is_help=True)
+verdicts = typer.Typer(help="What was found of candidates, signed.", no_args_is_help=True)
+overrides = typer.Typer(
+    help="Named, reasoned, expiring permissions to pass over a check; never over trust.", no_args_is_help=True
+)
+
+Release = Annotated[str, typer.Argument(help="MODEL@VERSION; the bare model name is enough if it is unique.")]
+ScopeShow = Annotated[str | None, typer.Option("--show", help="The show.")]
+ScopeSequence = Annotated[str | None, typer.Option("--sequence", help="The sequence, within --show.")]
+ScopeShot = Annotated[str | None, typer.Option("--shot", help="The shot, within --sequence.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands to the root command."""
+    for command in (init, sync, check, promote, pin, unpin):
+        app.command()(command)
+    app.add_typer(trust, name="trust")
+    app.add_typer(verdicts, name="verdict")
+    app.add_typer(overrides, name="override")
+
+
+def init(
+    context: typer.Context,
+    site: Annotated[Path | None, typer.Option(help="The site's folder, shared by the studio.")] = None,
+    store: Annotated[Path | None, typer.Option(help="The store's folder, on this machine.")] = None,
+    keys: Annotated[Path | None, typer.Option(help="Where new private keys go; else beside host.toml.")] = None,
+    mode: Annotated[str, typer.Option(help="local: site, store, station and keys on this machine.")] = "local",
+    nuke_json: Annotated[
+        str | None, typer.Option(help="Where Nuke is told of the store; 'none' leaves it out.")
+    ] = None,
+) -> None:
+    """Make a site, a store, a station and the studio's keys."""
+    from changeover_updater.initialise import Request, initialise, system_nuke_json
+
+    call = invocation(context)
+    if mode != "local":
+        raise InvalidInputError(
+            "mode", where="--mode", expected="local", actual=mode, remedy="this version makes local stations only"
+        )
+    nuke = system_nuke_json() if nuke_json is None else None if nuke_json == "none" else Path(nuke_json)
+    request = Request(
+        site=_named(site or call.settings.site, "--site"),
+        store=_named(store or call.settings.store, "--store"),
+        station=call.settings.station,
+        keys=keys or call.settings.config.parent / "keys",
+        config=call.settings.config,
+        nuke_json=nuke,
+        who=call.settings.who,
+        now=call.now,
+    )
+    initialise(request, notice)
+    say(
+        f"{mark('ok')} site {escape(str(request.site))}, store {escape(str(request.store))}, station {escape(request.station)}"
+    )
+    say(
+        f"  settings in {escape(str(request.config))}, keys in {escape(str(request.keys))} (move offline/ to a safe place)"
+    )
+    say("  next: read policy.toml in the site, then: changeover trust add VENDOR LOCATION --root ROOT.json")
+
+
+def _named(path: Path | None, flag: str) -> Path:
+    if path is None:
+        raise InvalidInputError(
+            "usage", where=flag, expected="a folder", actual="none named", remedy=f"give {flag} DIR"
+        )
+    return path.absolute()
+
+
+@trust.command("add")
+def trust_add(
+    context: typer.Context,
+    vendor: Annotated[str, typer.Argument(help="The vendor's name: the first part of its models' names.")],
+    location: Annotated[str, typer.Argument(help="Its repository: a folder or an HTTP(S) address.")],
+    root: Annotated[Path, typer.Option(help="The root metadata (root.json) that the vendor gave you in person.")],
+    allow_executable: Annotated[bool, typer.Option(help="Let it send TorchScript and .cat, which are code.")] = False,
+) -> None:
+    """Trust a vendor."""
+    from changeover_updater.vendors import add_trust
+
+    call = invocation(context)
+    site = call.site()
+    if not root.is_file():
+        raise InvalidInputError(
+            "root metadata", where=str(root), expected="a file", actual="no such file", remedy="ask the vendor for it"
+        )
+    entry = add_trust(
+        site,
+        vendor,
+        location,
+        root.read_bytes(),
+        allow_executable=allow_executable,
+        who=call.settings.who,
+        now=call.now,
+    )
+    say(
+        f"{mark('ok')} {vendor} is trusted, root {entry.root[:12]}"
+        + (", executable formats allowed" if allow_executable else "")
+    )
+    say(f"  compare with the vendor: sha256 {entry.root}")
+
+
+@trust.command("list")
+def trust_list(context: typer.Context, as_json: JsonFlag = False) -> None:
+    """Show the trusted vendors."""
+    entries = [folder.entry() for folder in invocation(context).site().vendors()]
+    lines = [
+        (
+            e.vendor,
+            escape(e.location),
+            e.root[:12],
+            "yes" if e.allow_executable else "no",
+            e.added_at,
+            escape(e.added_by),
+        )
+        for e in entries
+    ]
+    columns = ("vendor", "location", "root", "executable formats", "since", "by")
+    emit([e.model_dump(mode="json") for e in entries], as_json=as_json, show=lambda: rows("vendors", columns, lines))
+
+
+@trust.command("remove")
+def trust_remove(context: typer.Context, vendor: Annotated[str, typer.Argument(help="The vendor.")]) -> None:
+    """Stop trusting a vendor: nothing new of it comes; what is installed stays."""
+    from changeover_updater.vendors import remove_trust
+
+    remove_trust(invocation(context).site(), vendor)
+    say(f"{mark('ok')} {escape(vendor)} is no longer trusted; releases in use stay until another is promoted")
+
+
+def sync(
+    context: typer.Context,
+    vendor: Annotated[str | None, typer.Argument(help="One vendor; else all.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Bring the vendors' newest releases to the studio, verified."""
+    from changeover_updater.records import know_releases
+    from changeover_updater.signed import renew_choice
+    from changeover_updater.vendors import sync_vendor
+
+    call = invocation(context)
+    site = call.site()
+    folders = [site.vendor(vendor)] if vendor else list(site.vendors())
+    done: list[Synced] = []
+    failed: list[ChangeoverError] = []
+    with progress() as line:
+        for folder in folders:
+            line.step(f"sync {folder.vendor}")
+            try:
+                done.append(sync_vendor(folder))
+            except ChangeoverError as error:
+                failed.append(error)
+        line.step("tell MLflow")
+        know_releases(site, tuple(release for synced in done for release in synced.releases), notice)
+    renew_choice(call, notice)
+    _show_synced(done, failed, as_json=as_json)
+    if failed:
+        for earlier in failed[:-1]:
+            notice(str(earlier))
+        raise failed[-1]
+
+
+def _show_synced(done: "list[Synced]", failed: list[ChangeoverError], *, as_json: bool) -> None:
+    answer = [
+        {
+            "vendor": synced.vendor,
+            "releases": [str(r.ref()) for r in synced.releases],
+            "new": [str(r.ref()) for r in synced.new],
+            "withdrawn": list(synced.withdrawn),
+        }
+        for synced in done
+    ]
+
+    def show() -> None:
+        if not done and not failed:
+            say("no vendor is trusted yet: changeover trust add VENDOR LOCATION --root ROOT.json")
+        for synced in done:
+            say(f"{mark('ok')} {escape(synced.vendor)}: {len(synced.releases)} releases, {len(synced.new)} new")
+            for release in synced.new:
+                say(f"    new: [bold]{escape(str(release.ref()))}[/]  {escape(release.summary)}")
+            for text in synced.withdrawn:
+                say(f"    {mark('no')} withdrawn: {escape(text)}")
+
+    emit(answer, as_json=as_json, show=show)
+
+
+def check(
+    context: typer.Context,
+    release: Release,
+    set_name: Annotated[str | None, typer.Option("--set", help="The golden set; else the policy's.")] = None,
+    host: Annotated[
+        Path | None, typer.Option(help="Facts of another host, for checks 1 to 6: a file or a shipped name.")
+    ] = None,
+    channel: Annotated[
+        str | None, typer.Option(help="Compare with this channel's release; else the policy's channel.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Judge a candidate on the studio's shots and this machine, into a signed verdict."""
+    from changeover_updater.check import Case, Watch
+    from changeover_updater.check import check as judge
+    from changeover_updater.cli._show import show_verdict
+    from changeover_updater.records import log_verdict
+    from changeover_updater.signed import baseline_of, sign_verdict
+    from changeover_updater.studio import read_studio
+
+    call = invocation(context)
+    site, station = call.site(), call.station()
+    call.key("verdict")
+    studio = read_studio(site, station)
+    candidate = studio.find(release)
+    own = host_facts(call, station)
+    case = Case(
+        candidate=candidate,
+        vendor=studio.vendor_of(candidate),
+        baseline=baseline_of(studio, candidate, channel or studio.policy.channel),
+        facts=own if host is None else read_facts(host),
+        own=own,
+        set_name=studio.policy.golden.set if set_name is None else set_name,
+        who=call.settings.who,
+        now=call.now,
+    )
+    with progress() as line:
+        verdict = judge(site, station.store, studio, case, Watch(line.step, line.bytes))
+        line.step("sign and file the verdict")
+        digest = sign_verdict(call, site, verdict)
+        log_verdict(site, verdict, digest, notice)
+    answer = {"verdict": digest, **verdict.model_dump(mode="json", exclude_none=True)}
+    emit(answer, as_json=as_json, show=lambda: show_verdict(digest, verdict))
+    raise typer.Exit({"accept": 0, "reject": 3, "inconclusive": 4, "error": 8}[verdict.decision])
+
+
+@verdicts.command("list")
+def verdict_list(
+    context: typer.Context,
+    release: Annotated[str | None, typer.Argument(help="MODEL@VERSION; else all.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show the verdicts, newest first."""
+    from changeover_updater.studio import read_studio, read_verdicts
+
+    call = invocation(context)
+    site = call.site()
+    studio = read_studio(site, call.station())
+    found = read_verdicts(site, studio, studio.find(release).digest() if release else None)
+    if release:
+        wanted = studio.find(release).ref()
+        found = tuple(filed for filed in found if filed.verdict.candidate == wanted)
+    lines = [
+        (
+            f.digest[:12],
+            f.verdict.made_at,
+            f.verdict.decision,
+            escape(str(f.verdict.candidate)),
+            escape(f.verdict.reason),
+        )
+        for f in found
+    ]
+    answer = [
+        {"verdict": f.digest, "signer": f.signer, **f.verdict.model_dump(mode="json", exclude_none=True)} for f in found
+    ]
+    columns = ("verdict", "made", "decision", "candidate", "reason")
+    emit(answer, as_json=as_json, show=lambda: rows("verdicts", columns, lines))
+
+
+@verdicts.command("show")
+def verdict_show(
+    context: typer.Context,
+    digest: Annotated[str, typer.Argument(help="The verdict's digest, or its first characters.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Show one verdict whole."""
+    from changeover_updater.cli._show import show_verdict
+    from changeover_updater.studio import read_studio, read_verdicts
+
+    call = invocation(context)
+    site = call.site()
+    studio = read_studio(site, call.station())
+    found = [filed for filed in read_verdicts(site, studio) if filed.digest.startswith(digest)]
+    if len(found) != 1:
+        raise InvalidInputError(
+            "verdict",
+            where=digest,
+            expected="the first characters of exactly one signed verdict",
+            actual=f"{len(found)} of them",
+            remedy="see them with: changeover verdict list",
+        )
+    filed = found[0]
+    answer = {
+        "verdict": filed.digest,
+        "signer": filed.signer,
+        **filed.verdict.model_dump(mode="json", exclude_none=True),
+    }
+    emit(answer, as_json=as_json, show=lambda: show_verdict(filed.digest, filed.verdict))
+
+
+def promote(
+    context: typer.Context,
+    release: Annotated[str | None, typer.Argument(help="MODEL@VERSION.")] = None,
+    channel: Annotated[str | None, typer.Option(help="stable, beta or show/NAME; else the policy's channel.")] = None,
+    reason: Annotated[str, typer.Option("--reason", help="Why; it is recorded for ever.")] = "",
+    policy: Annotated[bool, typer.Option("--policy", help="Sign the policy.toml of the site as it stands.")] = False,
+) -> None:
+    """Let a channel have a release that was accepted; or sign a changed policy."""
+    from changeover_updater import signed
+
+    call = invocation(context)
+    if not reason or (release is None) != policy:
+        raise InvalidInputError(
+            "usage",
+            where="promote",
+            expected="MODEL@VERSION or --policy, with --reason",
+            actual="neither" if release is None else "no --reason" if not reason else "both",
+            remedy='write: changeover promote MODEL@VERSION --channel stable --reason "..."',
+        )
+    done = signed.promote_policy(call, reason) if release is None else signed.promote(call, release, channel, reason)
+    say(f"{mark('ok')} {escape(done.entry.what)} (choice {done.scope} {done.number})")
+    say("  stations change over with: changeover update")
+
+
+def pin(
+    context: typer.Context,
+    release: Release,
+    reason: Annotated[str, typer.Option("--reason", help="Why; it is recorded for ever.")],
+    show: ScopeShow = None,
+    sequence: ScopeSequence = None,
+    shot: ScopeShot = None,
+) -> None:
+    """Pin an exact release for the site, a show, a sequence or a shot."""
+    from changeover_updater import signed
+
+    done = signed.pin(invocation(context), release, signed.Scope(show, sequence, shot), reason)
+    say(f"{mark('ok')} {escape(done.entry.what)} (choice {done.scope} {done.number})")
+
+
+def unpin(
+    context: typer.Context,
+    model: Annotated[str, typer.Argument(help="The model.")],
+    reason: Reason = "unpinned by hand",
+    show: ScopeShow = None,
+    sequence: ScopeSequence = None,
+    shot: ScopeShot = None,
+) -> None:
+    """Take a pin away."""
+    from changeover_updater import signed
+
+    done = signed.unpin(invocation(context), model, signed.Scope(show, sequence, shot), reason)
+    say(f"{mark('ok')} {escape(done.entry.what)} (choice {done.scope} {done.number})")
+
+
+@overrides.command("add")
+def override_add(
+    context: typer.Context,
+    release: Release,
+    check_name: Annotated[list[str], typer.Option("--check", help="A check to pass over; repeatable.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why; it is recorded for ever.")],
+    until: Annotated[str, typer.Option(help="When it ends: 2026-12-24, a UTC time, or days such as 14d.")],
+    show: ScopeShow = None,
+) -> None:
+    """Pass over checks for one release, until a date; never over trust."""
+    from changeover_updater import signed
+
+    call = invocation(context)
+    done = signed.override(call, release, tuple(check_name), reason, moment(until, call), show)
+    say(f"{mark('ok')} {escape(done.entry.what)} (choice {done.scope} {done.number})")
+
+
+@overrides.command("list")
+def override_list(context: typer.Context, as_json: JsonFlag = False) -> None:
+    """Show the overrides and whether they hold."""
+    from changeover_registry.clock import parse_time
+    from changeover_updater.studio import read_studio
+
+    call = invocation(context)
+    studio = read_studio(call.site(), call.station())
+    found = [(choice.scope, override) for choice in studio.choices for override in choice.overrides]
+    lines = [
+        (
+            scope,
+            escape(str(o.release)),
+            ", ".join(o.checks),
+            "holds" if call.now < parse_time(o.until) else "expired",
+            o.until,
+            escape(o.by),
+            escape(o.reason),
+        )
+        for scope, o in found
+    ]
+    answer = [{"scope": scope, **o.model_dump(mode="json")} for scope, o in found]
+    columns = ("scope", "release", "checks", "state", "until", "by", "reason")
+    emit(answer, as_json=as_json, show=lambda: rows("overrides", columns, lines))

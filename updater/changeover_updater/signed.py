@@ -1,0 +1,218 @@
+"""Signing what a person decided: a verdict, and the next choice of a scope. The keys are named in host.toml."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from changeover_registry import signing
+from changeover_registry.clock import format_time, parse_time
+from changeover_registry.errors import ChangeoverError, InvalidInputError
+from changeover_registry.records.choice import Choice, Override, Pin
+from changeover_registry.records.findings import CHECKS, CheckName
+from changeover_registry.records.release import Release
+from changeover_registry.records.verdict import Verdict
+from changeover_updater import choose
+from changeover_updater.eligible import release_findings
+from changeover_updater.permission import Case, permitting_verdict
+from changeover_updater.site import Site
+from changeover_updater.studio import Studio, read_studio, read_verdicts
+
+if TYPE_CHECKING:
+    from changeover_registry.repository.choice import StudioKeys
+    from changeover_updater.cli._context import Invocation
+
+__all__ = ["Scope", "override", "pin", "promote", "promote_policy", "renew_choice", "sign_verdict", "unpin"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Where a pin holds; absent parts are wider.
+
+    Raises:
+        InvalidInputError: A shot without its sequence, or a sequence without its show.
+    """
+
+    show: str | None
+    sequence: str | None
+    shot: str | None
+
+    def __post_init__(self) -> None:
+        """Refuse a scope with a hole in it."""
+        if (self.shot and not self.sequence) or (self.sequence and not self.show):
+            raise InvalidInputError(
+                "scope",
+                where="/".join(part or "?" for part in (self.show, self.sequence, self.shot)),
+                expected="--show, --show and --sequence, or all three",
+                actual="a narrower part without its wider one",
+                remedy="name the wider part too",
+            )
+
+
+def sign_verdict(call: "Invocation", site: Site, verdict: Verdict) -> str:
+    """Sign a verdict with this host's key and file it; returns the envelope's digest."""
+    signer = signing.load_signer(call.key("verdict"))
+    return site.file_verdict(signing.sign_envelope(verdict.to_bytes(), "verdict", signer))
+
+
+def promote(call: "Invocation", text: str, channel: str | None, reason: str) -> Choice:
+    """Point a channel at a release that may be promoted.
+
+    Raises:
+        RefusedError: The newest verdict rejects, or a rule says no.
+        UndecidedError: No verdict holds.
+        TrustError: The release is withdrawn, or a key or signature does not hold.
+        LostRaceError: Somebody else changed the choice meanwhile.
+    """
+    site, studio = _studio(call)
+    release = studio.find(text)
+    name = channel or studio.policy.channel
+    verdict = permitting_verdict(_case(call, site, studio, release, name))
+    return _write(
+        call,
+        site,
+        choose.channel_scope(name),
+        lambda last: choose.promote(last, name, release.ref(), verdict, _change(call, reason)),
+    )
+
+
+def promote_policy(call: "Invocation", reason: str) -> Choice:
+    """Sign the site's policy.toml as it stands.
+
+    Raises:
+        InvalidInputError: The file is not a policy.
+    """
+    from changeover_registry import canonical
+    from changeover_registry.records.policy import Policy
+
+    site = call.site()
+    data = site.policy_bytes()
+    Policy.from_toml(data, where=str(site.root / "policy.toml"))
+    digest = canonical.digest(data)
+    return _write(call, site, "site", lambda last: choose.sign_policy(last, digest, _change(call, reason)))
+
+
+def pin(call: "Invocation", text: str, scope: Scope, reason: str) -> Choice:
+    """Pin a release that may be promoted."""
+    site, studio = _studio(call)
+    release = studio.find(text)
+    permitting_verdict(_case(call, site, studio, release, None))
+    new = Pin(release=release.ref(), show=scope.show, sequence=scope.sequence, shot=scope.shot, reason=reason)
+    return _write(call, site, choose.pin_scope(scope.show), lambda last: choose.pin(last, new, _change(call, reason)))
+
+
+def unpin(call: "Invocation", model: str, scope: Scope, reason: str) -> Choice:
+    """Take a pin away."""
+    site, studio = _studio(call)
+    name = studio.model(model)
+    return _write(
+        call,
+        site,
+        choose.pin_scope(scope.show),
+        lambda last: choose.unpin(last, name, scope.show, scope.sequence, scope.shot, _change(call, reason)),
+    )
+
+
+def override(
+    call: "Invocation", text: str, checks: tuple[str, ...], reason: str, until: str, show: str | None
+) -> Choice:
+    """Add an override to the scope's choice.
+
+    Raises:
+        InvalidInputError: A check's name is unknown, or the end lies in the past.
+        TrustError: Trust is among the checks.
+    """
+    site, studio = _studio(call)
+    if parse_time(until) <= call.now:
+        raise InvalidInputError(
+            "override", where="--until", expected="a moment to come", actual=until, remedy="give a later date"
+        )
+    new = Override(
+        release=studio.find(text).ref(), checks=_checks(checks), reason=reason, by=call.settings.who, until=until
+    )
+    scope = choose.pin_scope(show)
+    return _write(call, site, scope, lambda last: choose.add_override(last, scope, new, _change(call, reason)))
+
+
+def renew_choice(call: "Invocation", notice: Callable[[str], None]) -> None:
+    """Sign timestamp and snapshot of the choice again where this host has the site's key."""
+    from changeover_registry.repository import choice
+
+    path = call.settings.keys.site
+    if path is None or not Path(path).is_file():
+        return
+    try:
+        choice.renew(call.site().choice, studio_keys(call), call.now)
+    except ChangeoverError as error:
+        notice(f"the choice was not renewed: {error}")
+
+
+def studio_keys(call: "Invocation") -> "StudioKeys":
+    """The paths of the studio's keys as host.toml names them; one that is not named does not exist."""
+    from changeover_registry.repository.choice import StudioKeys
+
+    named, beside = call.settings.keys, call.settings.config.parent / "keys"
+    return StudioKeys(
+        root=Path(named.root or beside / "offline" / "root.pem"),
+        targets=Path(named.targets or beside / "offline" / "targets.pem"),
+        site=Path(named.site or beside / "online" / "site.pem"),
+        promoter=Path(named.promoter or beside / "online" / "promoter.pem"),
+        verdict=Path(named.verdict or beside / "online" / "verdict.pem"),
+    )
+
+
+def _studio(call: "Invocation") -> tuple[Site, Studio]:
+    site = call.site()
+    return site, read_studio(site, call.station())
+
+
+def _change(call: "Invocation", reason: str) -> choose.Change:
+    return choose.Change(who=call.settings.who, when=format_time(call.now), why=reason)
+
+
+def _case(call: "Invocation", site: Site, studio: Studio, release: Release, channel: str | None) -> Case:
+    baseline = None if channel is None else baseline_of(studio, release, channel)
+    return Case(
+        release=release,
+        findings=release_findings(release, studio.vendor_of(release), baseline, studio.policy),
+        verdicts=read_verdicts(site, studio, release.digest()),
+        overrides=studio.overrides(release.ref()),
+        policy=studio.policy,
+        policy_digest=studio.policy_digest,
+        baseline=baseline.ref() if baseline else None,
+        now=call.now,
+    )
+
+
+def baseline_of(studio: Studio, candidate: Release, channel: str) -> Release | None:
+    """What the users of a channel have of the candidate's model now, if it is another release.
+
+    A show that has no channel of its own is served by the site's.
+    """
+    for name in (channel, studio.policy.channel):
+        for choice in studio.choices:
+            pointer = choice.pointer(name, candidate.model)
+            if pointer is not None:
+                return None if pointer.release == candidate.ref() else studio.release(pointer.release)
+    return None
+
+
+def _write(call: "Invocation", site: Site, scope: str, change: Callable[[Choice | None], Choice]) -> Choice:
+    from changeover_registry.repository import choice
+
+    for name in ("promoter", "site"):
+        call.key(name)
+    keys = studio_keys(call)
+    if scope != "site" and keys.targets.is_file():
+        choice.enrol_scope(site.choice, keys, scope, call.now)
+    return choice.write(site.choice, keys, scope, change, call.now)
+
+
+def _checks(names: tuple[str, ...]) -> tuple[CheckName, ...]:
+    known = {check: check for check in CHECKS}
+    for name in names:
+        if name not in known:
+            raise InvalidInputError(
+                "check", where="--check", expected=", ".join(CHECKS), actual=name, remedy="correct the name"
+            )
+    return tuple(known[name] for name in names if name in known)
