@@ -108,7 +108,8 @@ def _cloth(part: _Part, rows: Array, columns: Array) -> Array:
     along = ((columns - np.float32(ax)) * (bx - ax) + (rows - np.float32(ay)) * (by - ay)) / length
     wave = np.abs(np.mod(along / part.stripe_width, 2) - 1) - 0.5
     mix = np.clip(0.5 + wave * part.stripe_width, 0, 1).astype(np.float32)[..., None]
-    return np.array(part.colour, np.float32) * (1 - mix) + np.array(part.stripe, np.float32) * mix
+    cloth: Array = np.array(part.colour, np.float32) * (1 - mix) + np.array(part.stripe, np.float32) * mix
+    return cloth
 
 
 def _segment_distance(rows: Array, columns: Array, part: _Part) -> Array:
@@ -137,7 +138,7 @@ def _draw_hair(layer: Layer, figure: Figure, time: float) -> None:
             density += np.bincount(index, share[inside], height * width)
     cover = (1 - np.exp(-density.reshape(height, width))).astype(np.float32)
     keep = 1 - cover
-    layer.colour[...] = layer.colour * keep[..., None] + cover[..., None] * np.float32(figure.hair)
+    layer.colour[...] = layer.colour * keep[..., None] + cover[..., None] * np.array(figure.hair, np.float32)
     layer.alpha[...] = alpha * keep + cover
 
 

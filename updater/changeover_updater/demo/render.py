@@ -56,7 +56,9 @@ def draw_backdrop(scene: Scene) -> Array:
     coarse = _noise(rng, shape, back.cell)
     fine = _noise(rng, shape, max(3.0, back.cell / 5))
     mix = np.clip(0.65 * coarse + 0.35 * fine, 0, 1)[..., None]
-    wall: Array = (np.float32(back.low) * (1 - mix) + np.float32(back.high) * mix).astype(np.float32)
+    wall: Array = (np.array(back.low, np.float32) * (1 - mix) + np.array(back.high, np.float32) * mix).astype(
+        np.float32
+    )
     return _spots(rng, wall, back)
 
 
@@ -83,7 +85,7 @@ def _spots(rng: np.random.Generator, wall: Array, back: Background) -> Array:
         area = box(x, y, radius + 2, width, height)
         rows, columns = grid(area)
         cover = np.clip(radius - np.hypot(columns - x, rows - y), 0, 1)[..., None]
-        wall[area] = wall[area] * (1 - cover) + np.float32(back.spot) * np.float32(gain) * cover
+        wall[area] = wall[area] * (1 - cover) + np.array(back.spot, np.float32) * np.float32(gain) * cover
     return wall
 
 

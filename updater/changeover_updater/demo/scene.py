@@ -1,8 +1,8 @@
 """What a rendered picture shows: figures, their light and what stands behind them, sampled from a seed.
 
-A scene is a frozen value; `render` draws it. Golden shots and training pictures are sampled by the same code from seeds
-that never meet, so a net is always judged on pictures that it has not seen. Lengths are pixels, colours are scene-linear
-RGB, time is frames. What this leaves out: cameras, depth, shadows cast by figures; mattes need none of them.
+A scene is a frozen value; `render` draws it. Golden shots and training pictures are sampled by the same code from
+seeds that never meet, so a net is always judged on pictures that it has not seen. Lengths are pixels, colours are
+scene-linear RGB, time is frames. What this leaves out: cameras, depth, shadows cast by figures; mattes need none.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ __all__ = ["KINDS", "Background", "Figure", "Kind", "Rgb", "Scene", "Strand", "s
 
 Kind: TypeAlias = Literal["plain", "street", "foliage", "hair", "backlit", "night"]
 KINDS: tuple[Kind, ...] = ("plain", "street", "foliage", "hair", "backlit", "night")
-"""The kinds of picture. ``backlit`` shows figures as dark shapes before a bright window, ``night`` lit ones before black."""
+"""The kinds of picture: ``backlit`` shows dark figures before a bright window, ``night`` lit ones before black."""
 
 Rgb: TypeAlias = tuple[float, float, float]
 
@@ -121,7 +121,10 @@ def _figure(
     return Figure(
         x=width * (place + float(rng.uniform(0.2, 0.45))),
         y=height * float(rng.uniform(0.6, 0.7)),
-        velocity=(float(rng.choice((-1.0, 1.0)) * rng.uniform(0.5, 1.0) * speed), float(rng.uniform(-0.2, 0.2) * speed)),
+        velocity=(
+            float(rng.choice((-1.0, 1.0)) * rng.uniform(0.5, 1.0) * speed),
+            float(rng.uniform(-0.2, 0.2) * speed),
+        ),
         height=float(rng.uniform(1.1, 1.4)) * height,
         swing=float(rng.uniform(0.15, 0.3)) * (0.6 + 0.4 * level),
         phase=float(rng.uniform(0, 6.28)),

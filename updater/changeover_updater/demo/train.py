@@ -1,6 +1,6 @@
 """Trains a plan on rendered pictures: one thread, a fixed seed, no picture of any golden shot.
 
-Needs torch, which is imported here and nowhere else in the demonstration. The same recipe gives the same net on the same
+Needs torch, which nothing else in the demonstration computes with. The same recipe gives the same net on the same
 machine; another machine rounds differently, so nets are compared by what they score, never by their bytes.
 """
 
@@ -89,7 +89,7 @@ def train(plan: Plan, recipe: Recipe, lessons: Lessons, progress: Progress | Non
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.learning_rate, total_steps=recipe.steps)
         for number, (image, matte) in enumerate(_crops(recipe, lessons), start=1):
             optimiser.zero_grad()
-            _loss(_run(plan, weights, image), matte).backward()
+            _loss(_run(plan, weights, image), matte).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             schedule.step()
             if progress is not None:
@@ -173,7 +173,9 @@ def _crops(recipe: Recipe, lessons: Lessons) -> "Iterator[tuple[torch.Tensor, to
         numbers = rng.integers(count, size=recipe.batch)
         tops = rng.integers(height - recipe.crop + 1, size=recipe.batch)
         lefts = rng.integers(width - recipe.crop + 1, size=recipe.batch)
-        places = [np.s_[n, t : t + recipe.crop, x : x + recipe.crop] for n, t, x in zip(numbers, tops, lefts, strict=True)]
+        places = [
+            np.s_[n, t : t + recipe.crop, x : x + recipe.crop] for n, t, x in zip(numbers, tops, lefts, strict=True)
+        ]
         image = np.stack([lessons.images[place] for place in places]).transpose(0, 3, 1, 2)
         matte = np.stack([lessons.mattes[place] for place in places])[:, None]
         yield torch.from_numpy(image.astype(np.float32)), torch.from_numpy(matte.astype(np.float32))
