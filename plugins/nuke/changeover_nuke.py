@@ -8,7 +8,7 @@ library and `nuke` alone; nothing here raises while Nuke starts. Left out: anyth
 from __future__ import annotations
 
 import re
-from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import nuke
 from changeover_nuke_answers import INFERENCE, Release, Resolution, Scope
@@ -226,10 +226,22 @@ def _start() -> None:
     root = cattery_root()
     if root:
         nuke.pluginAddPath(root, addToSysPath=False)
-    nuke.addOnScriptLoad(refresh_script)
-    nuke.addOnCreate(adopt_node, nodeClass=_NODE_CLASS)
+    nuke.addOnScriptLoad(_guarded(refresh_script))
+    nuke.addOnCreate(_guarded(adopt_node), nodeClass=_NODE_CLASS)
     if this.trouble:
         nuke.tprint("Changeover: " + this.trouble)
+
+
+def _guarded(call: Callable[[], object]) -> Callable[[], None]:
+    """The call as Nuke may make it: what goes wrong is said, and neither the script nor the node is stopped by it."""
+
+    def guarded() -> None:
+        try:
+            call()
+        except Exception as error:  # noqa: BLE001 - opening a script must not end in our traceback
+            nuke.tprint(f"Changeover could not look at the nodes ({type(error).__name__}: {error}).")
+
+    return guarded
 
 
 def _move_one(node: nuke.Node, to: str) -> Moved:

@@ -326,7 +326,9 @@ def _locked_out(asked: Question, choice: _Choice, entry: LockEntry) -> Resolutio
 
 
 def _no_release(frozen: Frozen, asked: Question) -> Resolution:
-    sentence = f"no release of {asked.model} is chosen for this station (channel {frozen.channel})"
+    sentence = (
+        f"no release of {asked.model} is chosen for this station (channel {frozen.channel}); see: changeover promote"
+    )
     answer = Resolution(asked.model, asked.loader, "none", unavailable=sentence, stamp=asked.stamp)
     return answer._replace(note=_unknown_scope(frozen, asked))
 

@@ -83,7 +83,7 @@ def resolve(
     try:
         found = answers.resolve(this.opened.frozen, question, this.lock)
     except (KeyError, TypeError, AttributeError) as error:
-        sentence = f"{this.opened.folder}/generation.json is not as expected ({error!r}); run: changeover doctor"
+        sentence = f"{this.opened.folder}/generation.json is not as expected ({error!r}); run: changeover status"
         return Resolution(model, loader, "none", unavailable=sentence, error=True, stamp=stamp)
     return _present(found)
 

@@ -163,7 +163,7 @@ def _open_current(root: str, station_folder: str) -> Opened:
     try:
         return Opened(root, folder, Frozen(root, body), lease)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise StoreError(f"{path} is not as expected ({_short(error)}); run: changeover doctor") from error
+        raise StoreError(f"{path} is not as expected ({_short(error)}); run: changeover status") from error
 
 
 def _write_lease(station_folder: str, number: int) -> str:
@@ -213,7 +213,7 @@ def _read_json(path: str, kind: str) -> Mapping[str, Any]:
     except OSError as error:
         raise StoreError(f"{path} cannot be read ({error.strerror}); run: changeover update") from error
     except ValueError as error:
-        raise StoreError(f"{path} is damaged ({_short(error)}); run: changeover doctor") from error
+        raise StoreError(f"{path} is damaged ({_short(error)}); run: changeover status") from error
     _check_schema(body, path, kind)
     found: Mapping[str, Any] = body
     return found

@@ -1,6 +1,3 @@
-# ruff: noqa: ANN401, S102
-# The plug-in and its host are loaded while the test runs, so their types are not known here.
-
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -98,6 +95,15 @@ def test_a_node_that_nuke_has_locked_is_said_to_be_left_as_it_is(shop: SimpleNam
     found = shop.main.refresh_node(node)
 
     assert found.unavailable == "Nuke did not let the Model File of Inference1 be set"
+
+
+def test_a_callback_that_fails_is_said_and_the_script_opens(shop: SimpleNamespace) -> None:
+    shop.nuke.allNodes = None
+
+    for call in shop.nuke.on_script_load:
+        call()
+
+    assert shop.nuke.said[0].startswith("Changeover could not look at the nodes (TypeError:")
 
 
 def test_a_node_from_nukes_own_cattery_menu_is_stamped_and_freed_of_the_generations_folder(

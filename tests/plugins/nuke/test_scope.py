@@ -1,6 +1,3 @@
-# ruff: noqa: ANN401
-# The plug-in and its host are loaded while the test runs, so their types are not known here.
-
 from typing import Any
 
 import pytest

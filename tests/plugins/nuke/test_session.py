@@ -1,6 +1,3 @@
-# ruff: noqa: ANN401, S102
-# The plug-in and its host are loaded while the test runs, so their types are not known here.
-
 import json
 import os
 import subprocess
@@ -259,7 +256,7 @@ def test_a_generation_that_is_bent_inside_gives_a_sentence_when_asked(situation:
     answer = found.main.resolve("acme/roto", "nuke-inference")
 
     assert (answer.path, answer.error) == (None, True)
-    assert "is not as expected (KeyError('answers')); run: changeover doctor" in answer.unavailable
+    assert "is not as expected (KeyError('answers')); run: changeover status" in answer.unavailable
 
 
 def test_start_says_what_went_wrong_and_does_not_raise(situation: Any, two: Any, plug: Any) -> None:

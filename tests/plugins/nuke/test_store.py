@@ -1,6 +1,3 @@
-# ruff: noqa: ANN401
-# The plug-in and its host are loaded while the test runs, so their types are not known here.
-
 import json
 import os
 import sys
@@ -117,10 +114,10 @@ BROKEN = {
     "no pointer": r"ws01/current cannot be read \(No such file or directory\); run: changeover update",
     "a pointer to nothing": "generations/9/generation.json cannot be read",
     "a pointer without a number": "current names no generation",
-    "a pointer that is cut": "current is damaged .*; run: changeover doctor",
+    "a pointer that is cut": "current is damaged .*; run: changeover status",
     "a pointer that is a list": r"current is not a changeover.current file \(no object\)",
     "a generation of a newer format": "was written by a newer Changeover .*; update the plug-in",
-    "a generation without its number": "generation.json is not as expected .*; run: changeover doctor",
+    "a generation without its number": "generation.json is not as expected .*; run: changeover status",
     "another file in its place": r"is not a changeover.generation file \(changeover.release/1\)",
 }
 
