@@ -6,6 +6,7 @@
 do without, so they hold on every machine; nothing is asserted.
 """
 
+# ruff: noqa: T201
 # It is a script, and printing is its work.
 
 import json

@@ -1,3 +1,6 @@
+# ruff: noqa: S102
+# The files of the plug-in are run as Nuke runs them, by exec.
+
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any

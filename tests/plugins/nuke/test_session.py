@@ -1,3 +1,6 @@
+# ruff: noqa: S102
+# The files of the plug-in are run as Nuke runs them, by exec.
+
 import json
 import os
 import subprocess

@@ -7,6 +7,7 @@ spaces get underscores; path and name are pasted unquoted.
 """
 
 # mypy: ignore-errors
+# ruff: noqa: ANN001, ANN201, ANN204, PTH112, PTH118, PTH123, PTH208, UP004, UP031, UP032
 # It runs under every Python that Nuke embeds, so it is written like theirs.
 
 import json

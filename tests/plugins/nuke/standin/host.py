@@ -5,6 +5,7 @@ into `answer` is printed as one line of JSON.
 """
 
 # mypy: ignore-errors
+# ruff: noqa: ANN001, ANN201, PTH100, PTH118, PTH120, PTH123, S102
 # It runs under every Python that Nuke embeds, so it is written like theirs.
 
 import json

@@ -6,6 +6,7 @@ a real Nuke 17.0v3 has them; a test compares it with the recorded knob lists. Wh
 """
 
 # mypy: ignore-errors
+# ruff: noqa: A002, ANN001, ANN201, ANN202, ANN204, B905, EM103, FBT002, N801, N802, N803, UP004, UP032
 # It runs under every Python that Nuke embeds, so it is written like theirs.
 
 NUKE_VERSION_STRING = "15.1v3"
