@@ -25,7 +25,8 @@ demo: setup
 test: setup
 	@$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -q
-	@$(BIN)/coverage combine -q
+	@# A test that kills a child leaves a broken data file of that child; the others count.
+	@$(BIN)/coverage combine -q 2>/dev/null
 	@$(BIN)/coverage report
 	@.ci/pragmas
 

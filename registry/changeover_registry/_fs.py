@@ -34,6 +34,7 @@ __all__ = [
 _T = TypeVar("_T")
 _RETRY_SECONDS = (0.01, 0.05, 0.1, 0.2, 0.5)
 _STALE = {errno.ENOENT, errno.ESTALE}
+_NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 
 
 def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
@@ -55,7 +56,7 @@ def write_new(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Put `data` at `path`, which must not be there; of several at once exactly one succeeds.
 
     The complete file appears under its name in one step. It is linked there and the other name removed, since a rename
-    would replace a winner's file; where the file system has no links, an exclusive lock file stands in.
+    would replace a winner's file; where the file system has no links, a rename under a lock stands in.
 
     Raises:
         FileExistsError: `path` is there already.
@@ -217,11 +218,17 @@ def _write_beside(path: Path, data: bytes, mode: int) -> Path:
 def _link_or_rename(beside: Path, path: Path) -> None:
     try:
         os.link(beside, path)
-    except FileExistsError:
-        raise
-    except OSError:
-        # SMB and some FUSE file systems have no hard links.
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        _rename_if_new(beside, path)
+
+
+def _rename_if_new(beside: Path, path: Path) -> None:
+    """Rename where there are no links (SMB, some FUSE file systems); a lock decides among several writers."""
+    with lock(path.with_name(f".{path.name}.lock"), what=str(path), wait_seconds=10):
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
         beside.replace(path)
 
 
