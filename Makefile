@@ -2,6 +2,7 @@
 # make test   set up what it needs and pass every test
 # make lint   style, types, layers, Python 3.7 in the plug-in, documentation
 # make docs   the documentation as pages in site-docs/
+# make reference  the pages and schemas that are written from the code
 # make setup  .venv with .venv/bin/changeover in it; quick when it is up to date
 
 BIN := .venv/bin
@@ -48,6 +49,7 @@ docs: setup
 reference: setup
 	$(BIN)/python -m changeover_registry.schemas docs/reference/schemas
 	$(BIN)/python -m changeover_updater.cli._reference docs/reference/cli.md
+	.ci/decisions
 
 demo-models: setup
 	$(BIN)/python -m changeover_updater.demo.models

@@ -87,7 +87,7 @@ def test_decision_records_have_a_number_each_and_stand_in_the_index() -> None:
     index = (ROOT / "docs" / "decisions" / "index.md").read_text(encoding="utf-8")
 
     assert len(set(numbers)) == len(numbers)
-    assert [path.name for path in DECISIONS if f"({path.name})" not in index] == []
+    assert [path.name for path in DECISIONS if f"({path.name})" not in index] == [], "run `make reference`"
 
 
 def links() -> Iterator[tuple[Path, str]]:
