@@ -98,7 +98,7 @@ def read_smoke(folder: Path, contract: Contract) -> Smoke:
             remedy="ask the vendor for a release with smoke files (changeover vendor smoke)",
         )
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
             return _parse(arrays, port_names(contract))
     except KeyError as error:
         raise _bad_smoke(str(error.args[0])) from error
