@@ -257,11 +257,12 @@ def _report(candidate: Candidate, variant: Variant, point: OperatingPoint) -> Po
 
 
 def _not_found(candidate: Candidate, check: CheckName, point: OperatingPoint) -> NotRun:
+    release = f"{candidate.release.model}@{candidate.release.version}"
     return NotRun(
         check=check,
         subject=str(point),
         why="no signed verdict for this operating point and this golden class",
-        remedy=f"run on a machine of this class: changeover check {candidate.release.model}@{candidate.release.version}",
+        remedy=f"run on a machine of this class: changeover check {release}",
     )
 
 

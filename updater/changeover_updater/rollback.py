@@ -98,7 +98,7 @@ def _check_not_withdrawn(station: Station, target: Generation) -> None:
     """What is withdrawn is known from the newest generation, since the target was made before it."""
     newest = station.generation(station.numbers()[-1])
     back = {release.key: release.withdrawn for release in newest.releases if release.withdrawn}
-    served = {entry.key for entry in (*target.channels, *target.pins)}
+    served = {entry.key for entry in target.channels} | {entry.key for entry in target.pins}
     for key in sorted(served & set(back)):
         raise RefusedError(
             "withdrawn release",

@@ -84,6 +84,12 @@ environment = ["SHOW", "SEQUENCE", "SHOT"]
 path = ""
 """
 
+SITE_TOML = """\
+schema = "changeover.site/1"
+# "sqlite" is a file in this folder; or the URI of a server.
+mlflow = "sqlite"
+"""
+
 
 class SiteConfig(Record):
     """``site.toml``."""
@@ -153,7 +159,7 @@ class Site:
             ("format", FORMAT),
             (
                 "site.toml",
-                b'schema = "changeover.site/1"\n# "sqlite" is a file in this folder; or the URI of a server.\nmlflow = "sqlite"\n',
+                SITE_TOML.encode(),
             ),
             ("policy.toml", STARTER_POLICY.encode()),
         ):

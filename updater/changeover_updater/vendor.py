@@ -39,7 +39,7 @@ Step = Callable[[str], None]
 
 _SEED = 20260101
 _WALL_SECONDS = 300.0
-_LOCK_SECONDS = 5.0
+_LOCK_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)

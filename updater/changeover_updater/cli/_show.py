@@ -5,11 +5,11 @@ from typing import Any
 from changeover_registry.records.base import Unknown
 from changeover_registry.records.choice import Choice
 from changeover_registry.records.facts import HostFacts
-from changeover_registry.records.findings import Finding, NotApplicable, NotRun, Refused
+from changeover_registry.records.findings import Finding
 from changeover_registry.records.station import Event
-from changeover_registry.records.verdict import Verdict
+from changeover_registry.records.verdict import PointReport, Verdict
 from changeover_updater.cli._output import escape, mark, rows, say
-from changeover_updater.eligible import describe
+from changeover_updater.eligible import PassedOver, blocking, describe
 from changeover_updater.plan import Plan
 from changeover_updater.status import Status
 
@@ -23,6 +23,7 @@ __all__ = [
     "show_verdict",
 ]
 
+_COLOURS = {"accept": "green", "reject": "red", "inconclusive": "yellow", "error": "magenta"}
 _OUTCOMES = {"take": "ok", "same": "skip", "keep": "no", "gone": "skip"}
 
 
@@ -53,7 +54,7 @@ def plan_object(plan: Plan) -> dict[str, Any]:
                 "loader": p.loader,
                 "nuke_line": p.nuke_line,
                 "variant": p.variant,
-                "why": [describe(f) for f in p.findings if isinstance(f, (Refused, NotRun))],
+                "why": [describe(f) for f in blocking(p.findings)],
             }
             for e in plan.judged
             for p in e.passed_over
@@ -88,35 +89,32 @@ def _show_answers(plan: Plan) -> None:
         for answer in eligible.answers:
             loader = answer.loader + (f" {answer.nuke_line}" if answer.nuke_line else "")
             if answer.path:
-                say(
-                    f"    {loader}: {answer.variant}, tiles {', '.join(answer.tiles) or 'n/a'}  [dim]{escape(answer.path)}[/]"
-                )
+                tiles = f", tiles {', '.join(answer.tiles)}" if answer.tiles else ""
+                say(f"    {loader}: {answer.variant}{tiles}  [dim]{escape(answer.path)}[/]")
             else:
                 say(f"    {loader}: {escape(answer.unavailable or '')}")
         for passed in eligible.passed_over:
-            for finding in passed.findings:
-                if isinstance(finding, (Refused, NotRun)):
-                    line = f" {passed.nuke_line}" if passed.nuke_line else ""
-                    say(
-                        f"    [dim]passed over for {passed.loader}{line}: {passed.variant}: {escape(describe(finding))}[/]"
-                    )
+            _show_passed_over(passed)
+
+
+def _show_passed_over(passed: PassedOver) -> None:
+    loader = passed.loader + (f" {passed.nuke_line}" if passed.nuke_line else "")
+    for finding in blocking(passed.findings):
+        say(f"    [dim]passed over for {loader}: {passed.variant}: {escape(describe(finding))}[/]")
 
 
 def show_status(status: Status) -> None:
     """A station's state, for a person."""
     number = status.generation.number if status.generation else None
     say(f"station [bold]{escape(status.station)}[/]: " + (f"generation {number}" if number else "nothing in use yet"))
-    if status.hold:
-        until = f" until {status.hold.until}" if status.hold.until else ""
-        say(
-            f"{mark('open')} held since {status.hold.since}{until} by {escape(status.hold.by)}: {escape(status.hold.why)}"
-        )
+    if hold := status.hold:
+        until = f" until {hold.until}" if hold.until else ""
+        say(f"{mark('open')} held since {hold.since}{until} by {escape(hold.by)}: {escape(hold.why)}")
     if status.generation is None:
         say("next: changeover plan, then changeover update")
         return
-    say(
-        f"made {status.generation.made_at}; site {escape(status.generation.site)}; follows channel {status.generation.channel}"
-    )
+    made = status.generation
+    say(f"made {made.made_at}; site {escape(made.site)}; follows channel {made.channel}")
     lines = [
         (entry.channel, entry.model, _version(entry.key), escape(status.note(entry.key)))
         for entry in status.generation.channels
@@ -188,41 +186,35 @@ def _fact(value: object) -> str:
 
 
 def show_verdict(digest: str, verdict: Verdict) -> None:
-    """A verdict, for a person: the decision and its reason first."""
-    colour = {"accept": "green", "reject": "red", "inconclusive": "yellow", "error": "magenta"}[verdict.decision]
-    say(f"[bold {colour}]{verdict.decision}[/] {escape(str(verdict.candidate))}")
+    """A verdict, for a person: the decision and its reason first, then what it rests on."""
+    say(f"[bold {_COLOURS[verdict.decision]}]{verdict.decision}[/] {escape(str(verdict.candidate))}")
     say(f"  {escape(verdict.reason)}")
     current = str(verdict.current) if verdict.current else "nothing in use yet"
-    say(f"  against {escape(current)}; {verdict.made_at} by {escape(verdict.made_by)} on {escape(verdict.host)}")
-    say(
-        f"  verdict {digest[:12]}, sandbox {verdict.sandbox}"
-        + (f", set {verdict.golden_set.name} v{verdict.golden_set.version}" if verdict.golden_set else "")
+    golden = (
+        f", golden set {verdict.golden_set.name} version {verdict.golden_set.version}" if verdict.golden_set else ""
     )
+    say(f"  [dim]against {escape(current)}{golden}, sandbox {verdict.sandbox}[/]")
+    say(f"  [dim]verdict {digest[:12]}, {verdict.made_at}, by {escape(verdict.made_by)} on {escape(verdict.host)}[/]")
     for finding in verdict.findings:
         _show_finding(finding)
     for report in verdict.points:
-        speed = f", {report.frame_us / 1e6:.3f} s a frame" if report.frame_us else ""
-        memory = (
-            f", {report.memory[-1].bytes / 2**20:.0f} MiB at {report.memory[-1].width}x{report.memory[-1].height}"
-            if report.memory
-            else ""
-        )
-        say(f"  [bold]{escape(str(report.point))}[/]{speed}{memory}")
-        for metric in report.metrics:
-            bounds = f" [dim]({metric.lower} to {metric.upper})[/]" if metric.lower else ""
-            say(f"      {metric.metric}: {metric.mean} over {metric.shots} shots, margin {metric.margin}{bounds}")
-        for finding in report.findings:
-            _show_finding(finding, indent="    ")
+        _show_point(report)
 
 
-def _show_finding(finding: Finding, indent: str = "  ") -> None:
-    kind = (
-        "skip"
-        if isinstance(finding, NotApplicable)
-        else "no"
-        if isinstance(finding, Refused)
-        else "open"
-        if isinstance(finding, NotRun)
-        else "ok"
-    )
-    say(f"{indent}{mark(kind)} {escape(describe(finding))}")
+def _show_point(report: PointReport) -> None:
+    facts = [f"{report.frame_us / 1e6:.3f} s a frame"] if report.frame_us else ["not measured"]
+    if report.memory:
+        largest = report.memory[-1]
+        facts.append(f"{largest.bytes / 2**20:.0f} MiB at {largest.width}x{largest.height} ({report.memory_label})")
+    say(f"  [bold]{escape(str(report.point))}[/]: {', '.join(facts)}")
+    lines = [(m.metric, m.mean, m.lower or "-", m.upper or "-", m.margin, str(m.shots)) for m in report.metrics]
+    if lines:
+        rows("", ("metric", "better by", "at least", "at most", "margin", "shots"), lines)
+    for finding in report.findings:
+        _show_finding(finding, about=str(report.point))
+
+
+def _show_finding(finding: Finding, about: str = "") -> None:
+    kinds = {"passed": "ok", "refused": "no", "not-run": "open", "not-applicable": "skip"}
+    text = describe(finding.model_copy(update={"subject": ""}) if finding.subject == about else finding)
+    say(f"{'    ' if about else '  '}{mark(kinds[finding.outcome])} {escape(text)}")

@@ -26,13 +26,12 @@ def create(
     from changeover_validators.golden.shots import create_set
 
     create_set(invocation(context).site().golden, name, owner_show=show, readers=tuple(reader or ()))
-    say(
-        f"{mark('ok')} golden set {escape(name)}; add shots with: changeover golden add {escape(name)} SHOT --plate ... --matte ..."
-    )
+    say(f"{mark('ok')} golden set {escape(name)}")
+    say(f"  add shots with: changeover golden add {escape(name)} SHOT --plate ... --matte ...")
 
 
 @app.command("add")
-def add(
+def add(  # noqa: PLR0917 - each is an option of the command
     context: typer.Context,
     set_name: Annotated[str, typer.Argument(metavar="SET", help="The set.")],
     shot: Annotated[str, typer.Argument(help="The shot's name; one that is there already gets a new version.")],
@@ -119,6 +118,5 @@ def verify(
             verify=True,
             progress=lambda shot, frame: line.step(f"{shot}: frame {frame}"),
         )
-    say(
-        f"{mark('ok')} {escape(set_name)}: {len(shots)} shots, {sum(len(s.frames) for s in shots)} frames as they were added"
-    )
+    frames = sum(len(shot.frames) for shot in shots)
+    say(f"{mark('ok')} {escape(set_name)}: {len(shots)} shots, {frames} frames as they were added")

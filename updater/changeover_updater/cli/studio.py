@@ -66,12 +66,10 @@ def init(
         now=call.now,
     )
     initialise(request, notice)
-    say(
-        f"{mark('ok')} site {escape(str(request.site))}, store {escape(str(request.store))}, station {escape(request.station)}"
-    )
-    say(
-        f"  settings in {escape(str(request.config))}, keys in {escape(str(request.keys))} (move offline/ to a safe place)"
-    )
+    say(f"{mark('ok')} site {escape(str(request.site))}")
+    say(f"{mark('ok')} store {escape(str(request.store))}, station {escape(request.station)}")
+    say(f"  settings in {escape(str(request.config))}")
+    say(f"  keys in {escape(str(request.keys))}; move offline/ to a safe place")
     say("  next: read policy.toml in the site, then: changeover trust add VENDOR LOCATION --root ROOT.json")
 
 
@@ -109,10 +107,8 @@ def trust_add(
         who=call.settings.who,
         now=call.now,
     )
-    say(
-        f"{mark('ok')} {vendor} is trusted, root {entry.root[:12]}"
-        + (", executable formats allowed" if allow_executable else "")
-    )
+    formats = ", executable formats allowed" if allow_executable else ""
+    say(f"{mark('ok')} {vendor} is trusted{formats}")
     say(f"  compare with the vendor: sha256 {entry.root}")
 
 

@@ -4,7 +4,7 @@ A shot is twelve frames at 480 x 270 pixels: ``plate.1001.exr`` with R, G, B in 
 with A in half. The seeds are fixed, so everybody sees the same shots.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,9 +54,9 @@ def draw_shot(shot: Shot) -> Iterator[Picture]:
         yield render(scene, float(frame), backdrop)
 
 
-def write_shots(folder: Path) -> tuple[Path, ...]:
-    """Write every shot into a folder of its own name below `folder`; returns those folders."""
-    return tuple(write_shot(shot, folder / shot.name) for shot in SHOTS)
+def write_shots(folder: Path, shots: Sequence[Shot] = SHOTS) -> tuple[Path, ...]:
+    """Write each shot into a folder of its own name below `folder`; returns those folders."""
+    return tuple(write_shot(shot, folder / shot.name) for shot in shots)
 
 
 def write_shot(shot: Shot, folder: Path) -> Path:

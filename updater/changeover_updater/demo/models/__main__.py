@@ -7,6 +7,7 @@ on purpose, after the demonstration has run with it.
 import hashlib
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 from rich.console import Console
@@ -24,22 +25,20 @@ __all__ = ["main", "make"]
 def main(versions: Sequence[str], folder: Path = FOLDER) -> int:
     """Make the models of `versions`, or all; the exit code is 2 where a version has no recipe."""
     console = Console()
-    unknown = [version for version in versions if version not in RELEASES]
+    unknown = [name for name in versions if name not in RELEASES]
     if unknown:
         console.print(
             f"version: {unknown[0]}: expected one of {', '.join(RELEASES)}; name one of those", soft_wrap=True
         )
         return 2
-    for version in versions or list(RELEASES):
-        note = _make_with_bar(RELEASES[version], folder, console)
-        console.print(f"{version}  {note.parameters} weights  {note.size} bytes  {note.sha256}", soft_wrap=True)
+    for name in versions or list(RELEASES):
+        note = _make_with_bar(RELEASES[name], folder, console)
+        console.print(f"{name}  {note.parameters} weights  {note.size} bytes  {note.sha256}", soft_wrap=True)
     return 0
 
 
 def make(spec: ReleaseSpec, lessons: Lessons, model: bytes, folder: Path) -> ModelNote:
     """Write a model and its note into `folder`."""
-    import torch
-
     recipe = spec.recipe
     note = ModelNote(
         version=spec.version,
@@ -54,7 +53,7 @@ def make(spec: ReleaseSpec, lessons: Lessons, model: bytes, folder: Path) -> Mod
         storage=spec.storage,
         parameters=parameters(PLANS[recipe.plan]),
         data_digest=lessons.digest(),
-        torch=torch.__version__,
+        torch=version("torch").partition("+")[0],
         size=len(model),
         sha256=hashlib.sha256(model).hexdigest(),
     )
