@@ -130,6 +130,8 @@ def new_node(model: str) -> Optional[nuke.Node]:
     node = nuke.createNode(_NODE_CLASS)
     node["modelFile"].setValue(found.path)
     stamp_node(node, found.release)
+    if found.note:
+        nuke.tprint(f"Changeover: {node.fullName()}: {found.note}")
     return node
 
 

@@ -84,7 +84,7 @@ def read_lock(environ: Mapping[str, str]) -> Optional[Tuple[LockEntry, ...]]:
     try:
         body = _patiently(lambda: _read_json(path, "changeover.lock"))
         return tuple(
-            LockEntry(Release(line["model"], line["version"], line["digest"]), line.get("node"))
+            LockEntry(Release(str(line["model"]), str(line["version"]), str(line["digest"])), line.get("node"))
             for line in body["releases"]
         )
     except (KeyError, TypeError, AttributeError) as error:

@@ -44,6 +44,14 @@ def test_a_new_node_loads_what_is_chosen_and_is_stamped_with_it(shop: SimpleName
         shop.new.digest,
     ]
     assert shop.main.release_of(node).key == shop.new.key
+    assert shop.nuke.said[0].startswith("Changeover: Inference1: The show of this node is not known")
+
+
+def test_a_new_node_of_a_known_show_is_made_without_a_word(shop: SimpleNamespace) -> None:
+    shop.nuke.root().addKnob(shop.nuke.String_Knob("changeover_show", "show", "atlas"))
+
+    assert shop.main.new_node("acme/roto") is not None
+    assert shop.nuke.said == []
 
 
 def test_a_model_that_nobody_chose_makes_no_node_and_one_sentence(shop: SimpleNamespace) -> None:
