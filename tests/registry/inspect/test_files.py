@@ -1,0 +1,236 @@
+import io
+import os
+import pickle
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from changeover_registry.inspect import inspect_variant
+from changeover_registry.inspect.content import is_pickle
+
+
+class Bomb:
+    """What an attacker puts into a pickle: loading it makes a file."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[object, tuple[str, int]]:
+        return os.mkdir, (str(self.target), 0o755)
+
+
+@pytest.fixture
+def bomb(tmp_path: Path) -> tuple[bytes, Path]:
+    """A pickle that makes a folder when it is loaded, and that folder; it is shown to work, then cleaned up."""
+    target = tmp_path / "executed"
+    data = pickle.dumps(Bomb(target))
+    pickle.loads(data)  # noqa: S301 - the oracle: it really does run code
+    target.rmdir()
+    return data, target
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Callable[[dict[str, bytes]], Path]:
+    """A zip with these members as ``variant/model.pt``; the folder is answered."""
+
+    def write(members: dict[str, bytes]) -> Path:
+        folder = tmp_path / "variant"
+        folder.mkdir(exist_ok=True)
+        with zipfile.ZipFile(folder / "model.pt", "w") as file:
+            for name, data in members.items():
+                file.writestr(name, data)
+        return folder
+
+    return write
+
+
+def script(data: bytes = b"\x80\x02N.") -> dict[str, bytes]:
+    return {
+        "net/data.pkl": data,
+        "net/constants.pkl": b"\x80\x02).",
+        "net/code/__torch__.py": b"class Net: pass",
+        "net/data/0": bytes(40),
+        "net/version": b"3\n",
+    }
+
+
+def test_torchscript_with_a_bomb_is_read_and_not_executed(
+    archive: Callable[[dict[str, bytes]], Path], bomb: tuple[bytes, Path]
+) -> None:
+    data, target = bomb
+    folder = archive(script(data))
+
+    found = inspect_variant(folder, "torchscript", "model.pt", ["model.pt"])
+
+    assert not target.exists()
+    assert found.problems == ()
+    assert found.requires.torchscript_version == 3
+    assert found.requires.weight_bytes == 40
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_pickle_of_every_protocol_is_refused_by_content_and_not_executed(tmp_path: Path, protocol: int) -> None:
+    target = tmp_path / "executed"
+    folder = tmp_path / "variant"
+    folder.mkdir()
+    (folder / "model.onnx").write_bytes(pickle.dumps(Bomb(target), protocol))
+
+    found = inspect_variant(folder, "onnx", "model.onnx", ["model.onnx"])
+
+    assert not target.exists()
+    assert [problem.rule for problem in found.problems] == ["file format"]
+    assert "pickle" in found.problems[0].actual
+
+
+def test_torch_checkpoint_is_a_pickle_in_a_zip(archive: Callable[[dict[str, bytes]], Path]) -> None:
+    folder = archive({"net/data.pkl": b"\x80\x02N.", "net/data/0": b"", "net/version": b"3"})
+
+    found = inspect_variant(folder, "torchscript", "model.pt", ["model.pt"])
+
+    assert "torch checkpoint" in found.problems[0].actual
+
+
+def test_real_torchscript_tells_its_version_types_and_weights(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    code = (
+        "import sys, warnings; warnings.simplefilter('ignore'); import torch\n"
+        "net = torch.nn.Conv2d(3, 4, 3).to(torch.bfloat16)\n"
+        "torch.jit.script(net).save(sys.argv[1]); torch.save(net.state_dict(), sys.argv[2])\n"
+    )
+    paths = [str(tmp_path / "model.pt"), str(tmp_path / "checkpoint.pt")]
+    subprocess.run([sys.executable, "-c", code, *paths], check=True)
+
+    found = inspect_variant(tmp_path, "torchscript", "model.pt", ["model.pt", "checkpoint.pt"])
+
+    assert found.requires.torchscript_version is not None
+    assert found.requires.dtypes == ("bfloat16",)
+    assert found.requires.compute_capability == "8.0"
+    assert found.requires.weight_bytes == (4 * 3 * 3 * 3 + 4) * 2
+    assert [problem.where for problem in found.problems] == ["checkpoint.pt"]
+
+
+@pytest.mark.parametrize(
+    ("members", "words"),
+    [
+        ({"net/readme": b"x"}, "a zip without them"),
+        ({"../net/code/x": b""}, "../net/code/x"),
+        ({k: v for k, v in script().items() if k != "net/version"}, "none"),
+        ({**script(), "net/version": b"three"}, "none"),
+        ({}, "a zip without them"),
+    ],
+)
+def test_zip_that_is_no_torchscript_is_a_problem(
+    archive: Callable[[dict[str, bytes]], Path], members: dict[str, bytes], words: str
+) -> None:
+    found = inspect_variant(archive(members), "torchscript", "model.pt", ["model.pt"])
+
+    assert [problem.rule for problem in found.problems] == ["TorchScript file"]
+    assert words in found.problems[0].actual
+
+
+def test_garbage_and_truncated_torchscript_are_problems(archive: Callable[[dict[str, bytes]], Path]) -> None:
+    folder = archive(script())
+    data = (folder / "model.pt").read_bytes()
+    for cut in (data[: len(data) // 2], b"garbage"):
+        (folder / "model.pt").write_bytes(cut)
+
+        found = inspect_variant(folder, "torchscript", "model.pt", ["model.pt"])
+
+        assert found.problems, cut[:10]
+
+
+def test_member_that_promises_too_much_is_not_read_to_its_end(archive: Callable[[dict[str, bytes]], Path]) -> None:
+    folder = archive(script())
+    with zipfile.ZipFile(folder / "model.pt", "w", zipfile.ZIP_DEFLATED) as file:
+        for name, data in {**script(), "net/data.pkl": bytes((64 << 20) + 1)}.items():
+            file.writestr(name, data)
+
+    found = inspect_variant(folder, "torchscript", "model.pt", ["model.pt"])
+
+    assert "is larger than" in found.problems[0].actual
+
+
+def test_numpy_archive_with_objects_is_refused_and_plain_one_is_not(tmp_path: Path) -> None:
+    (tmp_path / "roto.cat").write_bytes(b"opaque")
+    objects, plain = io.BytesIO(), io.BytesIO()
+    np.savez(objects, a=np.array([{"x": 1}], dtype=object))
+    np.savez(plain, a=np.zeros(3))
+    (tmp_path / "bad.npz").write_bytes(objects.getvalue())
+    (tmp_path / "smoke.npz").write_bytes(plain.getvalue())
+    (tmp_path / "cut.npz").write_bytes(plain.getvalue()[:60])
+
+    found = inspect_variant(tmp_path, "nuke-cat", "roto.cat", ["roto.cat", "bad.npz", "smoke.npz", "cut.npz"])
+
+    assert {problem.where for problem in found.problems} == {"bad.npz", "cut.npz"}
+
+
+def test_native_library_is_refused_whatever_its_name(tmp_path: Path) -> None:
+    (tmp_path / "roto.cat").write_bytes(b"opaque")
+    (tmp_path / "weights.bin").write_bytes(b"\x7fELF\x02\x01")
+
+    found = inspect_variant(tmp_path, "nuke-cat", "roto.cat", ["roto.cat", "weights.bin"])
+
+    assert [(problem.where, problem.actual) for problem in found.problems] == [("weights.bin", "a Linux library")]
+
+
+def test_opaque_cat_says_nothing_and_is_no_problem(tmp_path: Path) -> None:
+    (tmp_path / "roto.cat").write_bytes(b"opaque bytes")
+
+    found = inspect_variant(tmp_path, "nuke-cat", "roto.cat", ["roto.cat"])
+
+    assert found.problems == ()
+    assert found.requires.torch_line is None
+    assert found.requires.weight_bytes is None
+
+
+@pytest.mark.parametrize(("name", "data"), [("roto.cat", b""), ("roto.bin", b"x")])
+def test_empty_or_misnamed_cat_is_a_problem(tmp_path: Path, name: str, data: bytes) -> None:
+    (tmp_path / name).write_bytes(data)
+
+    found = inspect_variant(tmp_path, "nuke-cat", name, [name])
+
+    assert [problem.rule for problem in found.problems] == ["Nuke .cat file"]
+
+
+def test_missing_unlisted_and_linked_files_are_problems(tmp_path: Path) -> None:
+    folder = tmp_path / "variant"
+    folder.mkdir()
+    (folder / "roto.cat").write_bytes(b"opaque")
+    (folder / "extra.txt").write_bytes(b"x")
+    (tmp_path / "outside").write_bytes(b"x")
+    (folder / "link.bin").symlink_to(tmp_path / "outside")
+
+    found = inspect_variant(folder, "nuke-cat", "roto.cat", ["roto.cat", "link.bin", "gone.bin"])
+
+    assert {(problem.where, problem.actual) for problem in found.problems} == {
+        ("gone.bin", "no such file"),
+        ("extra.txt", "a file that it does not list"),
+        ("link.bin", "a link"),
+    }
+
+
+@pytest.mark.parametrize("files", [["../x.cat"], ["/x.cat"], ["a.cat", "A.cat"]])
+def test_paths_that_leave_the_folder_are_a_problem_and_nothing_is_opened(tmp_path: Path, files: list[str]) -> None:
+    found = inspect_variant(tmp_path, "nuke-cat", files[0], files)
+
+    assert [problem.rule for problem in found.problems] == ["path"]
+
+
+def test_entry_that_is_not_listed_is_a_problem(tmp_path: Path) -> None:
+    found = inspect_variant(tmp_path, "nuke-cat", "a.cat", ["b.cat"])
+
+    assert [problem.rule for problem in found.problems] == ["entry"]
+
+
+@pytest.mark.parametrize("data", [b"", b"\x80", b"\x80\x02", b"\x80\x02\xff\xff", b"(hello)", b"]plain text"])
+def test_bytes_that_only_begin_like_a_pickle_are_none(data: bytes) -> None:
+    assert not is_pickle(data)
+
+
+def test_start_of_a_long_pickle_is_recognised() -> None:
+    assert is_pickle(pickle.dumps(list(range(10_000)))[:1000])
