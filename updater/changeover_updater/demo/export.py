@@ -6,7 +6,7 @@ bfloat16 with a cast in front of each use, as files are that were saved for newe
 
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from changeover_updater.demo.net import Conv, Join, Plan, Step, Sum, Up, Weights
+from changeover_updater.demo.net import Conv, Join, Plan, Step, Up, Weights
 
 if TYPE_CHECKING:
     import onnx
@@ -74,7 +74,7 @@ def _nodes(step: Step, storage: Storage) -> "list[onnx.NodeProto]":
             ]
         case Join():
             return [helper.make_node("Concat", [step.first, step.second], [step.name], name=step.name, axis=1)]
-        case Sum():
+        case _:
             return [helper.make_node("Add", [step.first, step.second], [step.name], name=step.name)]
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from changeover_updater.demo.net import Conv, Join, Plan, Sum, Up, Weights
+from changeover_updater.demo.net import Conv, Join, Plan, Up, Weights
 from changeover_updater.demo.render import render
 from changeover_updater.demo.scene import Kind, sample_scene
 from changeover_validators.golden.colour import linear_to_srgb
@@ -136,7 +136,7 @@ def _run(plan: Plan, weights: "dict[str, torch.Tensor]", image: "torch.Tensor") 
                 done[step.name] = functional.interpolate(done[step.source], scale_factor=2, mode="nearest")
             case Join():
                 done[step.name] = torch.cat((done[step.first], done[step.second]), dim=1)
-            case Sum():
+            case _:
                 done[step.name] = done[step.first] + done[step.second]
     return done[plan[-1].name]
 
