@@ -1,0 +1,251 @@
+import contextlib
+import http.server
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from changeover_registry.client import Client
+from changeover_registry.errors import InvalidInputError, TrustError, UnreachableError
+from changeover_registry.repository import vendor
+from changeover_registry.transport import NotThereError, Transport, open_transport
+from changeover_registry.transport.folder import FolderTransport
+from changeover_registry.transport.http import HttpTransport
+from changeover_registry.transport.memory import MemoryTransport
+
+DATA = bytes(range(256)) * 4000
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """The standard library's server, which knows no ranges; it counts what it was asked."""
+
+    asked: list[str] = []  # noqa: RUF012 - one list for the handlers of one test server
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self.asked.append(f"{self.path} {self.headers.get('Range')}")
+        super().do_GET()
+
+
+class Ranged(Quiet):
+    """The same with ranges, as a real web server has them."""
+
+    def do_GET(self) -> None:
+        match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        if match is None:
+            super().do_GET()
+            return
+        path = Path(self.translate_path(self.path))
+        if not path.is_file():
+            self.send_error(404)
+            return
+        self.asked.append(f"{self.path} {self.headers.get('Range')}")
+        data, start = path.read_bytes(), int(match[1])
+        self.send_response(206 if start < len(data) else 416)
+        self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+        self.send_header("Content-Length", str(max(0, len(data) - start)))
+        self.end_headers()
+        self.wfile.write(data[start:])
+
+
+class Wrong(Quiet):
+    """Answers each path in one wrong way."""
+
+    def do_GET(self) -> None:
+        path = self.path.strip("/")
+        if path.isdecimal():
+            self.send_response(int(path))
+            self.end_headers()
+        elif path == "cut":
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.wfile.write(b"x" * 500)
+        elif path == "endless":
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                while True:
+                    self.wfile.write(b"x" * 65536)
+        elif path == "shifted":
+            self.send_response(206)
+            self.send_header("Content-Range", "bytes 900-999/1000")
+            self.send_header("Content-Length", "100")
+            self.end_headers()
+            self.wfile.write(b"x" * 100)
+
+
+@contextlib.contextmanager
+def serving(handler: type[Quiet], folder: Path, asked: list[str] | None = None) -> Iterator[str]:
+    class Handler(handler):  # type: ignore[misc, valid-type]
+        pass
+
+    Handler.asked = [] if asked is None else asked
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "repository" / "metadata").mkdir(parents=True)
+    (tmp_path / "repository" / "metadata" / "file.json").write_bytes(DATA)
+    (tmp_path / "repository" / "empty").write_bytes(b"")
+    return tmp_path / "repository"
+
+
+@pytest.fixture(params=["folder", "file-url", "memory", "http", "http-ranged"])
+def transport(request: pytest.FixtureRequest, folder: Path) -> Iterator[Transport]:
+    """The contract of the port: whatever adapter, the same answers."""
+    if request.param == "folder":
+        yield open_transport(str(folder))
+    elif request.param == "file-url":
+        yield open_transport(folder.as_uri())
+    elif request.param == "memory":
+        yield MemoryTransport({"metadata/file.json": DATA, "empty": b""})
+    else:
+        with serving(Ranged if request.param == "http-ranged" else Quiet, folder) as address:
+            yield open_transport(f"{address}/")
+
+
+def test_a_file_is_read_whole(transport: Transport) -> None:
+    assert transport.read("metadata/file.json", limit=len(DATA)) == DATA
+
+
+def test_an_empty_file_is_read(transport: Transport) -> None:
+    assert transport.read("empty", limit=0) == b""
+    assert list(transport.stream("empty")) == []
+
+
+@pytest.mark.parametrize("offset", [0, 1, 65535, 65536, 500_000, len(DATA) - 1, len(DATA), len(DATA) + 5])
+def test_a_stream_starts_where_it_is_asked_to(transport: Transport, offset: int) -> None:
+    assert b"".join(transport.stream("metadata/file.json", offset=offset)) == DATA[offset:]
+
+
+def test_a_file_longer_than_the_limit_is_refused(transport: Transport) -> None:
+    with pytest.raises(TrustError, match=rf"file\.json: expected at most {len(DATA) - 1} bytes, found more"):
+        transport.read("metadata/file.json", limit=len(DATA) - 1)
+
+
+def test_what_is_not_there_is_named(transport: Transport) -> None:
+    with pytest.raises(NotThereError, match=r"metadata/other\.json"):
+        transport.read("metadata/other.json", limit=10)
+    with pytest.raises(NotThereError):
+        list(transport.stream("metadata/other.json", offset=5))
+
+
+def test_the_location_is_shown(transport: Transport) -> None:
+    assert transport.location
+    with pytest.raises(NotThereError, match=re.escape(transport.location)):
+        transport.read("metadata/other.json", limit=10)
+
+
+# Addresses.
+
+
+def test_an_address_picks_its_transport(folder: Path) -> None:
+    assert isinstance(open_transport(str(folder)), FolderTransport)
+    assert isinstance(open_transport(f"file://{folder}"), FolderTransport)
+    assert isinstance(open_transport("https://example.invalid/repository/"), HttpTransport)
+    assert open_transport("https://example.invalid/repository/").location == "https://example.invalid/repository"
+
+
+@pytest.mark.parametrize("location", ["s3://bucket/x", "ftp://example.invalid"])
+def test_an_address_of_an_unknown_kind_is_refused(location: str) -> None:
+    with pytest.raises(InvalidInputError, match="expected a folder, file://"):
+        open_transport(location)
+
+
+# Folders.
+
+
+def test_a_missing_folder_is_a_repository_out_of_reach(tmp_path: Path) -> None:
+    with pytest.raises(UnreachableError, match="repository: .*nowhere") as caught:
+        open_transport(str(tmp_path / "nowhere")).read("file", limit=1)
+    assert not isinstance(caught.value, NotThereError)
+
+
+@pytest.mark.parametrize("path", ["../secret", "/etc/passwd", "a/../../secret", ""])
+def test_no_path_leads_out_of_the_folder(folder: Path, path: str) -> None:
+    (folder.parent / "secret").write_bytes(b"secret")
+    with pytest.raises(InvalidInputError, match="path"):
+        open_transport(str(folder)).read(path, limit=100)
+
+
+def test_a_folder_in_a_files_place_is_out_of_reach(folder: Path) -> None:
+    with pytest.raises(UnreachableError, match="directory"):
+        open_transport(str(folder)).read("metadata", limit=100)
+
+
+# HTTP.
+
+
+def test_a_range_is_asked_for_only_when_it_is_needed(folder: Path) -> None:
+    asked: list[str] = []
+    with serving(Ranged, folder, asked) as address:
+        transport = open_transport(address)
+        transport.read("metadata/file.json", limit=len(DATA))
+        list(transport.stream("metadata/file.json", offset=1000))
+    assert asked == ["/metadata/file.json None", "/metadata/file.json bytes=1000-"]
+
+
+@pytest.mark.parametrize("status", [403, 404, 410])
+def test_a_status_that_means_nothing_there_is_told_apart(tmp_path: Path, status: int) -> None:
+    with serving(Wrong, tmp_path) as address, pytest.raises(NotThereError, match=f"HTTP status {status}"):
+        open_transport(address).read(str(status), limit=10)
+
+
+@pytest.mark.parametrize("status", [400, 401, 500, 503])
+def test_any_other_status_is_a_server_that_does_not_answer(tmp_path: Path, status: int) -> None:
+    with serving(Wrong, tmp_path) as address, pytest.raises(UnreachableError, match=f"HTTP status {status}") as caught:
+        open_transport(address).read(str(status), limit=10)
+    assert not isinstance(caught.value, NotThereError)
+
+
+def test_a_connection_cut_in_the_middle_is_seen(tmp_path: Path) -> None:
+    with serving(Wrong, tmp_path) as address, pytest.raises(UnreachableError, match="cut"):
+        open_transport(address).read("cut", limit=1000)
+
+
+def test_a_server_that_never_ends_is_cut_off(tmp_path: Path) -> None:
+    with serving(Wrong, tmp_path) as address, pytest.raises(TrustError, match="at most 100000 bytes"):
+        open_transport(address).read("endless", limit=100_000)
+
+
+def test_a_server_that_answers_another_range_is_refused(tmp_path: Path) -> None:
+    with (
+        serving(Wrong, tmp_path) as address,
+        pytest.raises(TrustError, match="expected bytes from 500 on, found bytes 900"),
+    ):
+        list(open_transport(address).stream("shifted", offset=500))
+
+
+def test_nobody_at_the_address_is_out_of_reach_in_one_line() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    with pytest.raises(UnreachableError, match=rf"127\.0\.0\.1:{port}/file: .*refused") as caught:
+        open_transport(f"http://127.0.0.1:{port}").read("file", limit=10)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_vendors_repository_is_verified_over_http(acme: Any, tmp_path: Path) -> None:
+    acme.publish(acme.make())
+    with serving(Quiet, acme.folder) as address:
+        client = Client(open_transport(address), tmp_path / "state", acme.root, mirror=tmp_path / "mirror")
+        view = vendor.open_vendor(client, "acme")
+        (entry,) = view.indexes["person-roto"].releases
+        assert vendor.fetch_record(client.transport, entry, "acme/person-roto")[0].version == "1.0.0"
