@@ -60,7 +60,7 @@ class Client:
         self._mirror = mirror
         self._fetcher = _Fetcher(transport)
         self._updater: Updater | None = None
-        self._snapshot = Snapshot()
+        self._snapshot = Snapshot(meta={})
         self._targets = Targets()
 
     @property

@@ -3,7 +3,7 @@
 Rules: blocks are checked against the signed record before they are written to ``<target>.partial``, so that a partial
 never holds a byte that was not verified; what an earlier run left there is hashed again, and kept up to the first block
 that does not hold. A cut connection is resumed as long as each try brings a new block. A wrong block is asked for once
-more, from its beginning; wrong again, the partial is removed. No more than the file's size is taken in, whatever the
+more, from its beginning; wrong again, or with too few bytes, the partial is removed. No more than the file's size is taken in, whatever the
 other side sends. Left out: which files, in what order, and free space (`install`); log-in and mirrors.
 """
 
@@ -11,6 +11,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from changeover_registry import canonical
 from changeover_registry._fs import fsync_dir
@@ -39,11 +40,16 @@ def fetch_file(
         OSError: The disk is full, read-only or gone.
     """
     download = _Download(transport, path, entry, target, progress)
-    with _open(download.partial) as file:
-        download.keep(file)
-        while download.missing():
-            download.resume(file)
-        os.fsync(file)
+    try:
+        with _open(download.partial) as file:
+            download.keep(file)
+            while download.missing():
+                download.resume(file)
+            file.flush()
+            os.fsync(file.fileno())
+    except TrustError:
+        download.partial.unlink()
+        raise
     download.partial.replace(target)
     fsync_dir(target.parent)
 
@@ -72,16 +78,17 @@ class _Download:
         """Whether a block is not there yet."""
         return self._done < len(self._entry.blocks)
 
-    def keep(self, file: int) -> None:
+    def keep(self, file: BinaryIO) -> None:
         """Keep what an earlier run verified, up to the first block that does not hold now."""
         while self.missing():
-            block = os.pread(file, self._length(self._done), self._done * BLOCK_BYTES)
+            block = file.read(self._length(self._done))
             if canonical.digest(block) != self._entry.blocks[self._done]:
                 break
             self._count(len(block))
-        os.ftruncate(file, min(self._done * BLOCK_BYTES, self._entry.size))
+        file.seek(min(self._done * BLOCK_BYTES, self._entry.size))
+        file.truncate()
 
-    def resume(self, file: int) -> None:
+    def resume(self, file: BinaryIO) -> None:
         """Stream from the first missing block on, as far as it goes."""
         before = self._done
         try:
@@ -93,13 +100,13 @@ class _Download:
         if self.missing() and not refused and self._done == before:
             raise self._short()
 
-    def _land(self, file: int) -> bool:
+    def _land(self, file: BinaryIO) -> bool:
         """Write blocks until the stream ends (False) or a block is refused for the first time (True)."""
         with contextlib.closing(self._transport.stream(self._path, offset=self._done * BLOCK_BYTES)) as stream:
             for block in self._blocks(stream):
                 if not self._right(block):
                     return True
-                _write(file, block, self._done * BLOCK_BYTES)
+                file.write(block)
                 self._count(len(block))
         return False
 
@@ -109,7 +116,6 @@ class _Download:
         if actual == expected:
             return True
         if self._refused == self._done:
-            self.partial.unlink()
             raise self._wrong(expected, actual)
         self._refused = self._done
         return False
@@ -156,19 +162,7 @@ class _Download:
         return f"{self._transport.location}: {self._path}"
 
 
-@contextlib.contextmanager
-def _open(path: Path) -> Iterator[int]:
-    """A file for reading and writing at offsets, kept as it is."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
-    try:
-        yield handle
-    finally:
-        os.close(handle)
-
-
-def _write(file: int, data: bytes, offset: int) -> None:
-    """Write all of `data`; the system may take less at a time."""
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(file, view, offset)
-        view, offset = view[written:], offset + written
+def _open(path: Path) -> BinaryIO:
+    """A file for reading and writing, kept as it is."""
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
+    return os.fdopen(os.open(path, flags, 0o644), "r+b")
