@@ -317,10 +317,10 @@ def _find(client: "MlflowClient", model: str, version: str) -> Registered | None
     return next((entry for entry in _versions(client, model) if entry.version == version), None)
 
 
-def _pages(client: "MlflowClient", model: str) -> "Iterator[ModelVersion]":
+def _pages(client: "MlflowClient", model: str, size: int = _PAGE) -> "Iterator[ModelVersion]":
     token: str | None = None
     while True:
-        page = client.search_model_versions(f"name = '{_registered_name(model)}'", max_results=_PAGE, page_token=token)
+        page = client.search_model_versions(f"name = '{_registered_name(model)}'", max_results=size, page_token=token)
         yield from page
         token = page.token
         if not token:

@@ -1,5 +1,6 @@
 import contextlib
 import hashlib
+import io
 import os
 import shutil
 import signal
@@ -15,7 +16,7 @@ import urllib3
 
 from changeover_registry import canonical
 from changeover_registry.errors import LostRaceError, RefusedError, TrustError, UnreachableError
-from changeover_registry.mlflow_adapter import Registered, Registry, artifact_path, local_uri
+from changeover_registry.mlflow_adapter import Registered, Registry, _pages, artifact_path, local_uri
 from changeover_registry.records.findings import Passed
 from changeover_registry.records.release import (
     Contract,
@@ -94,11 +95,18 @@ def verdict(candidate: Release, jaccard: str = "0.91") -> Verdict:
 
 
 @pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with all of MLflow's tables: making one takes two seconds, copying it none."""
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    assert Registry(local_uri(path)).versions(MODEL) == ()
-    return path
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A database with all of MLflow's tables, which take two seconds to make, and what was printed on the way."""
+    path = tmp_path_factory.mktemp("mlflow") / "new" / "mlflow.db"
+    printed = io.StringIO()
+    with contextlib.redirect_stderr(printed), contextlib.redirect_stdout(printed):
+        assert Registry(local_uri(path)).versions(MODEL) == ()
+    return path, printed.getvalue()
+
+
+@pytest.fixture(scope="session")
+def migrated(made: tuple[Path, str]) -> Path:
+    return made[0]
 
 
 @pytest.fixture
@@ -228,6 +236,16 @@ def test_versions_are_listed_in_the_order_of_registration(registry: Registry, fr
     assert [entry.number for entry in listed] == [1, 2, 3]
 
 
+def test_versions_on_several_pages_are_all_listed(local: Registry) -> None:
+    for number in range(5):
+        local.know_release(release(f"1.{number}.0"))
+
+    with local._session() as client:
+        paged = [version.tags["changeover.version"] for version in _pages(client, MODEL, size=2)]
+
+    assert sorted(paged) == [entry.version for entry in local.versions(MODEL)] == [f"1.{n}.0" for n in range(5)]
+
+
 def test_unknown_model_has_no_versions(registry: Registry) -> None:
     assert registry.versions("acme/never-made") == ()
     assert registry.find("acme/never-made", "1.0.0") is None
@@ -350,10 +368,11 @@ def test_nothing_is_made_in_the_working_folder(home: Path, tmp_path: Path) -> No
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
-def test_nothing_is_printed(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    Registry(local_uri(home / "new" / "mlflow.db"), home / "art").know_release(release())
+def test_nothing_is_printed(made: tuple[Path, str], local: Registry, capfd: pytest.CaptureFixture[str]) -> None:
+    local.know_release(release())
 
     assert capfd.readouterr() == ("", "")
+    assert made[1] == ""
 
 
 def test_server_that_is_not_there_is_one_line_within_seconds() -> None:

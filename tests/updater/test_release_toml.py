@@ -1,6 +1,7 @@
 import hashlib
 import unicodedata
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TypeAlias
 
 import pytest
@@ -187,6 +188,29 @@ def test_enum_knob_whose_default_is_no_choice_is_refused() -> None:
 def test_text_that_is_no_toml_is_one_line(data: bytes) -> None:
     with pytest.raises(InvalidInputError, match=r"release\.toml: expected a TOML file"):
         ReleaseToml.from_toml(data, where="release.toml")
+
+
+def test_sample_of_the_released_format_is_read() -> None:
+    path = Path(__file__).parents[1] / "samples" / "release-toml-1.toml"
+    digest = "b" * 64
+
+    draft = ReleaseToml.from_toml(path.read_bytes(), where=path.name)
+    parts = {
+        "torchscript-fp32": Part(
+            (FileEntry(path="model.pt", size=1, sha256=digest, blocks=(digest,)),), Inspection(Requires())
+        ),
+        "nuke-cat-torch2.1": Part((entry("PersonRoto.cat"),), Inspection(Requires())),
+    }
+    release = compose(draft, parts, where=path.name)
+
+    torch, cat = release.variants
+    assert (release.version, release.provenance.source_revision) == ("4.2.0rc1", "9f2c1d7")
+    assert [knob.default for knob in release.interface.knobs] == ["0.5", "fine"]
+    assert draft.variants[0].folder_name() == "files/torch"
+    assert torch.contract.states[0].shape == (1, 16, 1, 1)
+    assert (torch.contract.resize, torch.contract.pre_roll, torch.contract.pad) == ((320, 256), 2, "replicate")
+    assert (cat.derived_from, cat.requires.torch_line) == ("torchscript-fp32", "2.1.1")
+    assert cat.requires.compute_capability == "8.0"
 
 
 def test_file_of_another_kind_is_refused() -> None:

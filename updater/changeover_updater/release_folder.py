@@ -45,7 +45,7 @@ def read_draft(folder: Path) -> ReleaseToml:
             where=str(path),
             expected="a folder that holds release.toml",
             actual="no such file",
-            remedy="give the folder of a release; docs/reference shows a release.toml",
+            remedy="give the folder of a release, or write its release.toml first",
         )
     return ReleaseToml.from_toml(path.read_bytes(), where=str(path))
 
