@@ -201,6 +201,11 @@ def test_arrays_of_different_sizes_are_the_callers_fault() -> None:
         mad(np.zeros((4, 4, 1), np.float32), np.zeros((4, 4, 1), np.float32))
 
 
+def test_mad_is_summed_in_float64() -> None:
+    """In float32 the small difference would vanish beside the large one."""
+    assert mad(np.array([[2.0**24, 1.0]], np.float32), np.zeros((1, 2), np.float32)) == Measured(2.0**23 + 0.5)
+
+
 def test_a_flat_gain_error_shows_in_mad_alone() -> None:
     truth, dim = np.ones((50, 50), np.float32), np.full((50, 50), 0.98, np.float32)
     scores = score_frame(dim, truth, threshold=0.5)

@@ -11,6 +11,7 @@ from changeover_registry.errors import ChangeoverError, MeasurementError, Refuse
 from changeover_registry.records.golden import GoldenShot
 from changeover_registry.records.release import Contract, Port, State, TensorIn, TensorOut, Tile
 from changeover_validators.golden.colour import linear_to_srgb
+from changeover_validators.golden.frames import sha256
 from changeover_validators.golden.metrics import Measured, score_frame
 from changeover_validators.golden.pipeline import Infers, NotScored, Progress, Subject, score_set
 from changeover_validators.golden.shots import NewShot, add_shot, create_set, load_set, shot_folder
@@ -260,14 +261,38 @@ def fail(golden: Path, shots: tuple[GoldenShot, ...], model: Infers, match: str)
     return caught.value
 
 
+def approved(golden: Path, shot: GoldenShot) -> tuple[GoldenShot, ...]:
+    """The shot with its files as they lie there now, as if they had been added like that."""
+    folder = shot_folder(golden, shot)
+    frames = tuple(
+        frame.model_copy(
+            update={f"{kind}_sha256": sha256(folder / getattr(frame, kind)) for kind in ("plate", "matte")}
+        )
+        for frame in shot.frames
+    )
+    return (shot.model_copy(update={"frames": frames}),)
+
+
 @pytest.mark.parametrize("kind", ["plate", "matte"])
 def test_a_damaged_frame_cannot_be_measured_and_is_named(add: Add, kind: str) -> None:
     golden, shots = add("a")
     path = shot_folder(golden, shots[0]) / kind / f"{kind}.0002.exr"
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) * 6 // 10])
-    error = fail(golden, shots, Spy(red), "image: golden shot a")
-    assert error.where == f"golden shot a: {path}, frame 2"
+    changed = fail(golden, shots, Spy(red), "golden file: golden shot a")
+    damaged = fail(golden, approved(golden, shots[0]), Spy(red), "image: golden shot a")
+    assert changed.where == damaged.where == f"golden shot a: {path}, frame 2"
+
+
+@pytest.mark.parametrize("kind", ["plate", "matte", "region"])
+def test_a_changed_or_missing_file_cannot_be_measured(add: Add, tmp_path: Path, write_image: Write, kind: str) -> None:
+    golden, shots = add("a", region=write_image(tmp_path / "hold.exr", np.ones((12, 20, 1)), ("A",)))
+    path = next(shot_folder(golden, shots[0]).rglob(f"{kind}*.exr"))
+    other = write_image(tmp_path / "other.exr", np.ones((12, 20, 4)), ("R", "G", "B", "A"))
+    path.write_bytes(other.read_bytes())
+    fail(golden, shots, Spy(red), rf"golden file: golden shot a: .*{path.name}.* found one with sha256")
+    path.unlink()
+    fail(golden, shots, Spy(red), rf"golden file: golden shot a: .*{path.name}.* found no file")
 
 
 @pytest.mark.parametrize(("kind", "channels"), [("plate", "RGB"), ("matte", "A")])
@@ -275,7 +300,8 @@ def test_a_frame_of_another_size_cannot_be_measured(add: Add, write_image: Write
     golden, shots = add("a")
     path = shot_folder(golden, shots[0]) / kind / f"{kind}.0001.exr"
     write_image(path, np.zeros((12, 19, len(channels))), tuple(channels))
-    fail(golden, shots, Spy(red), "size: golden shot a: .*, frame 1: expected 20 x 12 as the plate, found 19 x 12")
+    match = "size: golden shot a: .*, frame 1: expected 20 x 12 as the plate, found 19 x 12"
+    fail(golden, approved(golden, shots[0]), Spy(red), match)
 
 
 def test_a_missing_channel_of_the_interface_cannot_be_measured(add: Add) -> None:

@@ -162,7 +162,8 @@ def test_a_changed_frame_is_noticed_by_name_when_asked(site: Path, new: NewShot,
     load_set(site, "hair")
     with pytest.raises(MeasurementError) as caught:
         load_set(site, "hair", verify=True)
-    assert caught.value.where == str(path)
+    number = int(name[-8:-4])
+    assert caught.value.where == f"golden shot ab010: {path}, frame {number}"
     assert caught.value.exit_code == 8
     assert ("no file" in caught.value.actual) is (change == "gone")
 
@@ -181,7 +182,7 @@ def test_a_changed_record_is_noticed_always(site: Path, new: NewShot, change: st
         path.unlink()
     else:
         path.write_bytes(path.read_bytes().replace(b'"level":3', b'"level":1'))
-    with pytest.raises(MeasurementError, match=r"golden file: .*ab010/1/shot\.json"):
+    with pytest.raises(MeasurementError, match=r"golden record: .*ab010/1/shot\.json"):
         load_set(site, "hair")
 
 

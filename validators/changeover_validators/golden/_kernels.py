@@ -56,11 +56,14 @@ def _row_counts(edge: NDArray[np.bool_]) -> NDArray[np.int32]:
 def _row_has(
     counts: NDArray[np.int32], rows: NDArray[np.intp], columns: NDArray[np.intp], half: int
 ) -> NDArray[np.bool_]:
-    """For each pixel: whether that row holds something at most `half` columns away; rows outside hold nothing."""
+    """For each pixel: whether that row holds something at most `half` columns away.
+
+    A row outside the frame stands for the frame's outermost row. That is nearer, so it was asked before and with a
+    wider reach; asking it again changes nothing.
+    """
     height, width = counts.shape[0], counts.shape[1] - 1
-    inside = (rows >= 0) & (rows < height)
     start = np.clip(rows, 0, height - 1) * (width + 1)
     left, right = np.maximum(columns - half, 0), np.minimum(columns + half + 1, width)
     flat = counts.ravel()
-    hit: NDArray[np.bool_] = inside & (flat[start + left] != flat[start + right])
+    hit: NDArray[np.bool_] = flat[start + left] != flat[start + right]
     return hit

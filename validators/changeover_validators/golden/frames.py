@@ -4,6 +4,7 @@ The same checks hold when a shot is added and when it is scored; only whose faul
 turns the one error into the other. Left out: sequences, digests and records (`sequences`, `shots`).
 """
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from changeover_registry.errors import InvalidInputError, MeasurementError
 from changeover_validators.golden.images import Image, read_image
 
-__all__ = ["at_frame", "check_size", "measuring", "read_matte", "read_region"]
+__all__ = ["at_frame", "check_bytes", "check_size", "measuring", "read_matte", "read_region", "sha256"]
 
 
 def read_matte(path: Path, channel: str) -> Image:
@@ -52,6 +53,29 @@ def read_region(path: Path, channel: str) -> NDArray[np.bool_]:
             remedy="give the region that is to be scored, or none to score the whole frame",
         )
     return region
+
+
+def sha256(path: Path) -> str:
+    """The digest of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_bytes(path: Path, expected: str | None) -> None:
+    """See that a file is there and is the one that was added, by its sha256.
+
+    Raises:
+        InvalidInputError: It is gone, or has other bytes.
+    """
+    found = sha256(path) if path.is_file() else None
+    if found is None or found != expected:
+        raise InvalidInputError(
+            "golden file",
+            where=str(path),
+            expected=f"the file that was added (sha256 {str(expected)[:12]})",
+            actual="no file" if found is None else f"one with sha256 {found[:12]}",
+            remedy="bring the file back",
+        )
 
 
 def check_size(path: Path, size: tuple[int, int], plate: tuple[int, int]) -> None:

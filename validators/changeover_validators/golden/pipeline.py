@@ -1,8 +1,9 @@
 """Scoring a golden set: candidate and current see the same frames, one frame in memory at a time.
 
 For each shot the states of both start anew; frames before the first scored one (pre-roll) are fed and not scored. A
-metric's value for a shot is the mean over its scored frames: the shot is the unit that `judge` reasons about. Left out:
-who runs the models (any `Infers`), and what is good enough.
+metric's value for a shot is the mean over its scored frames: the shot is the unit that `judge` reasons about. Every
+file is hashed again before it is decoded: a truth that changed is not the truth that was approved. Left out: who runs
+the models (any `Infers`), and what is good enough.
 """
 
 import math
@@ -20,7 +21,7 @@ from changeover_registry.records.golden import GoldenFrame, GoldenShot
 from changeover_registry.records.release import Contract, Port
 from changeover_registry.records.verdict import ShotScore
 from changeover_validators.golden.colour import convert
-from changeover_validators.golden.frames import at_frame, check_size, measuring, read_matte, read_region
+from changeover_validators.golden.frames import at_frame, check_bytes, check_size, measuring, read_matte, read_region
 from changeover_validators.golden.images import Image, Pixels, read_image
 from changeover_validators.golden.metrics import FrameScores, Measured, NotAvailable, score_frame
 from changeover_validators.golden.shots import shot_folder
@@ -211,6 +212,7 @@ def _plate(
     """The plate with every channel that any subject takes, and the channels' names in its order."""
     channels = tuple(dict.fromkeys(name for subject in subjects for port in subject.ports for name in port.channels))
     with at_frame(frame.number):
+        check_bytes(path, frame.plate_sha256)
         image = read_image(path, channels)
         _check_size(shot, path, image)
     return image.pixels, channels
@@ -218,6 +220,7 @@ def _plate(
 
 def _truth(shot: GoldenShot, path: Path, frame: GoldenFrame) -> NDArray[np.float32]:
     with at_frame(frame.number):
+        check_bytes(path, frame.matte_sha256)
         image = read_matte(path, shot.matte_channel)
         _check_size(shot, path, image)
     return image.pixels[..., 0].astype(np.float32)
@@ -226,8 +229,10 @@ def _truth(shot: GoldenShot, path: Path, frame: GoldenFrame) -> NDArray[np.float
 def _region(shot: GoldenShot, folder: Path) -> NDArray[np.bool_] | None:
     if shot.region is None:
         return None
-    region = read_region(folder / shot.region, shot.region_channel or shot.matte_channel)
-    check_size(folder / shot.region, (region.shape[1], region.shape[0]), (shot.width, shot.height))
+    path = folder / shot.region
+    check_bytes(path, shot.region_sha256)
+    region = read_region(path, shot.region_channel or shot.matte_channel)
+    check_size(path, (region.shape[1], region.shape[0]), (shot.width, shot.height))
     return region
 
 

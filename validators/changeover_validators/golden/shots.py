@@ -22,8 +22,9 @@ from changeover_registry.errors import InvalidInputError, MeasurementError
 from changeover_registry.names import check_name
 from changeover_registry.records.golden import GoldenSet, GoldenShot, ShotRef
 from changeover_validators.golden.colour import Colour
+from changeover_validators.golden.frames import at_frame, check_bytes, measuring
 from changeover_validators.golden.sequences import find_frames
-from changeover_validators.golden.staging import Look, Source, Staged, pair_frames, sha256, stage
+from changeover_validators.golden.staging import Look, Source, Staged, pair_frames, stage
 
 __all__ = [
     "AddedShot",
@@ -309,26 +310,22 @@ def _read_shot(site_golden: Path, golden_set: GoldenSet, ref: ShotRef) -> Golden
 
 def _verify_shot(site_golden: Path, shot: GoldenShot, progress: Callable[[str, int], None]) -> None:
     folder = shot_folder(site_golden, shot)
-    for frame in shot.frames:
-        progress(shot.shot, frame.number)
-        _verify_file(folder / frame.plate, frame.plate_sha256)
-        if frame.matte is not None and frame.matte_sha256 is not None:
-            _verify_file(folder / frame.matte, frame.matte_sha256)
-    if shot.region is not None and shot.region_sha256 is not None:
-        _verify_file(folder / shot.region, shot.region_sha256)
-
-
-def _verify_file(path: Path, expected: str) -> None:
-    found = sha256(path) if path.is_file() else "no file"
-    if found != expected:
-        raise _changed(path, expected, found)
+    with measuring(shot.shot):
+        for frame in shot.frames:
+            progress(shot.shot, frame.number)
+            with at_frame(frame.number):
+                check_bytes(folder / frame.plate, frame.plate_sha256)
+                if frame.matte is not None:
+                    check_bytes(folder / frame.matte, frame.matte_sha256)
+        if shot.region is not None:
+            check_bytes(folder / shot.region, shot.region_sha256)
 
 
 def _changed(path: Path, expected: str, found: str) -> MeasurementError:
     return MeasurementError(
-        "golden file",
+        "golden record",
         where=str(path),
-        expected=f"the file that was added (sha256 {expected[:12]})",
+        expected=f"the record that the set names (sha256 {expected[:12]})",
         actual=found[:12] if len(found) == 64 else found,
         remedy="bring it back from the archive, or add the shot again",
     )

@@ -4,7 +4,6 @@ What is decoded is what will be kept. A message names the file that the person g
 folder ends up and which record names it (`shots`).
 """
 
-import hashlib
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,11 +15,11 @@ import numpy as np
 
 from changeover_registry.errors import InvalidInputError
 from changeover_registry.records.golden import GoldenFrame
-from changeover_validators.golden.frames import at_frame, check_size, read_matte, read_region
+from changeover_validators.golden.frames import at_frame, check_size, read_matte, read_region, sha256
 from changeover_validators.golden.images import Image, read_image
 from changeover_validators.golden.sequences import FrameFile
 
-__all__ = ["Look", "Source", "Staged", "pair_frames", "sha256", "stage"]
+__all__ = ["Look", "Source", "Staged", "pair_frames", "stage"]
 
 _PLATE_CHANNELS = ("R", "G", "B")
 
@@ -101,12 +100,6 @@ def stage(folder: Path, source: Source, progress: Callable[[int, int], None]) ->
         progress(done, len(source.plates))
     region, digest = _stage_region(folder, source, looks[0].size)
     return Staged(tuple(frames), tuple(looks), region, digest)
-
-
-def sha256(path: Path) -> str:
-    """The digest of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _stage_frame(folder: Path, plate: FrameFile, matte: Path | None, channel: str) -> tuple[GoldenFrame, Look]:
