@@ -39,7 +39,7 @@ def test_what_was_not_tried_is_not_run() -> None:
 @pytest.mark.parametrize(
     ("kind", "failed"), [(UndecidedError, False), (MeasurementError, True), (InvalidInputError, True)]
 )
-def test_an_error_is_not_run_and_says_whether_a_measurement_broke(kind: type[ChangeoverError], failed: bool) -> None:  # noqa: FBT001
+def test_an_error_is_not_run_and_says_whether_a_measurement_broke(kind: type[ChangeoverError], failed: bool) -> None:
     error = kind("crash", where="w", expected="e", actual="a", remedy="tell the vendor")
 
     finding = check_smoke("onnx-fp32", "onnx", error)

@@ -10,7 +10,7 @@ POINT = OperatingPoint(variant="onnx-fp32", precision="fp32", tile=Tile(size=0),
 
 
 @pytest.mark.parametrize(("candidate", "passes"), [(1, True), (1000, True), (1500, True), (1501, False), (9000, False)])
-def test_the_ratio_of_the_policy_decides_exactly(candidate: int, passes: bool) -> None:  # noqa: FBT001
+def test_the_ratio_of_the_policy_decides_exactly(candidate: int, passes: bool) -> None:
     finding = check_speed(candidate, 1000, SpeedPolicy(ratio="1.5"), POINT)
 
     assert isinstance(finding, Passed if passes else Refused)

@@ -41,27 +41,27 @@ def _integers(name: str, values: Any) -> Any:
 
 
 class Nets:
-    """Writes small ONNX files into one folder; each takes `x` [1,3,H,W] and answers `y` [1,1,H,W] unless it says more."""
+    """Writes small ONNX files into one folder; all take `x` [1,3,H,W] and answer `y` [1,1,H,W], some take more."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._x, self._y = _value("x", 1, 3, "h", "w"), _value("y", 1, 1, "h", "w")
 
     def weighted(self, name: str = "net.onnx") -> Path:
-        """y = 0.5 r + 0.25 g + 0.125 b: every pixel by itself, and each channel tells."""
+        """Y = 0.5 r + 0.25 g + 0.125 b: every pixel by itself, and each channel tells."""
         weights = _floats("k", np.array([0.5, 0.25, 0.125]).reshape(1, 3, 1, 1))
         node = helper.make_node("Conv", ["x", "k"], ["y"])
         return _save(self.folder / name, [node], [self._x], [self._y], weights)
 
     def half(self) -> Path:
-        """y = mean of the channels, all in float16."""
+        """Y = mean of the channels, all in float16."""
         kind = TensorProto.FLOAT16
         node = helper.make_node("ReduceMean", ["x"], ["y"], axes=[1], keepdims=1)
         inputs, outputs = [_value("x", 1, 3, "h", "w", kind=kind)], [_value("y", 1, 1, "h", "w", kind=kind)]
         return _save(self.folder / "net.onnx", [node], inputs, outputs)
 
     def counting(self) -> Path:
-        """y = (frames seen so far, this one counted) / 100; the count is the state s, [1,1,1,1]."""
+        """Y = (frames seen so far, this one counted) / 100; the count is the state s, [1,1,1,1]."""
         nodes = [
             helper.make_node("Add", ["s", "one"], ["t"]),
             helper.make_node("ReduceMean", ["x"], ["m"], axes=[1], keepdims=1),
@@ -74,7 +74,7 @@ class Nets:
         return _save(self.folder / "net.onnx", nodes, inputs, [self._y, _value("t", 1, 1, 1, 1)], *constants)
 
     def not_a_number(self) -> Path:
-        """y = 0 / 0."""
+        """Y = 0 / 0."""
         nodes = [
             helper.make_node("ReduceMean", ["x"], ["m"], axes=[1], keepdims=1),
             helper.make_node("Sub", ["m", "m"], ["z"]),
@@ -158,7 +158,7 @@ def counting_contract(contract: Contract) -> Contract:
 def request_for(variant: Path, contract: Contract) -> Callable[..., RunRequest]:
     """A request for the variant's net.onnx, with whatever the test changes."""
 
-    def make(**changes: Any) -> RunRequest:  # noqa: ANN401 - the fields of a request
+    def make(**changes: Any) -> RunRequest:
         fields: dict[str, Any] = {
             "interpreter": sys.executable,
             "folder": variant,
@@ -205,7 +205,7 @@ def some_isolation() -> Isolation:
 
 
 @pytest.fixture
-def plate() -> Any:  # noqa: ANN401 - a numpy array
+def plate() -> Any:
     """A plate of 30 x 40 pixels in which no two values are equal."""
     return np.linspace(0, 1, 30 * 40 * 3, dtype=np.float32).reshape(30, 40, 3)
 

@@ -51,7 +51,7 @@ def converse(*frames: tuple[dict[str, Any], Sequence[bytes]]) -> list[Frame]:
     return answers
 
 
-def infer(plate: Any) -> tuple[dict[str, Any], Sequence[bytes]]:  # noqa: ANN401
+def infer(plate: Any) -> tuple[dict[str, Any], Sequence[bytes]]:
     return {"kind": "infer", "reset": True, "planes": [["plate", list(plate.shape)]]}, [plate.tobytes()]
 
 

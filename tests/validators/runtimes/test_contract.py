@@ -15,7 +15,7 @@ from changeover_validators.runtimes.interface import port_channels, port_names
 WHOLE = Tile(size=0)
 
 
-def contract_of(*inputs: TensorIn, **changes: Any) -> Contract:  # noqa: ANN401
+def contract_of(*inputs: TensorIn, **changes: Any) -> Contract:
     fields: dict[str, Any] = {
         "evaluation": "sequence",
         "inputs": inputs or (TensorIn(name="x", port="plate", channels=("R", "G", "B")),),
@@ -36,11 +36,11 @@ class Seen:
         return {"y": tensors["x"][:, :1]}
 
 
-def run(contract: Contract, planes: Any, function: Callable[..., Any], tile: Tile = WHOLE, ports: Any = ()) -> Any:  # noqa: ANN401
+def run(contract: Contract, planes: Any, function: Callable[..., Any], tile: Tile = WHOLE, ports: Any = ()) -> Any:
     return ContractRunner(FunctionModel(function), contract, tile, ports).frame(planes, reset=True).values
 
 
-def plate(height: int = 5, width: int = 7, channels: int = 3) -> Any:  # noqa: ANN401
+def plate(height: int = 5, width: int = 7, channels: int = 3) -> Any:
     return np.random.default_rng(1).random((height, width, channels), np.float32)
 
 
@@ -291,7 +291,7 @@ def test_a_plate_that_is_not_finite_is_treated_as_the_contract_says() -> None:
         ({"plate": plate()[:0]}, r"found \[0, 7, 3\]"),
     ],
 )
-def test_a_plane_that_does_not_fit_is_refused(planes: Any, said: str) -> None:  # noqa: ANN401
+def test_a_plane_that_does_not_fit_is_refused(planes: Any, said: str) -> None:
     with pytest.raises(InvalidInputError, match=said):
         run(contract_of(), planes, Seen())
 
@@ -315,7 +315,7 @@ def test_planes_of_different_sizes_are_refused() -> None:
         ({"y": np.zeros((1, 0, 5, 7))}, r"expected \[1, more than 0, 5, 7\]"),
     ],
 )
-def test_an_output_that_the_contract_does_not_describe_is_named(answer: Any, said: str) -> None:  # noqa: ANN401
+def test_an_output_that_the_contract_does_not_describe_is_named(answer: Any, said: str) -> None:
     with pytest.raises(MeasurementError, match=said):
         run(contract_of(), {"plate": plate()}, lambda _: answer)
 

@@ -7,7 +7,7 @@ from changeover_registry.errors import InvalidInputError, MeasurementError, Unde
 from changeover_validators.runtimes.endings import Death, cause_of_death, cause_of_error, failure, refusal
 
 
-def death(**changes: Any) -> Death:  # noqa: ANN401
+def death(**changes: Any) -> Death:
     fields: dict[str, Any] = {
         "returncode": -signal.SIGSEGV,
         "launched": False,
@@ -61,7 +61,7 @@ def test_an_ending_has_one_cause(changes: dict[str, Any], cause: str, found: str
 @pytest.mark.parametrize(
     ("kind", "text", "cause"),
     [
-        ("Fail", "[ONNXRuntimeError] : 1 : FAIL : Available memory of 5 is smaller than requested bytes of 6", "out of memory"),
+        ("Fail", "Available memory of 5 is smaller than requested bytes of 6", "out of memory"),
         ("RuntimeException", "Failed to allocate memory for requested buffer of size 10", "out of memory"),
         ("RuntimeError", "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory", "out of memory"),
         ("OutOfMemoryError", "CUDA out of memory. Tried to allocate 20 MiB", "out of memory"),
@@ -69,7 +69,7 @@ def test_an_ending_has_one_cause(changes: dict[str, Any], cause: str, found: str
         ("InvalidProtobuf", "[ONNXRuntimeError] : 7 : INVALID_PROTOBUF : Protobuf parsing failed.", "invalid model"),
         ("RuntimeError", "PytorchStreamReader failed reading zip archive", "invalid model"),
         ("ValueError", "Required inputs (['x']) are missing from input feed (['image']).", "invalid model"),
-        ("Fail", "Load model from n.onnx failed: Unsupported model IR version: 99, max supported IR version: 13", "runtime too old"),
+        ("Fail", "Load model from n.onnx failed: Unsupported model IR version: 99", "runtime too old"),
         ("RuntimeError", "Unknown builtin op: aten::new_thing", "runtime too old"),
         ("Fail", "This session contains graph nodes that are assigned to the default CPU EP, but", "provider"),
         ("RuntimeError", "CUDA error: no kernel image is available for execution on the device", "provider"),
@@ -81,12 +81,12 @@ def test_texts_of_runtimes_are_understood(kind: str, text: str, cause: str) -> N
 
 
 @pytest.mark.parametrize("cause", ["isolation", "runtime", "runtime too old"])
-def test_what_says_nothing_of_the_release_is_undecided(cause: Any) -> None:  # noqa: ANN401
+def test_what_says_nothing_of_the_release_is_undecided(cause: Any) -> None:
     assert isinstance(failure(cause, where="w", expected="e", actual="a"), UndecidedError)
 
 
 @pytest.mark.parametrize("cause", ["out of memory", "hang", "crash", "invalid model", "provider", "unknown"])
-def test_what_a_model_did_is_a_failed_measurement(cause: Any) -> None:  # noqa: ANN401
+def test_what_a_model_did_is_a_failed_measurement(cause: Any) -> None:
     assert isinstance(failure(cause, where="w", expected="e", actual="a"), MeasurementError)
 
 

@@ -1,3 +1,4 @@
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from changeover_validators.runtimes.geometry import blend_weights, boxes, pad_to
 SIDES = st.integers(min_value=1, max_value=24)
 
 
-def slow_resize(image: Any, height: int, width: int) -> Any:  # noqa: ANN401
+def slow_resize(image: Any, height: int, width: int) -> Any:
     """Bilinear by the definition, one pixel at a time."""
     rows, columns = image.shape[:2]
     out = np.zeros((height, width, *image.shape[2:]))
@@ -39,7 +40,7 @@ def slow_reflect(place: int, length: int) -> int:
     return at
 
 
-def noise(height: int, width: int, seed: int = 0) -> Any:  # noqa: ANN401
+def noise(height: int, width: int, seed: int = 0) -> Any:
     return np.random.default_rng(seed).random((height, width, 2), np.float32)
 
 
@@ -119,7 +120,7 @@ def test_tiles_cover_the_frame_inside_it_and_share_the_overlap(
         box.of(covered)[...] = True
     assert covered.all()
     lefts = sorted({box.left for box in tiles})
-    assert all(b - a <= size - overlap for a, b in zip(lefts, lefts[1:], strict=False))
+    assert all(b - a <= size - overlap for a, b in pairwise(lefts))
     assert len(set(tiles)) == len(tiles)
 
 

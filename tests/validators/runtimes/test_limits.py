@@ -12,7 +12,7 @@ from changeover_validators.runtimes.limits import Limits, allow_cpu, apply_limit
 """
 
 
-def run(code: str) -> Any:  # noqa: ANN401
+def run(code: str) -> Any:
     return subprocess.run([sys.executable, "-c", SETUP + code], capture_output=True, text=True, check=False, timeout=60)
 
 
@@ -36,7 +36,8 @@ def test_limits_never_go_above_what_the_process_already_has() -> None:
         "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
         "apply_limits(Limits(None, 1 << 20))\n"
         "print(resource.getrlimit(resource.RLIMIT_FSIZE))\n"
-        "resource.setrlimit(resource.RLIMIT_CPU, (3, 3))\nallow_cpu(50, 1)\nprint(resource.getrlimit(resource.RLIMIT_CPU))"
+        "resource.setrlimit(resource.RLIMIT_CPU, (3, 3))\nallow_cpu(50, 1)\n"
+        "print(resource.getrlimit(resource.RLIMIT_CPU))"
     )
 
     assert done.stdout == "(5000, 5000)\n(3, 3)\n", done.stderr

@@ -22,8 +22,14 @@ from changeover_validators.runtimes.watch import family_pids
 Make = Callable[..., RunRequest]
 
 
-def weighted(plate: Any) -> Any:  # noqa: ANN401
+def weighted(plate: Any) -> Any:
     return plate @ np.array([0.5, 0.25, 0.125], np.float32)
+
+
+def infer_often(model: ModelProcess, plate: Any) -> None:
+    for _ in range(50):
+        model.infer({"plate": plate}, reset=True)
+        time.sleep(0.02)
 
 
 def test_a_model_in_the_sandbox_answers_the_matte(
@@ -152,12 +158,11 @@ def test_ten_terabytes_are_out_of_memory_and_name_it(
 def test_resident_memory_over_the_bound_ends_the_child(
     nets: Any, request_for: Make, isolation: Isolation, plate: Any
 ) -> None:
-    """240 MiB, once or twice, stay under the bound of private memory (2 x 200 + 512 MiB) and go over that of resident memory."""
+    """240 MiB, once or twice, stay under the bound of private memory (2 x 200 + 512 MiB), and over ours."""
     nets.expanding(1, 1, 5_000, 12_500)
 
     with ModelProcess(request_for(ram_mib=200), isolation) as model, pytest.raises(MeasurementError) as caught:
-        for _ in range(20):
-            model.infer({"plate": plate}, reset=True)
+        infer_often(model, plate)
 
     assert caught.value.rule == "out of memory"
     assert caught.value.expected == "at most 200 MiB of RAM"
@@ -205,9 +210,7 @@ def test_a_child_that_is_killed_is_a_crash(nets: Any, request_for: Make, isolati
         youngest = max(family_pids(model._running.process.pid))
         os.kill(youngest, signal.SIGSEGV)
         with pytest.raises(MeasurementError) as caught:
-            for _ in range(50):
-                model.infer({"plate": plate}, reset=True)
-                time.sleep(0.02)
+            infer_often(model, plate)
 
     assert caught.value.rule == "crash"
     assert caught.value.actual == "SIGSEGV"

@@ -39,7 +39,7 @@ MODELS = [("sinet.onnx", SINET), ("prisma.onnx", PRISMA)]
 
 
 @pytest.fixture
-def photograph(test_data: Path) -> Any:  # noqa: ANN401
+def photograph(test_data: Path) -> Any:
     reader = pytest.importorskip("OpenImageIO")
     image = reader.ImageBuf(str(next((test_data / "plates" / "gt05").glob("*merged*"))))
     return np.asarray(image.get_pixels(reader.FLOAT), np.float32)[..., :3]

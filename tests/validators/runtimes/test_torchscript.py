@@ -1,4 +1,3 @@
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 
 Make = Callable[..., RunRequest]
-Script = Callable[[str], Path]
+Script = Callable[..., Path]
 
 WEIGHTED = "return x[:, 0:1] * 0.5 + x[:, 1:2] * 0.25 + x[:, 2:3] * 0.125"
 ENDLESS_MEMORY = """kept = [torch.rand([262144])]
@@ -34,7 +33,7 @@ def script(variant: Path) -> Script:
     """Saves a scripted module with the given body of forward."""
 
     def save(body: str, arguments: str = "self, x") -> Path:
-        module = type("Net", (torch.jit.ScriptModule,), {})()
+        module: Any = type("Net", (torch.jit.ScriptModule,), {})()
         module.define(f"def forward({arguments}):\n    {body}\n")
         module.save(str(variant / "net.pt"))
         return variant / "net.pt"
@@ -93,12 +92,13 @@ def test_a_module_that_writes_a_file_writes_none(
     assert outside.is_file()  # Unguarded, the script does write, so that its failure inside means something.
     outside.unlink()
 
-    for place in (str(outside), "/model/planted", "/model/net.pt"):
-        before = script(f"torch.save(x, {place!r})\n    {WEIGHTED}").read_bytes()
-        with ModelProcess(request_script(), some_isolation) as model:
-            model.infer({"plate": plate}, reset=True)
-        assert path.read_bytes() == before
+    attempts = "\n    ".join(f"torch.save(x, {place!r})" for place in (str(outside), "/model/planted", "/model/net.pt"))
+    before = script(f"{attempts}\n    {WEIGHTED}").read_bytes()
 
+    with ModelProcess(request_script(), some_isolation) as model:
+        model.infer({"plate": plate}, reset=True)
+
+    assert path.read_bytes() == before
     assert not outside.exists()
     assert [file.name for file in variant.iterdir()] == ["net.pt"]
 
@@ -151,21 +151,3 @@ def test_cuda_without_a_gpu_is_named(script: Script, contract: Contract) -> None
 
     with pytest.raises(MeasurementError, match="without a usable GPU"):
         TorchScriptModel(str(path), "cuda", 1, contract)
-
-
-def test_the_thread_that_made_it_may_wait_for_it(
-    script: Script, request_script: Make, some_isolation: Isolation, plate: Any
-) -> None:
-    """The isolated child ends with the thread that made it, so a thread of a pool makes and uses it in one task."""
-    script(WEIGHTED)
-    mattes: list[Any] = []
-
-    def task() -> None:
-        with ModelProcess(request_script(), some_isolation) as model:
-            mattes.extend(model.infer({"plate": plate}, reset=True).matte for _ in range(2))
-
-    thread = threading.Thread(target=task)
-    thread.start()
-    thread.join()
-
-    assert len(mattes) == 2

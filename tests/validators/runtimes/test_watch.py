@@ -18,7 +18,8 @@ from changeover_validators.runtimes.watch import (
 
 @pytest.fixture
 def sleeper() -> Iterator[subprocess.Popen[bytes]]:
-    code = "import subprocess, sys; print('up', flush=True); subprocess.run([sys.executable, '-c', 'import time; time.sleep(60)'])"
+    inner = "import time; time.sleep(60)"
+    code = f"import subprocess, sys; print('up', flush=True); subprocess.run([sys.executable, '-c', {inner!r}])"
     with subprocess.Popen([sys.executable, "-c", code], start_new_session=True, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
@@ -69,6 +70,7 @@ def test_the_watch_ends_what_grows_too_large(sleeper: subprocess.Popen[bytes]) -
 
 def test_memory_is_that_of_the_whole_family(sleeper: subprocess.Popen[bytes]) -> None:
     wait_until(lambda: len(family_pids(sleeper.pid)) == 2)
+    wait_until(lambda: family_memory(family_pids(sleeper.pid)[1]).now_bytes > 4 << 20)
     pids = family_pids(sleeper.pid)
 
     whole = family_memory(sleeper.pid)

@@ -50,7 +50,8 @@ _TEXTS: tuple[tuple[Cause, tuple[str, ...]], ...] = (
             "invalid_protobuf", "invalidprotobuf", "protobuf parsing failed", "invalid_graph", "invalidgraph",
             "invalid_argument", "invalidargument", "no_suchfile", "nosuchfile", "not_implemented", "notimplemented",
             "pytorchstreamreader", "is not a registered function/op", "this is an invalid model", "load model from",
-            "no graph was found", "missing from input feed", "invalid input name", "expected at most", "is missing value for argument",
+            "no graph was found", "missing from input feed", "invalid input name", "expected at most",
+            "is missing value for argument",
         ),
     ),
 )  # fmt: skip

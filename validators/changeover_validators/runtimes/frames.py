@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-__all__ = ["HEAD_LIMIT_BYTES", "BrokenFrameError", "Frame", "read_frame", "write_frame"]
+__all__ = ["HEAD_LIMIT_BYTES", "BrokenFrameError", "CutFrameError", "Frame", "read_frame", "write_frame"]
 
 HEAD_LIMIT_BYTES = 1024 * 1024
 _CHUNK_BYTES = 1024 * 1024
@@ -19,7 +19,11 @@ _LENGTH = struct.Struct("<I")
 
 
 class BrokenFrameError(Exception):
-    """The other side ended, or sent something that is no frame."""
+    """The other side sent something that is no frame."""
+
+
+class CutFrameError(BrokenFrameError):
+    """The other side ended inside a frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,8 @@ def read_frame(stream: BinaryIO, *, limit_bytes: int) -> Frame | None:
         limit_bytes: The most that all blobs together may have.
 
     Raises:
-        BrokenFrameError: The stream ends inside a frame, or the head is no head, or it announces too much.
+        CutFrameError: The stream ends inside a frame.
+        BrokenFrameError: The head is no head, or it announces too much.
     """
     first = stream.read(_LENGTH.size)
     if not first:
@@ -96,6 +101,6 @@ def _exactly(stream: BinaryIO, count: int) -> bytes:
         got = stream.readinto(view[done : done + _CHUNK_BYTES])  # type: ignore[attr-defined]
         if not got:
             message = f"the end after {done} of {count} bytes"
-            raise BrokenFrameError(message)
+            raise CutFrameError(message)
         done += got
     return bytes(data)

@@ -52,12 +52,13 @@ def build_root(plan: dict[str, Any]) -> None:
         Path(name).mkdir()
     _tmpfs(f"{_ROOM}/new", 1 << 20)
     _pivot(_ROOM, f"{_ROOM}/old")
-    for outside, inside in plan["read_only"]:
-        _bind(f"/old{outside}", f"/new{inside}", read_only=True)
     _devices(plan["devices"])
+    # Scratch first: an interpreter or a checkout may lie below /tmp, and a later mount would hide it.
     for place in plan["scratch"]:
         Path(f"/new{place}").mkdir(parents=True, exist_ok=True)
         _tmpfs(f"/new{place}", plan["scratch_bytes"])
+    for outside, inside in plan["read_only"]:
+        _bind(f"/old{outside}", f"/new{inside}", read_only=True)
     _proc()
     _call(_libc.umount2, b"/old", _MNT_DETACH)
     os.chdir("/new")

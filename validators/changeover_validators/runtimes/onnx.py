@@ -34,7 +34,7 @@ class OnnxModel:
         options.log_severity_level = _ERRORS_ONLY
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        if provider == "cuda":
+        if provider == "cuda":  # pragma: gpu
             _prepare_cuda(onnxruntime, options)
         self._session = onnxruntime.InferenceSession(path, options, providers=[_PROVIDERS[provider]])
         self._outputs = [output.name for output in self._session.get_outputs()]
@@ -63,7 +63,7 @@ def check_provider(wanted: str, ran: list[str]) -> str:
     )
 
 
-def _prepare_cuda(onnxruntime: Any, options: Any) -> None:  # noqa: ANN401 - onnxruntime has no types
+def _prepare_cuda(onnxruntime: Any, options: Any) -> None:  # pragma: gpu  # noqa: ANN401 - onnxruntime has no types
     """Without this option a missing CUDA provider ends in a warning and a run on the CPU."""
     options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     if hasattr(onnxruntime, "preload_dlls"):

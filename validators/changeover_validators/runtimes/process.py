@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, Self
 
 from changeover_registry.errors import ChangeoverError, InvalidInputError, UndecidedError
 from changeover_validators.runtimes.endings import Death, cause_of_death, cause_of_error, failure, refusal
-from changeover_validators.runtimes.frames import BrokenFrameError, Frame, read_frame, write_frame
+from changeover_validators.runtimes.frames import BrokenFrameError, CutFrameError, Frame, read_frame, write_frame
 from changeover_validators.runtimes.interface import PROTOCOL, Inferred, Plane, RunRequest, SmokeResult, Started
 from changeover_validators.runtimes.interpreter import inspect_interpreter
 from changeover_validators.runtimes.sandbox import Isolation, Launch, available, choose, launch
@@ -27,7 +27,7 @@ from changeover_validators.runtimes.watch import Tail, Watch, end_family, oom_ki
 __all__ = ["ModelProcess"]
 
 _MODULE = ("-I", "-m", "changeover_validators.runtimes.child")
-_GRACE_SECONDS = 5.0
+_GRACE_SECONDS = 3.0
 _SMOKE_LIMIT_BYTES = 256 * 1024 * 1024
 
 
@@ -193,8 +193,10 @@ class ModelProcess:
         try:
             write_frame(running.stdin, head, blobs)
             frame = read_frame(running.stdout, limit_bytes=limit_bytes)
-        except (OSError, BrokenFrameError) as error:
+        except (OSError, CutFrameError) as error:
             raise self._death(str(error)) from error
+        except BrokenFrameError as error:
+            raise self._broken(str(error)) from error
         finally:
             running.watch.until(None)
         if frame is None:

@@ -185,13 +185,14 @@ def _try(isolation: Isolation) -> str | None:
 def _bubblewrap(isolation: Isolation, view: View) -> list[str]:
     size = ["--size", str(SCRATCH_BYTES)] if isolation.sized else []
     argv = [isolation.tool, "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
-    for outside, inside in view.read_only:
-        argv += ["--ro-bind", outside, inside]
     argv += ["--proc", "/proc", "--dev", "/dev"]
     for device in view.devices:
         argv += ["--dev-bind", device, device]
+    # Scratch first: an interpreter or a checkout may lie below /tmp, and a later mount would hide it.
     for place in _SCRATCH:
         argv += [*size, "--tmpfs", place]
+    for outside, inside in view.read_only:
+        argv += ["--ro-bind", outside, inside]
     # The root and /dev are memory as well; shut, so that nothing grows in them.
     return [*argv, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", _SCRATCH[0]]
 
