@@ -14,7 +14,7 @@ def below_scratch() -> Iterator[Path]:
     """A folder where a checkout, and so its interpreter, may lie."""
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         (Path(folder) / "deep").mkdir()
-        (Path(folder) / "deep" / "file").write_text("seen", encoding="utf-8")
+        (Path(folder) / "deep" / "file").write_text("seen\n", encoding="utf-8")
         yield Path(folder)
 
 
