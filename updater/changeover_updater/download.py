@@ -3,8 +3,9 @@
 Rules: blocks are checked against the signed record before they are written to ``<target>.partial``, so that a partial
 never holds a byte that was not verified; what an earlier run left there is hashed again, and kept up to the first block
 that does not hold. A cut connection is resumed as long as each try brings a new block. A wrong block is asked for once
-more, from its beginning; wrong again, or with too few bytes, the partial is removed. No more than the file's size is taken in, whatever the
-other side sends. Left out: which files, in what order, and free space (`install`); log-in and mirrors.
+more, from its beginning; wrong again, or with too few bytes, the partial is removed. No more than the file's size is
+taken in, whatever the other side sends. Left out: which files, in what order, and free space (`install`); log-in and
+mirrors.
 """
 
 import contextlib

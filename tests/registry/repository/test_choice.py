@@ -396,6 +396,22 @@ def test_wherever_a_writer_is_killed_readers_see_old_or_new_and_the_next_writer_
     assert finished > 1
 
 
+def test_creating_again_after_a_kill_anywhere_succeeds(
+    studio: Studio, tmp_path: Path, now: datetime, disk_states: Any
+) -> None:
+    new = type(studio)(tmp_path / "new", now)
+    new.base.mkdir()
+    with disk_states.watching(new.base, tmp_path / "states") as states:
+        new.start()
+    for number, state in enumerate(states):
+        again = type(studio)(state, now)
+        try:
+            again.start()
+        except RefusedError:
+            assert (state / "choice" / "metadata" / "timestamp.json").exists()
+        assert again.read(tmp_path / f"state-{number}")["site"].number == 1
+
+
 def test_repair_says_what_a_killed_writer_decided(studio: Studio, tmp_path: Path, disk_states: Any) -> None:
     choice.enrol_scope(studio.folder, studio.keys, "shows/atlas", studio.now)
     with disk_states.watching(studio.folder, tmp_path / "states") as states:

@@ -3,6 +3,7 @@ import http.server
 import re
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -188,6 +189,23 @@ def test_no_path_leads_out_of_the_folder(folder: Path, path: str) -> None:
 def test_a_folder_in_a_files_place_is_out_of_reach(folder: Path) -> None:
     with pytest.raises(UnreachableError, match="directory"):
         open_transport(str(folder)).read("metadata", limit=100)
+
+
+def test_a_timestamp_that_is_being_replaced_is_asked_for_again(folder: Path) -> None:
+    timestamp = folder / "metadata" / "timestamp.json"
+    back = threading.Timer(0.02, timestamp.write_bytes, [b"new"])
+    back.start()
+    try:
+        assert open_transport(str(folder)).read("metadata/timestamp.json", limit=10) == b"new"
+    finally:
+        back.join()
+
+
+def test_any_other_file_that_is_not_there_is_answered_at_once(folder: Path) -> None:
+    began = time.perf_counter()
+    with pytest.raises(NotThereError):
+        open_transport(str(folder)).read("metadata/2.root.json", limit=10)
+    assert time.perf_counter() - began < 0.15
 
 
 # HTTP.
