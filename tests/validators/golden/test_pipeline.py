@@ -323,6 +323,14 @@ def test_a_matte_with_nan_cannot_be_measured(add: Add) -> None:
     fail(golden, shots, model, "golden shot a, frame 1: expected finite values, found 240 pixels")
 
 
+def test_planes_that_a_contract_does_not_take_cannot_be_measured(add: Add) -> None:
+    golden, shots = add("a")
+    elsewhere = CONTRACT.model_copy(update={"inputs": (TensorIn(name="src", port="trimap", channels=("R",)),)})
+    model = InMemoryModel(dict, elsewhere, Tile(size=0))
+    error = fail(golden, shots, model, "golden shot a: .*trimap")
+    assert error.where.endswith("frame 1")
+
+
 def test_a_model_that_fails_is_named_with_shot_and_frame(add: Add) -> None:
     golden, shots = add("a", "b", frames=2)
     calls: list[int] = []

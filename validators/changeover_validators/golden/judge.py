@@ -103,7 +103,7 @@ def judge(
         return _reject(broken, summaries, "guards")
     shots = min(len(_of(metric, scores)) for metric in metrics)
     if shots < policy.min_shots:
-        few = f"{shots} golden shots scored, the policy asks for {policy.min_shots}"
+        few = f"golden shots scored: {shots}, the policy asks for {policy.min_shots}"
         return _inconclusive(few, summaries, "add golden shots to the set")
     return _by_margins(metrics, scores, summaries) if baseline else _accept_alone(metrics, scores, called)
 

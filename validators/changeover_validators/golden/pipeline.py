@@ -253,7 +253,8 @@ def _infer(
     shot: GoldenShot, frame: GoldenFrame, subject: Subject, planes: Mapping[str, NDArray[np.float32]], *, reset: bool
 ) -> Matte:
     try:
-        return subject.model.infer(planes, reset=reset)
+        with at_frame(frame.number):
+            return subject.model.infer(planes, reset=reset)
     except MeasurementError as error:
         raise MeasurementError(
             error.rule,
