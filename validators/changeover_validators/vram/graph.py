@@ -6,20 +6,19 @@ graph, which is the planner's matter, and scratch memory inside kernels.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from changeover_registry.errors import InvalidInputError, UndecidedError
+from changeover_registry.errors import InvalidInputError
+from changeover_validators.vram.shapes import KEPT_ELEMENTS, dims, infos, settled, undecided, whole
 
 if TYPE_CHECKING:
     import onnx
 
 __all__ = ["Graph", "Node", "Skeleton", "at_size", "read_skeleton"]
 
-_KEPT_ELEMENTS = 1024
-"""Constants up to this many elements keep their values, because shapes are computed from them."""
 _CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 
 
@@ -68,11 +67,11 @@ def read_skeleton(path: Path) -> Skeleton:
     model = _parse(path)
     flow = sorted({node.op_type for node in model.graph.node} & _CONTROL_FLOW)
     if flow:
-        raise _undecided(str(path), "a graph without control flow", f"operators {', '.join(flow)}")
+        raise undecided(str(path), "a graph without control flow", f"operators {', '.join(flow)}")
     sizes = {tensor.name: _tensor_bytes(tensor) for tensor in model.graph.initializer}
     given = {item.name: item for item in model.graph.input if item.name not in sizes}
     _drop_values(model)
-    return Skeleton(str(path), model, sizes, {name: _dims(item) for name, item in given.items()})
+    return Skeleton(str(path), model, sizes, {name: _own_dims(item) for name, item in given.items()})
 
 
 def at_size(skeleton: Skeleton, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Graph, Mapping[str, tuple[int, ...]]]:
@@ -83,17 +82,17 @@ def at_size(skeleton: Skeleton, shapes: Mapping[str, tuple[int, ...]]) -> tuple[
         UndecidedError: A tensor's size does not follow from the inputs' sizes.
     """
     model = _fixed(skeleton, shapes)
+    found = infos(settled(model, skeleton.where))
     constants = _constants(skeleton, model)
-    infos = {item.name: item for item in _value_infos(_inferred(model, skeleton.where))}
-    known = {name: shape for name, item in infos.items() if (shape := _whole(_dims(item))) is not None}
+    known = {name: shape for name, item in found.items() if (shape := whole(item)) is not None}
     nodes = tuple(_node(node) for node in model.graph.node if not set(node.output) <= constants)
     needed = {name for node in nodes for name in (*node.inputs, *node.outputs)} | {o.name for o in model.graph.output}
     _refuse_unknown(needed - known.keys() - constants, skeleton.where)
-    sizes = {name: math.prod(known[name]) * _item_bytes(infos[name]) for name in needed - constants}
+    sizes = {name: math.prod(known[name]) * _item_bytes(found[name]) for name in needed - constants}
     inputs = tuple(name for name in skeleton.shapes if name in sizes)
     outputs = tuple(item.name for item in model.graph.output)
     read = {name for node in nodes for name in node.inputs} | set(outputs)
-    weights = sum(_constant_bytes(name, skeleton, infos, known) for name in read & constants)
+    weights = sum(_constant_bytes(name, skeleton, found, known) for name in read & constants)
     return Graph(nodes, sizes, constants, inputs, outputs, weights), known
 
 
@@ -121,22 +120,12 @@ def _not_a_model(path: Path, actual: str) -> InvalidInputError:
     )
 
 
-def _undecided(where: str, expected: str, actual: str) -> UndecidedError:
-    return UndecidedError(
-        "memory prediction",
-        where=where,
-        expected=expected,
-        actual=actual,
-        remedy="measure the model instead, or export it with shapes that follow from its inputs",
-    )
-
-
 def _drop_values(model: "onnx.ModelProto") -> None:
     """Turn each large constant into an input of the same type, so that shape inference copies no weights."""
     import onnx
 
     already = {item.name for item in model.graph.input}
-    kept = [tensor for tensor in model.graph.initializer if math.prod(tensor.dims) <= _KEPT_ELEMENTS]
+    kept = [tensor for tensor in model.graph.initializer if math.prod(tensor.dims) <= KEPT_ELEMENTS]
     kept = [tensor for tensor in kept if tensor.data_location != onnx.TensorProto.EXTERNAL]
     kept_names = {tensor.name for tensor in kept}
     for tensor in model.graph.initializer:
@@ -193,31 +182,16 @@ def _set_dims(item: "onnx.ValueInfoProto", shape: tuple[int, ...]) -> None:
         item.type.tensor_type.shape.dim.add().dim_value = size
 
 
-def _inferred(model: "onnx.ModelProto", where: str) -> "onnx.ModelProto":
-    from onnx import shape_inference
-
-    try:
-        return shape_inference.infer_shapes(model, data_prop=True)
-    except (shape_inference.InferenceError, ValueError, RuntimeError) as error:
-        raise _undecided(where, "a graph whose shapes can be inferred", str(error).splitlines()[0]) from error
-
-
-def _value_infos(model: "onnx.ModelProto") -> Iterator["onnx.ValueInfoProto"]:
-    yield from model.graph.value_info
-    yield from model.graph.input
-    yield from model.graph.output
-
-
 def _refuse_unknown(names: set[str], where: str) -> None:
     names.discard("")
     if names:
         first = min(names)
-        raise _undecided(where, "the shape of every tensor", f"{len(names)} without one, such as {first!r}")
+        raise undecided(where, "the shape of every tensor", f"{len(names)} without one, such as {first!r}")
 
 
 def _constants(skeleton: Skeleton, model: "onnx.ModelProto") -> frozenset[str]:
     """Weights, and all that is computed from weights alone: a session computes it once, when it is built."""
-    constants = set(skeleton.weight_sizes) | {""}
+    constants = {"", *skeleton.weight_sizes, *(tensor.name for tensor in model.graph.initializer)}
     for node in model.graph.node:
         if set(node.input) <= constants and not node.op_type.startswith("Random"):
             constants.update(node.output)
@@ -243,14 +217,9 @@ def _node(node: "onnx.NodeProto") -> Node:
     return Node(node.op_type, tuple(name for name in node.input if name), tuple(names))
 
 
-def _dims(item: "onnx.ValueInfoProto") -> tuple[int | None, ...]:
-    dims = item.type.tensor_type.shape.dim
-    return tuple(dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None for dim in dims)
-
-
-def _whole(dims: tuple[int | None, ...]) -> tuple[int, ...] | None:
-    whole = tuple(dim for dim in dims if dim is not None)
-    return whole if len(whole) == len(dims) else None
+def _own_dims(item: "onnx.ValueInfoProto") -> tuple[int | None, ...]:
+    """The dims as the file states them; 0 there means not fixed, as older exporters write it."""
+    return tuple(dim or None for dim in dims(item))
 
 
 def _tensor_bytes(tensor: "onnx.TensorProto") -> int:
