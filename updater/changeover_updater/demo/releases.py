@@ -26,11 +26,11 @@ training_data = "CC0-1.0"
 [interface]
 [[interface.inputs]]
 name = "plate"
-channels = ["red", "green", "blue"]
+channels = ["R", "G", "B"]
 colour = "scene-linear"
 [[interface.outputs]]
 name = "matte"
-channels = ["alpha"]
+channels = ["A"]
 colour = "raw"
 """
 
