@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 from changeover_registry import canonical
+from changeover_registry.clock import parse_time
 from changeover_registry.errors import ChangeoverError, LostRaceError, RefusedError, TrustError, UnreachableError
 from changeover_registry.names import digest12
 from changeover_registry.records.release import Release, Variant
@@ -185,7 +186,7 @@ class Registry:
         candidate = _find(client, verdict.candidate.model, verdict.candidate.version)
         holder = candidate.holder if candidate and candidate.digest == verdict.candidate.digest else None
         name = f"{verdict.candidate.version}-{digest12(verdict.candidate.digest)} {verdict.decision}"
-        run = str(client.create_run(experiment, run_name=name).info.run_id)
+        run = str(client.create_run(experiment, start_time=_milliseconds(verdict), run_name=name).info.run_id)
         client.log_batch(run, metrics=_metrics(verdict, holder), tags=_verdict_tags(verdict))
         with _documents({"verdict.dsse.json": envelope}) as paths:
             client.log_artifact(run, str(paths[0]))
@@ -379,13 +380,21 @@ def _point_metrics(verdict: Verdict, report: PointReport, holder: str | None) ->
     from mlflow.entities import Metric
 
     name, digest = _dataset(verdict)
+    moment = _milliseconds(verdict)
     prefix = str(report.point).replace("+", "_")  # MLflow's names take no plus sign.
     values = {f"{score.metric}/{score.shot}": score.candidate for score in report.scores}
     values |= {f"{score.metric}/{score.shot}/current": score.current for score in report.scores if score.current}
     if report.frame_us is not None:
         values["frame_us"] = str(report.frame_us)
     for key, value in values.items():
-        yield Metric(f"{prefix}/{key}", float(value), 0, 0, model_id=holder, dataset_name=name, dataset_digest=digest)
+        yield Metric(
+            f"{prefix}/{key}", float(value), moment, 0, model_id=holder, dataset_name=name, dataset_digest=digest
+        )
+
+
+def _milliseconds(verdict: Verdict) -> int:
+    """When the verdict was made, as MLflow counts time."""
+    return int(parse_time(verdict.made_at).timestamp()) * 1000
 
 
 def _dataset(verdict: Verdict) -> tuple[str | None, str | None]:

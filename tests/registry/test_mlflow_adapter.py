@@ -287,6 +287,7 @@ def test_verdict_becomes_one_run_with_a_metric_for_each_shot(registry: Registry,
     assert kept.data.tags["changeover.digest"] == made.digest()
     assert kept.data.tags["changeover.envelope"] == canonical.digest(b"envelope")
     assert kept.info.status == "FINISHED"
+    assert kept.info.start_time == 1795355100000
     assert stored == ["verdict.dsse.json"]
     assert bound[f"{prefix}/jaccard/shot-020"].dataset_name == "atlas"
     assert bound[f"{prefix}/jaccard/shot-020"].dataset_digest == "2-0123456789ab"

@@ -456,6 +456,48 @@ def test_smoke_with_an_interpreter_that_is_not_there_is_not_run(folder: Path, tm
     assert not (folder / "onnx-fp32" / "smoke.npz").exists()
 
 
+# Real models, from their folder to what a studio verifies.
+
+BGR = 'channels = ["blue", "green", "red"]\n'
+REAL = (
+    (
+        "sinet",
+        "data",
+        "Softmax/1",
+        1,
+        320,
+        BGR + "mean = [0.4035, 0.4363, 0.4976]\nscale = [0.01589, 0.01592, 0.01507]",
+    ),
+    ("prisma", "input_3", "permute_2", 0, 256, ""),
+    ("deeplab", "MobilenetV2/MobilenetV2/input:0", "transpose:0", 1, 513, "mean = [0.5, 0.5, 0.5]\nscale = [2, 2, 2]"),
+)
+
+
+@needs_isolation
+@pytest.mark.parametrize(("name", "taken", "given", "channel", "size", "more"), REAL, ids=[row[0] for row in REAL])
+def test_real_model_goes_from_its_folder_to_the_repository(
+    home: VendorHome, folder: Path, name: str, taken: str, given: str, channel: int, size: int, more: str
+) -> None:
+    data = Path(os.environ.get("CHANGEOVER_TEST_DATA") or Path(__file__).parents[3] / "shared" / "data")
+    if not (data / "models").is_dir():
+        pytest.skip("no real models: neither $CHANGEOVER_TEST_DATA nor ../shared/data is there")
+    shutil.copyfile(data / "models" / f"{name}.onnx", folder / "onnx-fp32" / "model.onnx")
+    edit(folder, 'name = "x"', f'name = "{taken}"\n{more}')
+    edit(folder, 'name = "y"', f'name = "{given}"\nchannel = {channel}')
+    edit(folder, 'colour = "srgb"', f'colour = "srgb"\nresize = [{size}, {size}]')
+
+    (smoked,) = vendor.smoke(folder)
+    release, _ = vendor.register(home, folder, NOW)
+    vendor.publish(home, release.model, release.version, NOW)
+
+    (model, smoke) = release.variants[0].files
+    assert smoked.outcome == "written"
+    assert (model.path, smoke.path) == ("model.onnx", "smoke.npz")
+    published = (home.repository / object_path(model.sha256)).read_bytes()
+    assert smoke.size > 0
+    assert published == (data / "models" / f"{name}.onnx").read_bytes()
+
+
 # Register.
 
 
