@@ -34,7 +34,12 @@ def inspect_onnx(folder: Path, entry: str, files: Sequence[str]) -> Inspection:
     weights = tuple(_tensors(model))
     initializers = {tensor.name for tensor in model.graph.initializer}
     inputs = tuple(_info(item) for item in model.graph.input if item.name not in initializers)
-    problems = (*_ir(model, entry), *_operators(model, entry), *_external(folder, entry, weights, files))
+    problems = (
+        *_ir(model, entry),
+        *_operators(model, entry),
+        *_values(entry, weights),
+        *_external(folder, entry, weights, files),
+    )
     outputs = tuple(_info(item) for item in model.graph.output)
     return Inspection(_requires(model, weights, inputs), inputs, outputs, problems)
 
@@ -184,6 +189,23 @@ def _has_schema(name: str, opset: int) -> bool:
     except defs.SchemaError:
         return False
     return True
+
+
+def _values(entry: str, weights: Sequence["onnx.TensorProto"]) -> Iterator[Problem]:
+    """Tensors whose bytes are not what their type and dims say: a reader that trusts them reads past their end."""
+    for tensor in weights:
+        actual = None
+        if _dtype(tensor.data_type).startswith("type-"):
+            actual = f"type {tensor.data_type}, which ONNX does not have"
+        elif any(dim < 0 for dim in tensor.dims):
+            actual = f"dims {list(tensor.dims)}"
+        elif tensor.raw_data and len(tensor.raw_data) != _tensor_bytes(tensor):
+            actual = f"{len(tensor.raw_data)} bytes for a tensor of {_tensor_bytes(tensor)}"
+        if actual:
+            remedy = "export the model again, or take the file again"
+            yield Problem(
+                "tensor", f"{entry}: {tensor.name}", "a type, dims and as many bytes as they say", actual, remedy
+            )
 
 
 def _external(

@@ -232,6 +232,26 @@ def test_sparse_constant_and_packed_weights_are_counted(make_model: Make, save: 
     assert "type-999" in requires.dtypes
 
 
+@pytest.mark.parametrize(
+    ("tensor", "words"),
+    [
+        (TensorProto(name="t", data_type=999, dims=[1]), "type 999"),
+        (TensorProto(name="t", data_type=TensorProto.FLOAT, dims=[-1]), "dims [-1]"),
+        (TensorProto(name="t", data_type=TensorProto.FLOAT, dims=[4], raw_data=b"\0"), "1 bytes for a tensor of 16"),
+    ],
+)
+def test_tensor_whose_bytes_do_not_fit_its_dims_is_a_problem(
+    make_model: Make, save: Save, tensor: TensorProto, words: str
+) -> None:
+    model = make_model()
+    model.graph.initializer.append(tensor)
+
+    found = inspect(save(model))
+
+    assert rules(found) == ["tensor"]
+    assert words in found.problems[0].actual
+
+
 def attention(*middle: onnx.NodeProto, source: str) -> tuple[onnx.NodeProto, ...]:
     return (
         helper.make_node("MatMul", ["y", "y"], ["scores"]),

@@ -302,6 +302,24 @@ def test_file_that_is_no_model_is_an_input_error(tmp_path: Path, contract: Make,
         predict(path, contract(), 64, 64, WHOLE)
 
 
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        TensorProto(name="t", data_type=999, dims=[1]),
+        TensorProto(name="t", data_type=TensorProto.FLOAT, dims=[-1]),
+        TensorProto(name="t", data_type=TensorProto.FLOAT, dims=[4], raw_data=b"\0"),
+    ],
+)
+def test_weight_whose_bytes_do_not_fit_its_dims_is_an_input_error(
+    build: Build, save: Save, contract: Make, tensor: TensorProto
+) -> None:
+    model = build("plain")
+    model.graph.initializer.append(tensor)
+
+    with pytest.raises(InvalidInputError, match="weight 't'"):
+        predict(save(model), contract(), 64, 64, WHOLE)
+
+
 def test_control_flow_is_undecided_and_named(build: Build, save: Save, contract: Make) -> None:
     model = build("plain")
     empty = helper.make_graph([], "g", [], [])

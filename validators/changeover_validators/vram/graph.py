@@ -107,7 +107,18 @@ def _parse(path: Path) -> "onnx.ModelProto":
         raise _not_a_model(path, str(error)) from error
     if not model.graph.node:
         raise _not_a_model(path, "no operators")
+    for tensor in model.graph.initializer:
+        if not _is_sound(tensor):
+            raise _not_a_model(path, f"weight {tensor.name!r} whose bytes are not what its type and dims say")
     return model
+
+
+def _is_sound(tensor: "onnx.TensorProto") -> bool:
+    import onnx
+
+    if tensor.data_type not in onnx.TensorProto.DataType.values() or any(dim < 0 for dim in tensor.dims):
+        return False
+    return not tensor.raw_data or len(tensor.raw_data) == _tensor_bytes(tensor)
 
 
 def _not_a_model(path: Path, actual: str) -> InvalidInputError:
