@@ -12,10 +12,8 @@ does anything else. Left out: who may promote what by policy, and entries that w
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Self
 
 from securesystemslib.signer import CryptoSigner, Key
 from tuf.api.metadata import Targets
@@ -26,6 +24,7 @@ from changeover_registry.errors import ChangeoverError, InvalidInputError, LostR
 from changeover_registry.names import check_name
 from changeover_registry.records.choice import Choice
 from changeover_registry.repository import metadata
+from changeover_registry.repository.keys import StudioKeys, new_studio_keys
 from changeover_registry.repository.metadata import Change, RoleFile
 from changeover_registry.repository.reached import (
     Delegator,
@@ -36,7 +35,7 @@ from changeover_registry.repository.reached import (
     read_role,
     read_target,
 )
-from changeover_registry.signing import ensure_key, load_signer
+from changeover_registry.signing import load_signer
 from changeover_registry.transport.folder import FolderTransport
 
 __all__ = [
@@ -52,51 +51,6 @@ __all__ = [
 ]
 
 _LIMIT_BYTES = 8 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class StudioKeys:
-    """Where a studio's private keys are.
-
-    `root` and `targets` sign seldom (a new scope, a new key) and belong on another disk; `site` signs snapshot and
-    timestamp; `promoter` signs choices; `verdict` signs verdicts. Beside `site` stands ``root.json``, the trusted root.
-    """
-
-    root: Path
-    targets: Path
-    site: Path
-    promoter: Path
-    verdict: Path
-
-    @classmethod
-    def in_folder(cls, folder: Path) -> Self:
-        """The places that `new_studio_keys` uses: ``offline/`` and ``online/``."""
-        offline, online = folder / "offline", folder / "online"
-        return cls(
-            root=offline / "root.pem",
-            targets=offline / "targets.pem",
-            site=online / "site.pem",
-            promoter=online / "promoter.pem",
-            verdict=online / "verdict.pem",
-        )
-
-    @property
-    def anchor(self) -> Path:
-        """The trusted root beside the online key."""
-        return self.site.with_name("root.json")
-
-
-def new_studio_keys(folder: Path) -> StudioKeys:
-    """Make a studio's keys under `folder`; keys that are there already are kept.
-
-    Raises:
-        InvalidInputError: A file in a key's place is no key.
-        OSError: The folder cannot be written.
-    """
-    keys = StudioKeys.in_folder(folder)
-    for path in (keys.root, keys.targets, keys.site, keys.promoter, keys.verdict):
-        ensure_key(path)
-    return keys
 
 
 def create(

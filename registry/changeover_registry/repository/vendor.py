@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Self
 
 from tuf.api.metadata import Targets
 
@@ -26,10 +25,11 @@ from changeover_registry.names import Version, check_name
 from changeover_registry.records.release import Release
 from changeover_registry.records.repository import Index, IndexEntry, VendorCard, Withdrawal
 from changeover_registry.repository import metadata, objects
+from changeover_registry.repository.keys import VendorKeys, new_vendor_keys
 from changeover_registry.repository.metadata import Change, RoleFile
 from changeover_registry.repository.objects import object_path
 from changeover_registry.repository.reached import Reached, anchor_bytes, check_is_repository, read_reached, read_target
-from changeover_registry.signing import ensure_key, load_signer
+from changeover_registry.signing import load_signer
 from changeover_registry.transport.interface import Transport
 
 __all__ = [
@@ -52,49 +52,11 @@ _INDEX_LIMIT_BYTES = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class VendorKeys:
-    """Where a vendor's private keys are.
-
-    `root` and `targets` sign seldom (a new model, a new key) and belong on another disk; `release` signs releases;
-    `online` signs snapshot and timestamp. Beside `online` stands ``root.json``, the root that this vendor trusts.
-    """
-
-    root: Path
-    targets: Path
-    release: Path
-    online: Path
-
-    @classmethod
-    def in_folder(cls, folder: Path) -> Self:
-        """The places that `new_vendor_keys` uses: ``offline/`` and ``online/``."""
-        offline, online = folder / "offline", folder / "online"
-        return cls(offline / "root.pem", offline / "targets.pem", online / "release.pem", online / "online.pem")
-
-    @property
-    def anchor(self) -> Path:
-        """The trusted root beside the online key."""
-        return self.online.with_name("root.json")
-
-
-@dataclass(frozen=True, slots=True)
 class VendorView:
     """What a vendor offers, verified: its card, and the index of each model by name."""
 
     card: VendorCard
     indexes: Mapping[str, Index]
-
-
-def new_vendor_keys(folder: Path) -> VendorKeys:
-    """Make the vendor's keys under `folder`; keys that are there already are kept.
-
-    Raises:
-        InvalidInputError: A file in a key's place is no key.
-        OSError: The folder cannot be written.
-    """
-    keys = VendorKeys.in_folder(folder)
-    for path in (keys.root, keys.targets, keys.release, keys.online):
-        ensure_key(path)
-    return keys
 
 
 def create(folder: Path, vendor: str, keys: VendorKeys, now: datetime) -> bytes:
