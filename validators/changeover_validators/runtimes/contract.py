@@ -81,14 +81,7 @@ class ContractRunner:
         height, width = self._check(planes, reset=reset)
         self._model_us = 0
         clean = {port: self._finite(port, plane) for port, plane in planes.items() if port in self._channels}
-        total: Array = np.zeros((height, width), np.float32)
-        weight: Array = np.zeros((height, width), np.float32)
-        for box in boxes(height, width, self._tile.size, self._tile.overlap):
-            share = blend_weights(box, self._tile.overlap)
-            part = box.of(total)
-            part += share * self._one_tile(clean, box)
-            box.of(weight)[...] += share
-        matte = total / weight
+        matte = self._blended(clean, boxes(height, width, self._tile.size, self._tile.overlap), (height, width))
         return Matte(np.clip(matte, 0, 1) if self._contract.output.rule == "clamp" else matte, self._model_us)
 
     def _check(self, planes: Mapping[str, Array], *, reset: bool) -> tuple[int, int]:
@@ -122,6 +115,17 @@ class ContractRunner:
                 remedy="repair the plate, or ask the vendor for a contract with non_finite = 'zero'",
             )
         return np.where(finite, plane, np.float32(0))
+
+    def _blended(self, planes: Mapping[str, Array], tiles: tuple[Box, ...], size: tuple[int, int]) -> Array:
+        if len(tiles) == 1:
+            return self._one_tile(planes, tiles[0])
+        total: Array = np.zeros(size, np.float32)
+        weight: Array = np.zeros(size, np.float32)
+        for box in tiles:
+            share = blend_weights(box, self._tile.overlap)
+            box.of(total)[...] += share * self._one_tile(planes, box)
+            box.of(weight)[...] += share
+        return total / weight
 
     def _one_tile(self, planes: Mapping[str, Array], box: Box) -> Array:
         contract = self._contract

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Literal
 
 from changeover_registry.errors import InvalidInputError, RefusedError, UndecidedError
-from changeover_validators.runtimes import jail
 from changeover_validators.runtimes.interface import RunRequest, SandboxName
 from changeover_validators.runtimes.interpreter import Interpreter
 from changeover_validators.runtimes.view import MODEL, SCRATCH_BYTES, View, make_view, nvidia_devices
@@ -29,6 +28,7 @@ EXECUTABLE = frozenset({"torchscript", "nuke-cat"})
 
 _TRY_SECONDS = 20.0
 _SCRATCH = ("/tmp", "/dev/shm")  # noqa: S108 - these are empty places of the child's own
+_JAIL = Path(__file__).with_name("jail.py")
 _PYTHONS = ("/usr/bin/python3", "/bin/python3")
 
 
@@ -205,7 +205,7 @@ def _namespaces(isolation: Isolation, view: View, interpreter: str) -> list[str]
         "scratch_bytes": SCRATCH_BYTES,
     }
     argv = [isolation.tool, "--user", "--map-root-user", "--mount", "--pid", "--net", "--ipc", "--uts", "--fork"]
-    return [*argv, "--kill-child", _python(interpreter), "-I", "-S", str(Path(jail.__file__)), json.dumps(plan)]
+    return [*argv, "--kill-child", _python(interpreter), "-I", "-S", str(_JAIL), json.dumps(plan)]
 
 
 def _python(interpreter: str) -> str:
