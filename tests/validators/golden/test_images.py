@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import OpenEXR
 import OpenImageIO as oiio  # noqa: N813 - the name that its own documentation uses
 import pytest
 
@@ -296,3 +297,14 @@ def test_every_damaged_file_is_refused_by_name_and_none_crashes_the_reader(data:
     lines = child.stdout.splitlines()
     assert len(lines) == 3 * len(paths) > 300
     assert [line for line in lines if line.startswith("read")] == []
+
+
+@pytest.mark.parametrize("names", [("red", "green", "blue"), ("rgba.red", "rgba.green", "rgba.blue")])
+def test_channels_by_the_names_that_artists_use_are_those_of_the_file(tmp_path: Path, names: tuple[str, ...]) -> None:
+    pixels = np.random.default_rng(3).random((4, 6, 3), dtype=np.float32)
+    path = tmp_path / "plate.exr"
+    OpenEXR.File({"type": OpenEXR.scanlineimage}, {"RGB": pixels}).write(str(path))
+
+    image = read_image(path, names)
+
+    assert np.array_equal(image.pixels, pixels)

@@ -66,11 +66,22 @@ class _Part:
 
     def has(self, wanted: str) -> bool:
         part, colon, channel = wanted.rpartition(":")
-        return (wanted in self.channels()) or (bool(colon) and part == self.name and channel in self.channels())
+        names = self.channels()
+        return _in_file(wanted, names) in names or (bool(colon) and part == self.name and channel in names)
 
     def position(self, wanted: str) -> int:
         names = self.channels()
-        return names.index(wanted if wanted in names else wanted.rpartition(":")[2])
+        known = _in_file(wanted, names)
+        return names.index(known if known in names else wanted.rpartition(":")[2])
+
+
+_FILE_NAMES = {"red": "R", "green": "G", "blue": "B", "alpha": "A"}
+"""What Nuke and artists call a channel (also ``rgba.red``), and what it is called in files."""
+
+
+def _in_file(wanted: str, names: tuple[str, ...]) -> str:
+    """The name in the file: the one that is wanted, else the file's name for what artists call it."""
+    return wanted if wanted in names else _FILE_NAMES.get(wanted.removeprefix("rgba."), wanted)
 
 
 def read_plane(path: Path, channel: str) -> NDArray[np.float32]:
