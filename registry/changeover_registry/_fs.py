@@ -23,6 +23,7 @@ __all__ = [
     "fsync_file",
     "fsync_tree",
     "lock",
+    "make_dirs",
     "read_bytes_retry",
     "remove_tree",
     "rename_dir",
@@ -101,6 +102,20 @@ def fsync_tree(path: Path) -> None:
         for name in files:
             fsync_file(Path(folder, name))
         fsync_dir(Path(folder))
+
+
+def make_dirs(path: Path) -> None:
+    """Make the folder `path` and those above it, each with its name on the disk; what is there is left.
+
+    A file that was synced in a folder whose own name was not is lost in a power cut.
+
+    Raises:
+        FileExistsError: A file is in the way.
+    """
+    missing = [folder for folder in (path, *path.parents) if not folder.is_dir()]
+    for folder in reversed(missing):
+        folder.mkdir(exist_ok=True)
+        fsync_dir(folder.parent)
 
 
 def rename_dir(source: Path, target: Path) -> None:

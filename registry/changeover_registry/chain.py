@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from changeover_registry._fs import read_bytes_retry, write_new
+from changeover_registry._fs import make_dirs, read_bytes_retry, write_new
 from changeover_registry.errors import InvalidInputError, LostRaceError, TrustError
 from changeover_registry.records.station import Event
 
@@ -32,7 +32,7 @@ def append(folder: Path, make: Callable[[int, str | None], Event]) -> Event:
         TrustError: The newest event cannot be read.
         OSError: The folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_dirs(folder)
     for _ in range(_TRIES):
         event = make(*_next(folder))
         try:

@@ -22,7 +22,7 @@ from tuf.api.metadata import Metadata, Snapshot, TargetFile, Targets
 from tuf.ngclient import FetcherInterface, Updater
 
 from changeover_registry import canonical
-from changeover_registry._fs import lock, write_atomic
+from changeover_registry._fs import lock, make_dirs, write_atomic
 from changeover_registry._tuf_errors import Refusal, explain
 from changeover_registry.clock import format_time
 from changeover_registry.errors import TrustError
@@ -121,7 +121,7 @@ class Client:
     @contextlib.contextmanager
     def _exclusively(self) -> Iterator[None]:
         """One process at a time, as python-tuf asks for; its errors leave as ours."""
-        self._state.mkdir(parents=True, exist_ok=True)
+        make_dirs(self._state)
         with lock(self._state / "lock", what="this trusted state", wait_seconds=_LOCK_SECONDS):
             try:
                 yield
@@ -242,7 +242,7 @@ class _Updater(Updater):
 def _put(path: Path, data: bytes) -> None:
     """Write `data` to `path` unless it is there already."""
     if not path.is_file() or path.read_bytes() != data:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_dirs(path.parent)
         write_atomic(path, data)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from changeover_registry import canonical
-from changeover_registry._fs import write_new
+from changeover_registry._fs import fsync_dir, make_dirs, write_new
 from changeover_registry.errors import ChangeoverError, InvalidInputError, TrustError
 from changeover_registry.records.choice import VerdictKey
 
@@ -44,7 +44,9 @@ def ensure_key(path: Path) -> "Key":
     Raises:
         InvalidInputError: A file is there and is no private key.
     """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_dirs(path.parent.parent)
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    fsync_dir(path.parent.parent)
     return public_key(load_signer(path)) if path.exists() else new_key(path)
 
 

@@ -322,3 +322,17 @@ def test_a_lock_in_a_folder_that_is_not_there_is_the_disk_s_own_error(tmp_path: 
         pass
 
     assert caught.value.errno == errno.ENOENT
+
+
+def test_folders_are_made_with_those_above_and_left_where_they_are(tmp_path: Path) -> None:
+    _fs.make_dirs(tmp_path / "a" / "b" / "c")
+    (tmp_path / "a" / "b" / "c" / "file").write_bytes(b"kept")
+    _fs.make_dirs(tmp_path / "a" / "b" / "c")
+    assert (tmp_path / "a" / "b" / "c" / "file").read_bytes() == b"kept"
+
+
+def test_a_file_in_a_folders_way_is_refused_and_kept(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"kept")
+    with pytest.raises(FileExistsError):
+        _fs.make_dirs(tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == b"kept"

@@ -29,7 +29,7 @@ from tuf.api.metadata import (
 )
 
 from changeover_registry import canonical
-from changeover_registry._fs import write_atomic, write_new
+from changeover_registry._fs import make_dirs, write_atomic, write_new
 from changeover_registry.errors import RefusedError, TrustError
 from changeover_registry.repository.reached import Delegator, Reached, target_path
 from changeover_registry.signing import load_signer
@@ -200,10 +200,10 @@ def write(
         TrustError: The root names another key for snapshot or timestamp.
         OSError: The folder cannot be written; the old repository holds.
     """
-    (folder / "metadata").mkdir(parents=True, exist_ok=True)
+    make_dirs(folder / "metadata")
     for path, data in change.targets.items():
         file = target_path(folder, path, canonical.digest(data))
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_dirs(file.parent)
         write_atomic(file, data)
     if change.root is not None:
         reached = replace(reached, root=change.root.signed)

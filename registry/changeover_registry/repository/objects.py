@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from changeover_registry import canonical
-from changeover_registry._fs import fsync_dir, fsync_file, temporary_beside, write_atomic
+from changeover_registry._fs import fsync_dir, fsync_file, make_dirs, temporary_beside, write_atomic
 from changeover_registry.errors import InvalidInputError, TrustError
 from changeover_registry.records.release import BLOCK_BYTES, FileEntry, Release
 
@@ -49,14 +49,14 @@ def put(folder: Path, record: Release, release: bytes, files: Mapping[str, Path]
         _put_object(folder / object_path(digest), files[digest], entry)
     path = folder / object_path(canonical.digest(release))
     if not path.is_file() or path.read_bytes() != release:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_dirs(path.parent)
         write_atomic(path, release)
 
 
 def _put_object(target: Path, source: Path, entry: FileEntry) -> None:
     if target.is_file() and _digests(target)[0] == entry.sha256:
         return
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_dirs(target.parent)
     beside = temporary_beside(target)
     try:
         shutil.copyfile(source, beside)
