@@ -4,7 +4,7 @@ import pytest
 
 from changeover_registry.inspect import Inspection, Problem, TensorInfo
 from changeover_registry.records.findings import Finding, Passed, Refused
-from changeover_registry.records.release import FileEntry, Release, Requires, State, Variant
+from changeover_registry.records.release import FileEntry, Release, Requires, State, Tile, Variant
 from changeover_validators.checks.format import check_files, check_format
 
 MakeRelease = Callable[..., Release]
@@ -135,6 +135,28 @@ def test_contract_that_the_file_does_not_honour_is_refused(
 
     assert {item.rule for item in refused} == {"contract"}
     assert any(words in item.actual for item in refused)
+
+
+@pytest.mark.parametrize(
+    ("contract", "refused"),
+    [
+        ({}, 2),
+        ({"resize": (320, 256)}, 0),
+        ({"resize": (256, 320)}, 2),
+        ({"tiles": (Tile(size=320),)}, 1),
+        ({"resize": (320, 250), "multiple": 16}, 0),
+    ],
+)
+def test_fixed_size_must_be_what_the_contract_feeds(
+    make_release: MakeRelease, make_variant: MakeVariant, contract: dict[str, object], refused: int
+) -> None:
+    fixed = Inspection(SOUND.requires, (TensorInfo("x", "float32", (1, 3, 256, 320)),), SOUND.outputs)
+    variant = make_variant(contract=make_variant().contract.model_copy(update=contract))
+
+    found = refusals(check_files(make_release(variants=(variant,)), {"onnx-fp32": fixed}))
+
+    assert [item.rule for item in found] == ["contract"] * refused
+    assert all("fixed at" in item.actual for item in found)
 
 
 def test_states_of_the_contract_are_looked_for_in_the_file(

@@ -293,6 +293,16 @@ def test_best_of_several_runtimes_counts_and_their_order_does_not(make_release: 
         assert runtime_for(variant, some) == good
 
 
+def test_twin_runs_under_its_own_torch_line_before_a_newer_one(make_variant: MakeVariant) -> None:
+    def torch(version: str) -> RuntimeFacts:
+        return RuntimeFacts(name="torch", version=version, interpreter=f"/{version}", providers=("cpu",))
+
+    facts = forged_host("no-gpu").model_copy(update={"runtimes": (torch("2.7.1+cpu"), torch("2.1.1+cpu"))})
+
+    assert runtime_for(torchscript(make_variant, "2.1.1"), facts) == torch("2.1.1+cpu")
+    assert runtime_for(torchscript(make_variant, None), facts) == torch("2.7.1+cpu")
+
+
 def test_there_is_no_runtime_for_a_cat_or_where_none_is_known(make_variant: MakeVariant) -> None:
     cat = make_variant(id="cat", runtime="nuke-cat", entry="roto.cat", loaders=("nuke-inference",))
 

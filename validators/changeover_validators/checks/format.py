@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from changeover_registry.inspect.inspection import Inspection, Problem, TensorInfo, formats
 from changeover_registry.records.findings import Finding, Passed, Refused
 from changeover_registry.records.release import Release, Requires, Variant
+from changeover_validators.vram.solve import tensor_size
 
 __all__ = ["check_files", "check_format"]
 
@@ -114,9 +115,25 @@ def _tensors(variant: Variant, found: Inspection) -> Iterator[Problem]:
     for name in sorted(read - outputs):
         yield _tensor(variant, name, "an output of the file", "not in the file")
     for tensor in contract.inputs:
-        actual = _other(inputs.get(tensor.name), len(tensor.channels), tensor.dtype)
+        info = inputs.get(tensor.name)
+        actual = _other(info, len(tensor.channels), tensor.dtype)
         if actual:
             yield _tensor(variant, tensor.name, f"{tensor.dtype} [1,{len(tensor.channels)},H,W]", actual)
+        elif info is not None:
+            yield from _fixed(variant, info)
+
+
+def _fixed(variant: Variant, info: TensorInfo) -> Iterator[Problem]:
+    """Where the file fixes its height or width, and the contract would feed another."""
+    contract = variant.contract
+    for tile in contract.tiles:
+        whole_plate = tile.size == 0 and contract.resize is None
+        width, height = tensor_size(contract, 0, 0, tile)
+        for axis, fed in ((2, height), (3, width)):
+            fixed = info.dims[axis]
+            if isinstance(fixed, int) and (whole_plate or fixed != fed):
+                text = "the whole plate" if whole_plate else f"{width}x{height}"
+                yield _tensor(variant, info.name, f"{text}, as tile {tile} feeds it", f"axis {axis} fixed at {fixed}")
 
 
 def _other(info: TensorInfo | None, channels: int, dtype: str) -> str | None:

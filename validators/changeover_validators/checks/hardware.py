@@ -67,7 +67,14 @@ def runtime_for(variant: Variant, facts: HostFacts) -> RuntimeFacts | None:
         return None
     provider = "cpu" if facts.gpus == () else "cuda"
     newest_first = sorted(known, key=_order)
-    return min(newest_first, key=lambda runtime: _rank(_runtime_problems(variant, runtime, facts, provider)))
+    # A twin of a .cat is evidence for Nuke only under the very line that Nuke embeds, so that line comes first.
+    return min(
+        newest_first,
+        key=lambda runtime: (
+            _rank(_runtime_problems(variant, runtime, facts, provider)),
+            runtime.version.partition("+")[0] != variant.requires.torch_line,
+        ),
+    )
 
 
 def check_nuke(variant: Variant, nuke: NukeInstall, facts: HostFacts | None = None) -> tuple[Finding, ...]:
