@@ -57,10 +57,15 @@ def _reason(decision: Decision, report: PointReport) -> str:
         golden = next((f for f in report.findings if f.check == "golden"), None)
         detail = getattr(golden, "detail", "") or "every check passed"
         return f"{report.point}: {detail}"
-    wanted = {"error": lambda f: isinstance(f, NotRun) and f.error, "reject": lambda f: isinstance(f, Refused)}
-    test = wanted.get(decision, lambda f: isinstance(f, NotRun))
-    finding = next((f for f in report.findings if test(f)), None)
+    finding = next((f for f in report.findings if _speaks_for(decision, f)), None)
     return f"{report.point}: {_line(finding)}" if finding else f"{report.point}: no golden finding"
+
+
+def _speaks_for(decision: Decision, finding: Finding) -> bool:
+    """Whether a finding is the reason of a decision that is not accept."""
+    if decision == "reject":
+        return isinstance(finding, Refused)
+    return isinstance(finding, NotRun) and (decision == "inconclusive" or finding.error)
 
 
 def _line(finding: Finding) -> str:

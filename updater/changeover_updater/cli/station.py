@@ -2,7 +2,6 @@
 
 import sys
 from datetime import timedelta
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -175,22 +174,13 @@ def plugin_path(
     host: Annotated[str, typer.Argument(help="The host application: nuke.")],
 ) -> None:
     """Print the folder to put on NUKE_PATH."""
+    from changeover_updater.plugin import plugin_folder
+
     if host != "nuke":
         raise InvalidInputError(
             "host application", where=host, expected="nuke", actual=host, remedy="write: changeover plugin-path nuke"
         )
-    here = Path(__file__).resolve().parents[3] / "plugins" / "nuke"
-    installed = Path(sys.prefix) / "share" / "changeover" / "nuke"
-    folder = here if (here / "init.py").is_file() else installed
-    if not (folder / "init.py").is_file():
-        raise InvalidInputError(
-            "plug-in",
-            where=str(folder),
-            expected="the plug-in's folder with init.py",
-            actual="no such file",
-            remedy="install the distribution changeover again",
-        )
-    sys.stdout.write(f"{folder}\n")
+    sys.stdout.write(f"{plugin_folder()}\n")
 
 
 def moment(text: str, call: Invocation) -> str:

@@ -1,4 +1,4 @@
-"""What Nuke's plug-in answers: asked in a process of its own, with the standard library alone, as Nuke would start it."""
+"""What Nuke's plug-in answers, asked in a process of its own with the standard library alone."""
 
 import json
 import subprocess
@@ -10,6 +10,9 @@ from changeover_updater.plugin import plugin_folder
 from changeover_updater.settings import short_host
 
 __all__ = ["Seen", "look", "look_at_all"]
+
+NUKE_LINE = "15.1"
+"""The Nuke that the artist has."""
 
 _ASK = """
 import json, sys
@@ -69,8 +72,8 @@ def look_at_all(
         text=True,
     )
     if done.returncode != 0:
-        line_ = (done.stderr.strip().splitlines() or ["no answer"])[-1]
-        return tuple(Seen(m, x, s, "", "none", "", line_) for m, x, s in questions)
+        last = (done.stderr.strip().splitlines() or ["no answer"])[-1]
+        return tuple(Seen(m, x, s, "", "none", "", last) for m, x, s in questions)
     return tuple(
         Seen(model, loader, stamp, *answer)
         for (model, loader, stamp), answer in zip(questions, json.loads(done.stdout), strict=True)

@@ -1,4 +1,4 @@
-"""Plays the story: prepares the world, runs every command as a person would type it, and counts what ended as it had to."""
+"""Plays the story: prepares the world, runs every command as a person would type it, and says how each step ended."""
 
 import contextlib
 import io
@@ -15,7 +15,7 @@ from changeover_updater.demo.recipes import LIVE, MODEL, RELEASES
 from changeover_updater.demo.releases import CAT_MODEL, write_cat_release, write_release
 from changeover_updater.demo.story import Stage, Step, story
 
-__all__ = ["Ending", "play", "stage_in"]
+__all__ = ["Ending", "play", "play_step", "stage_in"]
 
 Run = Callable[[Sequence[str]], int]
 Say = Callable[[str], None]
@@ -41,8 +41,8 @@ def stage_in(keep: Path | None) -> Iterator[Stage]:
         InvalidInputError: The folder to keep is there and not empty.
     """
     if keep is None:
-        with tempfile.TemporaryDirectory(prefix="changeover-demo-", ignore_cleanup_errors=True) as folder:
-            yield Stage(Path(folder))
+        with tempfile.TemporaryDirectory(prefix="changeover-demo-", ignore_cleanup_errors=True) as passing:
+            yield Stage(Path(passing))
         return
     folder = keep.absolute()
     if folder.exists() and any(folder.iterdir()):
@@ -64,7 +64,7 @@ def play(stage: Stage, run: Run, say: Say) -> tuple[Ending, ...]:
         _prepare("render 10 golden shots of 12 frames", "TD", lambda: _shots(stage), say),
     ]
     if all(ending.good for ending in endings):
-        endings.extend(_play(step, stage, run, say) for step in story(stage))
+        endings.extend(play_step(step, stage, run, say) for step in story(stage))
     return tuple(endings)
 
 
@@ -90,7 +90,8 @@ def _shots(stage: Stage) -> None:
     write_shots(stage.shots())
 
 
-def _play(step: Step, stage: Stage, run: Run, say: Say) -> Ending:
+def play_step(step: Step, stage: Stage, run: Run, say: Say) -> Ending:
+    """Run one step and say how it ended."""
     say(f"\n[bold cyan]{step.actor}[/]  {step.title}")
     started = time.monotonic()
     wrong = _do(step, stage, run, say)
@@ -161,11 +162,8 @@ def _show_answers(stage: Stage, say: Say) -> None:
     for seen in look_at_all(stage.store, questions):
         node = f"a node stamped {seen.stamp}" if seen.stamp else "a new node"
         path = seen.path.replace(str(stage.store) + os.sep, "")
-        say(
-            escape(
-                f"    {seen.asked} for {seen.loader}, {node}: {seen.release or '-'} [{seen.source}] {path or seen.unavailable}"
-            )
-        )
+        what = f"{seen.asked} for {seen.loader}, {node}: {seen.release or '-'} [{seen.source}]"
+        say(f"    {escape(what)} {escape(path or seen.unavailable)}")
 
 
 def _typed(command: Sequence[str]) -> str:

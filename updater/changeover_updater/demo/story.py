@@ -32,28 +32,35 @@ class Stage:
 
     @property
     def config(self) -> Path:
+        """host.toml, made by ``init``."""
         return self.root / "host.toml"
 
     @property
     def vendor(self) -> Path:
+        """The vendor's home."""
         return self.root / "vendor"
 
     @property
     def repository(self) -> Path:
+        """What the vendor publishes."""
         return self.vendor / "repository"
 
     @property
     def site(self) -> Path:
+        """The studio's site."""
         return self.root / "site"
 
     @property
     def store(self) -> Path:
+        """The station's store."""
         return self.root / "store"
 
     def release(self, version: str) -> Path:
+        """The vendor's folder of one release."""
         return self.root / "releases" / version
 
     def shots(self) -> Path:
+        """The rendered shots."""
         return self.root / "shots"
 
 
@@ -133,7 +140,6 @@ def _better(stage: Stage) -> tuple[Step, ...]:
 
 
 def _refused(stage: Stage) -> tuple[Step, ...]:
-    window = "window"
     return (
         Step(
             "1.2.0, 1.3.0 and 1.4.0 are published",
@@ -154,7 +160,7 @@ def _refused(stage: Stage) -> tuple[Step, ...]:
             "TD",
             (_check("1.2.0"),),
             exit_code=3,
-            says=("reject", window),
+            says=("reject", "window"),
         ),
         Step(
             "1.2.0 cannot be promoted",
@@ -269,8 +275,7 @@ def _serve(version: str) -> tuple[tuple[str, ...], ...]:
 def _write_policy(stage: Stage) -> None:
     path = stage.site / "policy.toml"
     text = path.read_text(encoding="utf-8").replace("serve_on_cpu = false", "serve_on_cpu = true")
-    # Two small nets of unlike depth are compared here; a studio's own bound stays at 1.5.
-    path.write_text(text.replace("ratio = 1.5", "ratio = 10"), encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
     config = stage.config.read_text(encoding="utf-8")
     if "\n[[nukes]]" not in config:
         stage.config.write_text(f'{config}\n[[nukes]]\nversion = "{NUKE}"\n', encoding="utf-8")
