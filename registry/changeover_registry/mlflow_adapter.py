@@ -21,15 +21,24 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 from changeover_registry import canonical
-from changeover_registry.clock import parse_time
-from changeover_registry.errors import ChangeoverError, LostRaceError, RefusedError, TrustError, UnreachableError
-from changeover_registry.names import digest12
+from changeover_registry._mlflow_errors import missing, not_installed, unreachable
+from changeover_registry.errors import ChangeoverError, LostRaceError, RefusedError
+from changeover_registry.mlflow_view import (
+    MetricValue,
+    description,
+    metric_values,
+    milliseconds,
+    registered_name,
+    release_tags,
+    verdict_tags,
+)
+from changeover_registry.names import Version, digest12
 from changeover_registry.records.release import Release, Variant
-from changeover_registry.records.verdict import PointReport, Verdict
+from changeover_registry.records.verdict import Verdict
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric, RunTag
+    from mlflow.entities import Metric
     from mlflow.entities.model_registry import ModelVersion
 
 __all__ = ["RECORD", "Registered", "Registration", "Registry", "artifact_path", "local_uri"]
@@ -38,7 +47,6 @@ RECORD = "release.json"
 """Where the canonical record lies among a release's artifacts."""
 
 _PAGE = 200
-_DESCRIPTION_CHARS = 4900  # PostgreSQL refuses more than 5000, SQLite takes any length.
 _SETTINGS = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
@@ -157,7 +165,7 @@ class Registry:
             parent, _, name = path.rpartition("/")
             listed = {item.path for item in client.list_logged_model_artifacts(registered.holder, parent or None)}
             if path not in listed:
-                raise _missing(registered, path, self.location)
+                raise missing(f"{registered.model}@{registered.version} in {self.location}: {path}")
             location = client.get_logged_model(registered.holder).artifact_location
             target = folder / parent if parent else folder
             mlflow.artifacts.download_artifacts(
@@ -183,11 +191,14 @@ class Registry:
             return self._log(client, experiment, verdict, envelope)
 
     def _log(self, client: "MlflowClient", experiment: str, verdict: Verdict, envelope: bytes) -> str:
+        from mlflow.entities import RunTag
+
         candidate = _find(client, verdict.candidate.model, verdict.candidate.version)
         holder = candidate.holder if candidate and candidate.digest == verdict.candidate.digest else None
         name = f"{verdict.candidate.version}-{digest12(verdict.candidate.digest)} {verdict.decision}"
-        run = str(client.create_run(experiment, start_time=_milliseconds(verdict), run_name=name).info.run_id)
-        client.log_batch(run, metrics=_metrics(verdict, holder), tags=_verdict_tags(verdict))
+        run = str(client.create_run(experiment, start_time=milliseconds(verdict), run_name=name).info.run_id)
+        tags = [RunTag(key, value) for key, value in verdict_tags(verdict).items()]
+        client.log_batch(run, metrics=[_metric(value, holder) for value in metric_values(verdict)], tags=tags)
         with _documents({"verdict.dsse.json": envelope}) as paths:
             client.log_artifact(run, str(paths[0]))
         # The tag by which this run is found again comes last: a killed copy is made anew.
@@ -205,7 +216,7 @@ class Registry:
     ) -> str:
         experiment = self._experiment(client, release.model)
         name = f"{release.model.partition('/')[2]}-{digest12(release.digest())}"
-        model = client.create_logged_model(experiment, name=name, tags=_tags(release), model_type="changeover")
+        model = client.create_logged_model(experiment, name=name, tags=release_tags(release), model_type="changeover")
         holder = str(model.model_id)
         for path, local in files.items():
             client.log_model_artifact(holder, str(local), path.rpartition("/")[0] or None)
@@ -219,7 +230,7 @@ class Registry:
     def _make_visible(self, client: "MlflowClient", release: Release, holder: str) -> int:
         from mlflow.exceptions import MlflowException
 
-        name = _registered_name(release.model)
+        name = registered_name(release.model)
         try:
             client.create_registered_model(name, tags={"changeover.model": release.model})
         except MlflowException as error:
@@ -229,8 +240,8 @@ class Registry:
             name,
             source=f"models:/{holder}",
             model_id=holder,
-            tags=_tags(release),
-            description=f"{release.summary}\n\n{release.changes}"[:_DESCRIPTION_CHARS],
+            tags=release_tags(release),
+            description=description(release),
         )
         return int(made.version)
 
@@ -238,7 +249,7 @@ class Registry:
         """The experiment of a model, made at its first use."""
         from mlflow.exceptions import MlflowException
 
-        name = f"changeover.{_registered_name(model)}"
+        name = f"changeover.{registered_name(model)}"
         known = client.get_experiment_by_name(name)
         if known is not None:
             return str(known.experiment_id)
@@ -265,9 +276,9 @@ class Registry:
             except (ChangeoverError, GeneratorExit):
                 raise
             except ImportError as error:
-                raise _not_installed(self.location, error) from error
+                raise not_installed(self.location, error) from error
             except _foreign_errors() as error:
-                raise _unreachable(self.location, error) from error
+                raise unreachable(self.location, error) from error
 
     @contextlib.contextmanager
     def _connected(self) -> "Iterator[MlflowClient]":
@@ -288,40 +299,29 @@ class Registry:
             mlflow.set_tracking_uri(before)  # type: ignore[arg-type]  # None, which it documents, means "not set".
 
 
-def _registered_name(model: str) -> str:
-    """``vendor.name``: MLflow's names take no slash, and ours have no dot."""
-    return model.replace("/", ".")
-
-
-def _tags(release: Release) -> dict[str, str]:
-    return {
-        "changeover.model": release.model,
-        "changeover.version": release.version,
-        "changeover.digest": release.digest(),
-        "changeover.kind": release.kind,
-        "changeover.variants": ",".join(variant.id for variant in release.variants),
-        "changeover.licence.weights": release.licences.weights,
-    }
-
-
-def _versions(client: "MlflowClient", model: str) -> tuple[Registered, ...]:
-    found = sorted(
-        (entry for version in _pages(client, model) if (entry := _registered(version, model))), key=lambda e: e.number
-    )
+def _versions(client: "MlflowClient", model: str, only: str = "") -> tuple[Registered, ...]:
+    """The releases of a model, or of it the one version `only`: of equal versions the lowest number."""
+    listed = (_registered(version, model) for version in _pages(client, _filter(model, only)))
     first: dict[str, Registered] = {}
-    for entry in found:
+    for entry in sorted((entry for entry in listed if entry is not None), key=lambda entry: entry.number):
         first.setdefault(entry.version, entry)
     return tuple(first.values())
 
 
 def _find(client: "MlflowClient", model: str, version: str) -> Registered | None:
-    return next((entry for entry in _versions(client, model) if entry.version == version), None)
+    return next(iter(_versions(client, model, version)), None)
 
 
-def _pages(client: "MlflowClient", model: str, size: int = _PAGE) -> "Iterator[ModelVersion]":
+def _filter(model: str, only: str) -> str:
+    """MLflow's query; a version has no character that would end the quotes."""
+    tag = f" and tags.`changeover.version` = '{Version.parse(only)}'" if only else ""
+    return f"name = '{registered_name(model)}'{tag}"
+
+
+def _pages(client: "MlflowClient", query: str, size: int = _PAGE) -> "Iterator[ModelVersion]":
     token: str | None = None
     while True:
-        page = client.search_model_versions(f"name = '{_registered_name(model)}'", max_results=size, page_token=token)
+        page = client.search_model_versions(query, max_results=size, page_token=token)
         yield from page
         token = page.token
         if not token:
@@ -362,64 +362,18 @@ def _same(known: Registered, release: Release, location: str) -> Registered:
     )
 
 
-def _missing(registered: Registered, path: str, location: str) -> TrustError:
-    return TrustError(
-        "registered files",
-        where=f"{registered.model}@{registered.version} in {location}: {path}",
-        expected="the file as it was registered",
-        actual="no such file",
-        remedy="somebody removed it from MLflow; register the release again under a new version",
-    )
-
-
-def _metrics(verdict: Verdict, holder: str | None) -> "list[Metric]":
-    return [metric for point in verdict.points for metric in _point_metrics(verdict, point, holder)]
-
-
-def _point_metrics(verdict: Verdict, report: PointReport, holder: str | None) -> "Iterator[Metric]":
+def _metric(value: MetricValue, holder: str | None) -> "Metric":
     from mlflow.entities import Metric
 
-    name, digest = _dataset(verdict)
-    moment = _milliseconds(verdict)
-    prefix = str(report.point).replace("+", "_")  # MLflow's names take no plus sign.
-    values = {f"{score.metric}/{score.shot}": score.candidate for score in report.scores}
-    values |= {f"{score.metric}/{score.shot}/current": score.current for score in report.scores if score.current}
-    if report.frame_us is not None:
-        values["frame_us"] = str(report.frame_us)
-    for key, value in values.items():
-        yield Metric(
-            f"{prefix}/{key}", float(value), moment, 0, model_id=holder, dataset_name=name, dataset_digest=digest
-        )
-
-
-def _milliseconds(verdict: Verdict) -> int:
-    """When the verdict was made, as MLflow counts time."""
-    return int(parse_time(verdict.made_at).timestamp()) * 1000
-
-
-def _dataset(verdict: Verdict) -> tuple[str | None, str | None]:
-    """A golden set as MLflow names it: 36 characters of digest are all that it keeps."""
-    used = verdict.golden_set
-    return (used.name, f"{used.version}-{digest12(used.digest)}") if used else (None, None)
-
-
-def _verdict_tags(verdict: Verdict) -> "list[RunTag]":
-    from mlflow.entities import RunTag
-
-    name, digest = _dataset(verdict)
-    tags = {
-        "changeover.model": verdict.candidate.model,
-        "changeover.version": verdict.candidate.version,
-        "changeover.digest": verdict.candidate.digest,
-        "changeover.current": str(verdict.current or "none"),
-        "changeover.decision": verdict.decision,
-        "changeover.reason": verdict.reason,
-        "changeover.golden_set": f"{name}@{digest}" if name else "none",
-        "changeover.policy": verdict.policy,
-        "changeover.facts": verdict.facts,
-        "changeover.host_class": verdict.host_class,
-    }
-    return [RunTag(key, value) for key, value in tags.items()]
+    return Metric(
+        value.key,
+        value.value,
+        value.moment_ms,
+        0,
+        model_id=holder,
+        dataset_name=value.dataset,
+        dataset_digest=value.dataset_digest,
+    )
 
 
 @contextlib.contextmanager
@@ -450,24 +404,3 @@ def _foreign_errors() -> tuple[type[Exception], ...]:
     from sqlalchemy.exc import SQLAlchemyError
 
     return (MlflowException, RequestException, SQLAlchemyError)
-
-
-def _not_installed(location: str, error: ImportError) -> UnreachableError:
-    return UnreachableError(
-        "MLflow",
-        where=location,
-        expected="the package mlflow in this environment",
-        actual=str(error),
-        remedy="install it with: pip install 'changeover[mlflow]'",
-    )
-
-
-def _unreachable(location: str, error: Exception) -> UnreachableError:
-    line = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return UnreachableError(
-        "MLflow",
-        where=location,
-        expected="an MLflow that answers and takes this",
-        actual=line if len(line) <= 300 else line[:297] + "...",
-        remedy="see whether it runs, is this version's (3.15 or newer), has room and lets you in; then run this again",
-    )

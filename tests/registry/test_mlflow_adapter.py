@@ -16,7 +16,7 @@ import urllib3
 
 from changeover_registry import canonical
 from changeover_registry.errors import LostRaceError, RefusedError, TrustError, UnreachableError
-from changeover_registry.mlflow_adapter import Registered, Registry, _pages, artifact_path, local_uri
+from changeover_registry.mlflow_adapter import Registered, Registry, _filter, _pages, artifact_path, local_uri
 from changeover_registry.records.findings import Passed
 from changeover_registry.records.release import (
     Contract,
@@ -241,7 +241,7 @@ def test_versions_on_several_pages_are_all_listed(local: Registry) -> None:
         local.know_release(release(f"1.{number}.0"))
 
     with local._session() as client:
-        paged = [version.tags["changeover.version"] for version in _pages(client, MODEL, size=2)]
+        paged = [version.tags["changeover.version"] for version in _pages(client, _filter(MODEL, ""), size=2)]
 
     assert sorted(paged) == [entry.version for entry in local.versions(MODEL)] == [f"1.{n}.0" for n in range(5)]
 

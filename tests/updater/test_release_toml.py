@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from changeover_registry.errors import InvalidInputError, UndecidedError
 from changeover_registry.inspect import Inspection, TensorInfo
 from changeover_registry.records.release import FileEntry, Release, Requires, Tile
-from changeover_updater.release_toml import Part, ReleaseToml, VariantToml, compose, entry_of, raise_claims
+from changeover_updater.claims import raise_claims
+from changeover_updater.release_toml import Part, ReleaseToml, VariantToml, compose, entry_of
 
 TOML = """
 schema = "changeover.release-toml/1"

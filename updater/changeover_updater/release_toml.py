@@ -40,8 +40,9 @@ from changeover_registry.records.release import (
     Runtime,
     State,
 )
+from changeover_updater.claims import plain, raise_claims
 
-__all__ = ["Part", "ReleaseToml", "VariantToml", "compose", "entry_of", "raise_claims"]
+__all__ = ["Part", "ReleaseToml", "VariantToml", "compose", "entry_of"]
 
 _SUFFIXES: dict[str, tuple[str, ...]] = {"onnx": (".onnx",), "torchscript": (".pt", ".ts"), "nuke-cat": (".cat",)}
 
@@ -227,51 +228,6 @@ def entry_of(variant: VariantToml, paths: Sequence[str], *, where: str) -> str:
     )
 
 
-def raise_claims(derived: Requires, claimed: Requires, *, where: str) -> Requires:
-    """What a variant requires: what its files show, raised to what the vendor claims.
-
-    Raises:
-        InvalidInputError: A claim asks for less than the files show.
-    """
-    raised: dict[str, object] = {}
-    for field in Requires.model_fields:
-        claim, shown = getattr(claimed, field), getattr(derived, field)
-        if claim is None or claim == ():
-            continue
-        if not _asks_for_as_much(claim, shown):
-            raise _asks_for_less(f"{where}.{field}", claim, shown)
-        raised[field] = tuple(sorted(claim)) if isinstance(claim, tuple) else claim
-    return derived.model_copy(update=raised)
-
-
-def _asks_for_as_much(claim: Any, shown: Any) -> bool:  # noqa: ANN401 - fields of a record have many types
-    if shown is None:
-        return True
-    if isinstance(claim, tuple):
-        return set(claim) >= set(shown)
-    if isinstance(claim, str):
-        return _numbers(claim) >= _numbers(shown)
-    return bool(claim >= shown)
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split("."))
-
-
-def _asks_for_less(where: str, claim: object, shown: object) -> InvalidInputError:
-    return InvalidInputError(
-        "claim",
-        where=where,
-        expected=f"at least what the files show, {_plain(shown)}",
-        actual=_plain(claim),
-        remedy="leave the field out (it is derived) or ask for more",
-    )
-
-
-def _plain(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
 def _variant(interface: InterfaceToml, variant: VariantToml, part: Part, where: str) -> dict[str, Any]:
     _check_digests(variant, part.files, where)
     requires = raise_claims(part.inspection.requires, variant.requires, where=f"{where}.requires")
@@ -341,10 +297,10 @@ def _input(ports: Sequence[Port], item: InputToml, tensors: Sequence[TensorInfo]
     port = _port(ports, item.port, where)
     channels = item.channels or port.channels
     if not set(channels) <= set(port.channels):
-        raise _left_open(f"{where}.channels", f"channels of {port.name}: {_plain(port.channels)}", _plain(channels))
+        raise _left_open(f"{where}.channels", f"channels of {port.name}: {plain(port.channels)}", plain(channels))
     takes = _channels(tensors, item.name)
     if takes not in {None, len(channels)}:
-        raise _left_open(f"{where}.channels", f"{takes} channels, as the file says", _plain(channels))
+        raise _left_open(f"{where}.channels", f"{takes} channels, as the file says", plain(channels))
     return {
         **item.model_dump(mode="json", include={"name", "mean", "scale"}),
         "port": port.name,

@@ -1,0 +1,107 @@
+"""What MLflow is shown of releases and verdicts: names, tags and metrics as plain values.
+
+MLflow's own limits are held here, apart from the calls: its names take no slash, its metrics no plus sign, its data set
+digests 36 characters, its descriptions 5000. Nothing in this module knows MLflow; `mlflow_adapter` carries it there.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from changeover_registry.clock import parse_time
+from changeover_registry.names import digest12
+from changeover_registry.records.release import Release
+from changeover_registry.records.verdict import PointReport, Verdict
+
+__all__ = [
+    "MetricValue",
+    "description",
+    "metric_values",
+    "milliseconds",
+    "registered_name",
+    "release_tags",
+    "verdict_tags",
+]
+
+_DESCRIPTION_CHARS = 4900  # PostgreSQL refuses more than 5000, SQLite takes any length.
+
+
+@dataclass(frozen=True, slots=True)
+class MetricValue:
+    """One number of a verdict: its name, its moment in milliseconds, and the golden set that it belongs to."""
+
+    key: str
+    value: float
+    moment_ms: int
+    dataset: str | None
+    dataset_digest: str | None
+
+
+def registered_name(model: str) -> str:
+    """``vendor.name``: MLflow's names take no slash, and ours have no dot."""
+    return model.replace("/", ".")
+
+
+def description(release: Release) -> str:
+    """What MLflow's page says of a release."""
+    return f"{release.summary}\n\n{release.changes}"[:_DESCRIPTION_CHARS]
+
+
+def release_tags(release: Release) -> dict[str, str]:
+    """The tags of a release's version."""
+    return {
+        "changeover.model": release.model,
+        "changeover.version": release.version,
+        "changeover.digest": release.digest(),
+        "changeover.kind": release.kind,
+        "changeover.variants": ",".join(variant.id for variant in release.variants),
+        "changeover.licence.weights": release.licences.weights,
+    }
+
+
+def verdict_tags(verdict: Verdict) -> dict[str, str]:
+    """The tags of a verdict's run; what it is found again by is left to whoever makes the run whole."""
+    name, digest = _dataset(verdict)
+    return {
+        "changeover.model": verdict.candidate.model,
+        "changeover.version": verdict.candidate.version,
+        "changeover.digest": verdict.candidate.digest,
+        "changeover.current": str(verdict.current or "none"),
+        "changeover.decision": verdict.decision,
+        "changeover.reason": verdict.reason,
+        "changeover.golden_set": f"{name}@{digest}" if name else "none",
+        "changeover.policy": verdict.policy,
+        "changeover.facts": verdict.facts,
+        "changeover.host_class": verdict.host_class,
+    }
+
+
+def metric_values(verdict: Verdict) -> tuple[MetricValue, ...]:
+    """One metric for each golden shot of each operating point, candidate and current, and the time of a frame."""
+    name, digest = _dataset(verdict)
+    moment = milliseconds(verdict)
+    return tuple(
+        MetricValue(key, float(text), moment, name, digest)
+        for report in verdict.points
+        for key, text in _numbers(report)
+    )
+
+
+def milliseconds(verdict: Verdict) -> int:
+    """When the verdict was made, as MLflow counts time."""
+    return int(parse_time(verdict.made_at).timestamp()) * 1000
+
+
+def _numbers(report: PointReport) -> Iterator[tuple[str, str]]:
+    prefix = str(report.point).replace("+", "_")
+    for score in report.scores:
+        yield f"{prefix}/{score.metric}/{score.shot}", score.candidate
+        if score.current is not None:
+            yield f"{prefix}/{score.metric}/{score.shot}/current", score.current
+    if report.frame_us is not None:
+        yield f"{prefix}/frame_us", str(report.frame_us)
+
+
+def _dataset(verdict: Verdict) -> tuple[str | None, str | None]:
+    """A golden set as MLflow names it: by name, and version and digest in 36 characters."""
+    used = verdict.golden_set
+    return (used.name, f"{used.version}-{digest12(used.digest)}") if used else (None, None)
