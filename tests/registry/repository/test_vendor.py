@@ -585,6 +585,19 @@ def test_a_publisher_names_the_metadata_that_is_missing_or_damaged(acme: Vendor,
         acme.publish(acme.make())
 
 
+def test_a_role_signed_by_the_right_key_in_place_of_the_one_that_was_reached_is_refused(
+    acme: Vendor, tmp_path: Path
+) -> None:
+    acme.publish(acme.make())
+    other = read_reached(acme.folder, acme.root).roles["person-roto"]
+    other.targets["person-roto/index.json"] = metadata.target_info("person-roto/index.json", b"another")
+    (acme.folder / "metadata" / "1.person-roto.json").write_bytes(signed_by(acme.keys.release, other))
+    with pytest.raises(TrustError, match=r"(hash|length) of metadata: .*1\.person-roto\.json"):
+        acme.publish(acme.make(version="2.0.0", content=b"new"))
+    with pytest.raises(TrustError, match=r"(hash|length) of metadata: .*1\.person-roto\.json"):
+        acme.view(tmp_path / "state")
+
+
 def test_a_publisher_walks_renewed_roots_and_refuses_a_forged_one(acme: Vendor, now: datetime) -> None:
     later = now + timedelta(days=200)
     assert vendor.renew(acme.folder, acme.keys, later)[0] == "root"
