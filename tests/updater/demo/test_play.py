@@ -32,7 +32,7 @@ def test_whole_story_ends_as_it_has_to(tmp_path: Path) -> None:
     assert [(ending.title, ending.outcome) for ending in endings if not ending.good] == []
     assert len(endings) == len(story(Stage(tmp_path))) + 2
     answers = "\n".join(said)
-    assert "a node stamped 1.0.0: acme/person-roto@1.0.0 [stamp]" in answers
+    assert "a node stamped 1.0.0: acme/person-roto@1.0.0 (by stamp)" in answers
     assert "EdgeRoto.cat" in answers
 
 

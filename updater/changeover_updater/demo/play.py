@@ -162,7 +162,7 @@ def _show_answers(stage: Stage, say: Say) -> None:
     for seen in look_at_all(stage.store, questions):
         node = f"a node stamped {seen.stamp}" if seen.stamp else "a new node"
         path = seen.path.replace(str(stage.store) + os.sep, "")
-        what = f"{seen.asked} for {seen.loader}, {node}: {seen.release or '-'} [{seen.source}]"
+        what = f"{seen.asked} for {seen.loader}, {node}: {seen.release or '-'} (by {seen.source})"
         say(f"    {escape(what)} {escape(path or seen.unavailable)}")
 
 
