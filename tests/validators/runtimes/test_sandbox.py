@@ -326,6 +326,13 @@ def test_a_view_lists_parents_once_and_the_model_last(tmp_path: Path) -> None:
     assert isinstance(view, View)
 
 
+@pytest.mark.parametrize("place", ["/", "/home", "/tmp", "/var", os.path.expanduser("~")])  # noqa: PTH111, S108
+def test_a_place_that_holds_homes_is_never_bound_whole(tmp_path: Path, place: str) -> None:
+    view = make_view(tmp_path, (place,), ())
+
+    assert place not in [inside for _, inside in view.read_only]
+
+
 def test_the_childs_environment_is_ours_alone(request_for: Callable[..., RunRequest]) -> None:
     outer = {"CUDA_VISIBLE_DEVICES": "1", "AWS_SECRET_ACCESS_KEY": "s", "LD_PRELOAD": "/x.so", "HOME": "/home/td"}
 

@@ -7,6 +7,7 @@ import pytest
 
 from changeover_registry.errors import MeasurementError, RefusedError, UndecidedError
 from changeover_registry.records.release import Contract
+from changeover_validators.runtimes import child
 from changeover_validators.runtimes.interface import RunRequest
 from changeover_validators.runtimes.process import ModelProcess
 from changeover_validators.runtimes.sandbox import Isolation
@@ -72,11 +73,11 @@ def test_a_module_that_takes_all_memory_is_out_of_memory(
 
 
 def test_a_module_that_crashes_is_a_crash(
-    script: Script, request_script: Make, isolation: Isolation, plate: Any
+    script: Script, request_script: Make, some_isolation: Isolation, plate: Any
 ) -> None:
     script(SEGFAULT)
 
-    with ModelProcess(request_script(), isolation) as model, pytest.raises(MeasurementError) as caught:
+    with ModelProcess(request_script(), some_isolation) as model, pytest.raises(MeasurementError) as caught:
         model.infer({"plate": plate}, reset=True)
 
     assert caught.value.rule == "crash"
@@ -139,7 +140,7 @@ def test_states_go_by_position(script: Script, counting_contract: Contract) -> N
 def test_a_dictionary_goes_by_name(script: Script, contract: Contract) -> None:
     path = script("return {'z': x, 'y': x[:, 0:1]}")
 
-    answer = TorchScriptModel(str(path), "cpu", 1, contract).run({"x": np.ones((1, 3, 2, 2), np.float32)})
+    answer = child._adapter("torchscript", str(path), "cpu", 1, contract).run({"x": np.ones((1, 3, 2, 2), np.float32)})
 
     assert answer["y"].shape == (1, 1, 2, 2)
 

@@ -31,7 +31,7 @@ class Frame:
     """One message: its head, and its blobs as bytes."""
 
     head: Mapping[str, Any]
-    blobs: tuple[bytes, ...] = ()
+    blobs: tuple[bytearray, ...] = ()
 
 
 def write_frame(stream: BinaryIO, head: Mapping[str, Any], blobs: Sequence[bytes | memoryview] = ()) -> None:
@@ -71,7 +71,7 @@ def read_frame(stream: BinaryIO, *, limit_bytes: int) -> Frame | None:
     return Frame(head, tuple(_exactly(stream, size) for size in sizes))
 
 
-def _head(data: bytes) -> dict[str, Any]:
+def _head(data: bytearray) -> dict[str, Any]:
     try:
         head = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -94,7 +94,7 @@ def _sizes(head: dict[str, Any], limit_bytes: int) -> list[int]:
     return sizes
 
 
-def _exactly(stream: BinaryIO, count: int) -> bytes:
+def _exactly(stream: BinaryIO, count: int) -> bytearray:
     data = bytearray(count)
     view, done = memoryview(data), 0
     while done < count:
@@ -103,4 +103,4 @@ def _exactly(stream: BinaryIO, count: int) -> bytes:
             message = f"the end after {done} of {count} bytes"
             raise CutFrameError(message)
         done += got
-    return bytes(data)
+    return data

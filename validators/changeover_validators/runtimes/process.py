@@ -158,7 +158,7 @@ class ModelProcess:
         frame = self._exchange({"kind": "make-smoke", "seed": seed}, [], _SMOKE_LIMIT_BYTES)
         if len(frame.blobs) != 1:
             raise self._broken("an answer without a smoke file")
-        return frame.blobs[0]
+        return bytes(frame.blobs[0])
 
     def _load(self, started: Launch) -> Started:
         request = self._request

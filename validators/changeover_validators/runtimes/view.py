@@ -21,6 +21,7 @@ _SYSTEM = (
     "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/nix/store", "/run/opengl-driver",
     "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/localtime",
 )  # fmt: skip
+_TOO_WIDE = ("/home", "/root", "/tmp", "/var", "/etc", "/mnt", "/media", "/srv", "/proc", "/dev")  # noqa: S108 - never bound
 _CPU_FACTS = ("/sys/devices/system",)
 """onnxruntime reads here which CPU it is on."""
 
@@ -36,7 +37,8 @@ class View:
 def make_view(folder: Path, interpreter_folders: tuple[str, ...], devices: tuple[str, ...]) -> View:
     """The view of a child that runs the model in `folder`; `devices` are the NVIDIA nodes, empty for the CPU."""
     system = [*_SYSTEM, *(("/sys",) if devices else _CPU_FACTS)]
-    places = _without_children([path for path in [*system, *interpreter_folders] if Path(path).exists()])
+    narrow = [path for path in interpreter_folders if not _too_wide(path)]
+    places = _without_children([path for path in [*system, *narrow] if Path(path).exists()])
     binds = [(os.path.realpath(place), place) for place in places]
     return View((*binds, (os.path.realpath(folder), MODEL)), devices)
 
@@ -45,6 +47,12 @@ def nvidia_devices() -> tuple[str, ...]:
     """The device nodes that CUDA needs, as this machine has them."""
     patterns = ("nvidia*", "dri/renderD*", "dxg")
     return tuple(sorted(str(node) for pattern in patterns for node in Path("/dev").glob(pattern)))
+
+
+def _too_wide(place: str) -> bool:
+    """Whether a place holds people's homes or other people's work, or lies above some; no interpreter needs it all."""
+    wide = [*_TOO_WIDE, os.path.expanduser("~")]  # noqa: PTH111 - Path.home() raises where there is none
+    return any(PurePosixPath(other).is_relative_to(place) for other in wide)
 
 
 def _without_children(places: list[str]) -> list[str]:
