@@ -4,9 +4,13 @@ Only bytes are looked at. A pickle is recognised by walking its opcodes with `pi
 What this leaves out: whether a model of an allowed format is sound (`onnx`, `torchscript`, `cat`).
 """
 
+import errno
 import io
+import lzma
 import pickletools
+import struct
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,8 +18,21 @@ from changeover_registry.errors import ChangeoverError
 from changeover_registry.inspect.inspection import Problem
 from changeover_registry.names import check_path
 
-__all__ = ["file_problems", "inside", "is_pickle", "missing_and_unlisted"]
+__all__ = [
+    "ARCHIVE_FAULTS",
+    "archive_fault",
+    "bad_location",
+    "file_problems",
+    "inside",
+    "is_pickle",
+    "missing_and_unlisted",
+]
 
+ARCHIVE_FAULTS = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError, EOFError, OSError),
+    *(ValueError, KeyError, IndexError, OverflowError, struct.error),
+)
+"""All that reading a damaged or hostile zip raises; found by flipping bytes."""
 _HEAD_BYTES = 1 << 20
 _NATIVE = {b"\x7fELF": "a Linux library", b"MZ\x90\x00": "a Windows library", b"\xcf\xfa\xed\xfe": "a macOS library"}
 _FEW_OPCODES = 4
@@ -62,6 +79,17 @@ def bad_location(text: str) -> str | None:
     except ChangeoverError as error:
         return f"{text!r}, which is not {error.expected}"
     return None
+
+
+def archive_fault(error: Exception) -> str:
+    """What is wrong with an archive, in one line.
+
+    Raises:
+        OSError: It is the disk that failed and not the archive; a false offset in an archive is an invalid argument.
+    """
+    if isinstance(error, OSError) and error.errno != errno.EINVAL:
+        raise error
+    return f"{type(error).__name__}: {error}"
 
 
 def is_pickle(data: bytes) -> bool:
@@ -114,8 +142,8 @@ def _forbidden_archive(path: Path) -> str | None:
                 return "a torch checkpoint, which is a pickle in a zip"
             if any(name.endswith(".npy") and _objects(archive, name) for name in names):
                 return "a numpy archive with object arrays, which are pickles"
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
-        return f"an archive that cannot be read ({error})"
+    except ARCHIVE_FAULTS as error:
+        return f"an archive that cannot be read ({archive_fault(error)})"
     return None
 
 

@@ -8,7 +8,7 @@ whether the graph computes anything sensible, which only running it in the sandb
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from changeover_registry.inspect.content import bad_location, inside
 from changeover_registry.inspect.inspection import Inspection, Problem, TensorInfo, compute_capability, formats
@@ -17,7 +17,7 @@ from changeover_registry.records.release import Requires
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["inspect_onnx"]
+__all__ = ["has_broken_text", "inspect_onnx"]
 
 _BATCH_AND_CHANNEL_AXES = 2
 _ATTENTION = frozenset({"Attention", "MultiHeadAttention", "GroupQueryAttention"})
@@ -54,7 +54,21 @@ def _parse(path: Path) -> "onnx.ModelProto | str":
         return f"bytes that do not parse ({error})"
     if model.ir_version < 1 or not model.graph.node:
         return "no IR version or no operators"
-    return model
+    return "a name that is not UTF-8" if has_broken_text(model) else model
+
+
+def has_broken_text(message: Any) -> bool:  # noqa: ANN401 - any protobuf message
+    """Whether some name in a parsed model is not UTF-8; protobuf hands such a one over as bytes, and goes on."""
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_STRING:
+            values = [value] if isinstance(value, (str, bytes)) else value
+            if any(isinstance(item, bytes) for item in values):
+                return True
+        elif field.type == field.TYPE_MESSAGE:
+            values = value if isinstance(value, Sequence) or hasattr(value, "add") else [value]
+            if any(has_broken_text(item) for item in values):
+                return True
+    return False
 
 
 def _requires(

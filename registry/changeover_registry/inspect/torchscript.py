@@ -10,13 +10,13 @@ import pickletools
 import zipfile
 from pathlib import Path
 
+from changeover_registry.inspect.content import ARCHIVE_FAULTS, archive_fault
 from changeover_registry.inspect.inspection import Inspection, Problem, compute_capability
 from changeover_registry.records.release import Requires
 
 __all__ = ["inspect_torchscript"]
 
 _MEMBER_BYTES = 64 << 20
-_NO_ARCHIVE = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError)
 _STORAGES = {
     "FloatStorage": "float32",
     "HalfStorage": "float16",
@@ -33,8 +33,8 @@ def inspect_torchscript(path: Path, where: str) -> Inspection:
     try:
         with zipfile.ZipFile(path) as archive:
             return _inspect(archive, where)
-    except _NO_ARCHIVE as error:
-        return _broken(where, "a TorchScript archive (zip)", f"{type(error).__name__}: {error}")
+    except ARCHIVE_FAULTS as error:
+        return _broken(where, "a TorchScript archive (zip)", archive_fault(error))
 
 
 def _inspect(archive: zipfile.ZipFile, where: str) -> Inspection:

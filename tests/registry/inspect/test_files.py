@@ -1,3 +1,4 @@
+import errno
 import io
 import os
 import pickle
@@ -9,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from changeover_registry.inspect import inspect_variant
-from changeover_registry.inspect.content import is_pickle
+from changeover_registry.inspect import Inspection, inspect_variant
+from changeover_registry.inspect.content import archive_fault, is_pickle
 
 
 class Bomb:
@@ -142,6 +145,26 @@ def test_garbage_and_truncated_torchscript_are_problems(archive: Callable[[dict[
         found = inspect_variant(folder, "torchscript", "model.pt", ["model.pt"])
 
         assert found.problems, cut[:10]
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(flips=st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), min_size=1, max_size=6))
+def test_archive_with_flipped_bytes_never_raises(
+    archive: Callable[[dict[str, bytes]], Path], flips: list[tuple[int, int]]
+) -> None:
+    folder = archive(script())
+    data = bytearray((folder / "model.pt").read_bytes())
+    for place, value in flips:
+        data[place % len(data)] = value
+    (folder / "model.pt").write_bytes(data)
+
+    assert isinstance(inspect_variant(folder, "torchscript", "model.pt", ["model.pt"]), Inspection)
+
+
+def test_fault_of_the_disk_is_no_fault_of_the_archive() -> None:
+    assert "Invalid argument" in archive_fault(OSError(errno.EINVAL, "Invalid argument"))
+    with pytest.raises(OSError, match="Input/output"):
+        archive_fault(OSError(errno.EIO, "Input/output error"))
 
 
 def test_member_that_promises_too_much_is_not_read_to_its_end(archive: Callable[[dict[str, bytes]], Path]) -> None:

@@ -148,6 +148,18 @@ def test_truncated_and_flipped_files_never_raise(make_model: Make, save: Save, c
     assert isinstance(inspect(folder), Inspection)
 
 
+@pytest.mark.parametrize("name", [b"Relu", b"net"])
+def test_name_that_is_not_utf8_is_a_problem(make_model: Make, save: Save, name: bytes) -> None:
+    folder = save(make_model())
+    data = make_model().SerializeToString()
+    (folder / "model.onnx").write_bytes(data.replace(name, b"\xff" * len(name)))
+
+    found = inspect(folder)
+
+    assert rules(found) == ["ONNX file"]
+    assert found.problems[0].actual == "a name that is not UTF-8"
+
+
 def external(model: onnx.ModelProto, **fields: str) -> onnx.ModelProto:
     tensor = TensorProto(name="big", data_type=TensorProto.FLOAT, dims=[4], data_location=TensorProto.EXTERNAL)
     for key, value in fields.items():

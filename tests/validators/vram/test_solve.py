@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import subprocess
@@ -238,6 +239,7 @@ def test_largest_size_is_the_last_that_fits(build: Build, save: Save, contract: 
     assert largest_size(path, contract(), budget - 1) == 504
     assert largest_size(path, contract(multiple=1), budget) == 512
     assert largest_size(path, contract(), 10) is None
+    assert largest_size(path, contract(resize=(320, 320)), budget) is None
 
 
 def recurrent() -> onnx.ModelProto:
@@ -318,6 +320,29 @@ def test_weight_whose_bytes_do_not_fit_its_dims_is_an_input_error(
 
     with pytest.raises(InvalidInputError, match="weight 't'"):
         predict(save(model), contract(), 64, 64, WHOLE)
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(flips=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=6))
+def test_file_with_flipped_bytes_is_answered_or_refused_in_words(
+    build: Build, save: Save, contract: Make, flips: list[tuple[int, int]]
+) -> None:
+    path = save(build("plain"))
+    data = bytearray(path.read_bytes())
+    for place, value in flips:
+        data[place % len(data)] = value
+    path.write_bytes(data)
+
+    with contextlib.suppress(InvalidInputError, UndecidedError):
+        assert predict(path, contract(), 64, 64, WHOLE).total_bytes >= 0
+
+
+def test_name_that_is_not_utf8_is_an_input_error(build: Build, save: Save, contract: Make) -> None:
+    path = save(build("plain"))
+    path.write_bytes(path.read_bytes().replace(b"Sigmoid", b"\xff" * 7))
+
+    with pytest.raises(InvalidInputError, match="not UTF-8"):
+        predict(path, contract(), 64, 64, WHOLE)
 
 
 def test_control_flow_is_undecided_and_named(build: Build, save: Save, contract: Make) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from changeover_registry.errors import InvalidInputError
+from changeover_registry.inspect.onnx import has_broken_text
 from changeover_validators.vram.shapes import KEPT_ELEMENTS, dims, infos, settled, undecided, whole
 
 if TYPE_CHECKING:
@@ -107,6 +108,8 @@ def _parse(path: Path) -> "onnx.ModelProto":
         raise _not_a_model(path, str(error)) from error
     if not model.graph.node:
         raise _not_a_model(path, "no operators")
+    if has_broken_text(model):
+        raise _not_a_model(path, "a name that is not UTF-8")
     for tensor in model.graph.initializer:
         if not _is_sound(tensor):
             raise _not_a_model(path, f"weight {tensor.name!r} whose bytes are not what its type and dims say")

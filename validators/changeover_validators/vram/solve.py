@@ -94,12 +94,15 @@ def largest_tile(model: Path, contract: Contract, width: int, height: int, budge
 def largest_size(model: Path, contract: Contract, budget_bytes: int) -> int | None:
     """The side in pixels of the largest square tensor that fits, a multiple of the contract's; None if none fits.
 
-    It tells a vendor which tile to publish; a station only ever uses tiles that the contract allows.
+    It tells a vendor which tile to publish; a station only ever uses tiles that the contract allows. A contract that
+    resizes has one size whatever the tile, so there is none to name.
 
     Raises:
         InvalidInputError: Not an ONNX model, or the graph fixes its size.
         UndecidedError: The graph's sizes do not follow from its inputs.
     """
+    if contract.resize is not None:
+        return None
     skeleton = read_skeleton(model)
     step = contract.multiple if contract.multiple > 1 else 8
     low, high = 0, _LARGEST_TILE // step
