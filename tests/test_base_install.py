@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -32,32 +31,6 @@ STATION = (
 )
 
 pytestmark = [pytest.mark.install, pytest.mark.timeout(900)]
-
-
-def pip(python: Path | str, *arguments: str) -> None:
-    """Run pip, with its words shown where it fails."""
-    command = [str(python), "-m", "pip", "--disable-pip-version-check", "-q", *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of this checkout."""
-    folder = tmp_path_factory.mktemp("dist")
-    pip(sys.executable, "wheel", "--no-deps", "--wheel-dir", str(folder), ".")
-    (path,) = folder.glob("changeover-*.whl")
-    return path
-
-
-@pytest.fixture(scope="module")
-def base(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of a fresh environment that holds the wheel without extras."""
-    folder = tmp_path_factory.mktemp("base")
-    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-    python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
-    pip(python, "install", "-c", str(ROOT / "constraints.txt"), str(wheel))
-    return python
 
 
 def run(python: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
