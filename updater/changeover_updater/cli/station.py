@@ -32,7 +32,7 @@ def facts(context: typer.Context, as_json: JsonFlag = False) -> None:
 
 def plan(context: typer.Context, as_json: JsonFlag = False) -> None:
     """Show what would change here and why, and each variant that is passed over with its reason."""
-    from changeover_updater.cli._show import plan_object, show_plan
+    from changeover_updater.cli._show_plan import plan_object, show_plan
     from changeover_updater.plan import make_plan
     from changeover_updater.update import known_now
 
@@ -45,7 +45,7 @@ def plan(context: typer.Context, as_json: JsonFlag = False) -> None:
 
 def update(context: typer.Context, as_json: JsonFlag = False) -> None:
     """Change this station over to what the studio chose, as far as it may run it."""
-    from changeover_updater.cli._show import plan_object, show_plan
+    from changeover_updater.cli._show_plan import plan_object, show_plan
     from changeover_updater.runtimes import Runtimes
     from changeover_updater.status import report_status
     from changeover_updater.update import Tools

@@ -211,7 +211,7 @@ def check(
     """Judge a candidate on the studio's shots and this machine, into a signed verdict."""
     from changeover_updater.check import Case, Watch
     from changeover_updater.check import check as judge
-    from changeover_updater.cli._show import show_verdict
+    from changeover_updater.cli._show_plan import show_verdict
     from changeover_updater.records import log_verdict
     from changeover_updater.signed import baseline_of, sign_verdict
     from changeover_updater.studio import read_studio
@@ -282,7 +282,7 @@ def verdict_show(
     as_json: JsonFlag = False,
 ) -> None:
     """Show one verdict whole."""
-    from changeover_updater.cli._show import show_verdict
+    from changeover_updater.cli._show_plan import show_verdict
     from changeover_updater.studio import read_studio, read_verdicts
 
     call = invocation(context)

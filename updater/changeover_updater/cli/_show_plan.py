@@ -1,0 +1,125 @@
+"""How plans and verdicts are shown to a person, and plans as plain objects for ``--json``."""
+
+from typing import Any
+
+from changeover_registry.records.findings import Finding
+from changeover_registry.records.verdict import PointReport, Verdict
+from changeover_updater.cli._output import escape, mark, rows, say
+from changeover_updater.eligible import PassedOver, blocking, describe
+from changeover_updater.plan import Plan
+
+__all__ = ["plan_object", "show_plan", "show_verdict"]
+
+_COLOURS = {"accept": "green", "reject": "red", "inconclusive": "yellow", "error": "magenta"}
+_OUTCOMES = {"take": "ok", "same": "skip", "keep": "no", "gone": "skip"}
+
+
+def plan_object(plan: Plan) -> dict[str, Any]:
+    """A plan for ``--json``."""
+    return {
+        "changes": plan.generation is not None,
+        "hold": plan.hold.why if plan.hold else None,
+        "moves": [
+            {
+                "where": m.where,
+                "model": m.model,
+                "before": m.before,
+                "wanted": m.wanted,
+                "outcome": m.outcome,
+                "why": m.why,
+            }
+            for m in plan.moves
+        ],
+        "answers": [
+            {"release": str(e.ref), **answer.model_dump(mode="json", exclude_none=True)}
+            for e in plan.judged
+            for answer in e.answers
+        ],
+        "passed_over": [
+            {
+                "release": str(e.ref),
+                "loader": p.loader,
+                "nuke_line": p.nuke_line,
+                "variant": p.variant,
+                "why": [describe(f) for f in blocking(p.findings)],
+            }
+            for e in plan.judged
+            for p in e.passed_over
+        ],
+        "exit_code": plan.exit_code,
+    }
+
+
+def show_plan(plan: Plan, *, done: bool = False) -> None:
+    """A plan, for a person: every move, every loader's file, every variant passed over with its reason."""
+    if plan.hold:
+        say(f"{mark('open')} held by {escape(plan.hold.by)}: {escape(plan.hold.why)}; changeover unhold lifts it")
+    if not plan.moves:
+        say("the studio has chosen nothing yet; choose with: changeover promote")
+    for move in plan.moves:
+        verb = {
+            "take": "changed to" if done else "change to",
+            "same": "stays",
+            "keep": "not changed to",
+            "gone": "ends",
+        }
+        sign = "skip" if plan.hold and move.outcome == "take" else _OUTCOMES[move.outcome]
+        before = f" (from {move.before.partition('@')[2]})" if move.before and move.outcome == "take" else ""
+        say(f"{mark(sign)} {move.where}: {verb[move.outcome]} [bold]{escape(move.wanted)}[/]{escape(before)}")
+        if move.why:
+            say(f"    {escape(move.why)}")
+    _show_answers(plan)
+
+
+def _show_answers(plan: Plan) -> None:
+    for eligible in plan.judged:
+        for answer in eligible.answers:
+            loader = answer.loader + (f" {answer.nuke_line}" if answer.nuke_line else "")
+            if answer.path:
+                tiles = f", tiles {', '.join(answer.tiles)}" if answer.tiles else ""
+                say(f"    {loader}: {answer.variant}{tiles}  [dim]{escape(answer.path)}[/]")
+            else:
+                say(f"    {loader}: {escape(answer.unavailable or '')}")
+        for passed in eligible.passed_over:
+            _show_passed_over(passed)
+
+
+def _show_passed_over(passed: PassedOver) -> None:
+    loader = passed.loader + (f" {passed.nuke_line}" if passed.nuke_line else "")
+    for finding in blocking(passed.findings):
+        say(f"    [dim]passed over for {loader}: {passed.variant}: {escape(describe(finding))}[/]")
+
+
+def show_verdict(digest: str, verdict: Verdict) -> None:
+    """A verdict, for a person: the decision and its reason first, then what it rests on."""
+    say(f"[bold {_COLOURS[verdict.decision]}]{verdict.decision}[/] {escape(str(verdict.candidate))}")
+    say(f"  {escape(verdict.reason)}")
+    current = str(verdict.current) if verdict.current else "nothing in use yet"
+    golden = (
+        f", golden set {verdict.golden_set.name} version {verdict.golden_set.version}" if verdict.golden_set else ""
+    )
+    say(f"  [dim]against {escape(current)}{golden}, sandbox {verdict.sandbox}[/]")
+    say(f"  [dim]verdict {digest[:12]}, {verdict.made_at}, by {escape(verdict.made_by)} on {escape(verdict.host)}[/]")
+    for finding in verdict.findings:
+        _show_finding(finding)
+    for report in verdict.points:
+        _show_point(report)
+
+
+def _show_point(report: PointReport) -> None:
+    facts = [f"{report.frame_us / 1000:.1f} ms a frame"] if report.frame_us else ["not measured"]
+    if report.memory:
+        largest = report.memory[-1]
+        facts.append(f"{largest.bytes / 2**20:.0f} MiB at {largest.width}x{largest.height} ({report.memory_label})")
+    say(f"  [bold]{escape(str(report.point))}[/]: {', '.join(facts)}")
+    lines = [(m.metric, m.mean, m.lower or "-", m.upper or "-", m.margin, str(m.shots)) for m in report.metrics]
+    if lines:
+        rows("", ("metric", "better by", "at least", "at most", "margin", "shots"), lines)
+    for finding in report.findings:
+        _show_finding(finding, about=str(report.point))
+
+
+def _show_finding(finding: Finding, about: str = "") -> None:
+    kinds = {"passed": "ok", "refused": "no", "not-run": "open", "not-applicable": "skip"}
+    text = describe(finding.model_copy(update={"subject": ""}) if finding.subject == about else finding)
+    say(f"{'    ' if about else '  '}{mark(kinds[finding.outcome])} {escape(text)}")
