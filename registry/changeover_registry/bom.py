@@ -10,7 +10,7 @@ import uuid
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from changeover_registry.errors import InvalidInputError
+from changeover_registry.errors import InvalidInputError, UndecidedError
 from changeover_registry.records.release import FileEntry, Interface, Release, Variant
 
 if TYPE_CHECKING:
@@ -34,9 +34,12 @@ def make_bom(release: Release, now: datetime) -> bytes:
 
     Raises:
         InvalidInputError: The official schema refuses what the release says, such as a text it does not take.
+        UndecidedError: The official library is not installed.
     """
-    from cyclonedx.output.json import JsonV1Dot7
-
+    try:
+        from cyclonedx.output.json import JsonV1Dot7
+    except ImportError as error:
+        raise _not_installed(error) from error
     body = json.loads(JsonV1Dot7(_bom(release, now)).output_as_string())
     body["metadata"]["component"]["modelCard"] = _card(release.interface)
     data = json.dumps(body, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n"
@@ -113,6 +116,16 @@ def _file(variant: Variant, file: FileEntry) -> "Component":
         name=f"{variant.id}/{file.path}",
         hashes=_hashes(file.sha256),
         properties=[Property(name=f"changeover:{key}", value=value) for key, value in facts.items()],
+    )
+
+
+def _not_installed(error: ImportError) -> UndecidedError:
+    return UndecidedError(
+        "bill of materials",
+        where=BOM_NAME,
+        expected="the package cyclonedx-python-lib in this environment",
+        actual=str(error),
+        remedy="install it with: pip install 'changeover[mlflow]'",
     )
 
 

@@ -1,6 +1,9 @@
 import hashlib
 import json
+import subprocess
+import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -81,3 +84,22 @@ def test_bill_with_a_field_that_the_schema_lacks_is_refused() -> None:
 
     with pytest.raises(InvalidInputError, match="vram"):
         validate_bom(json.dumps(bill).encode(), where="bom.cdx.json")
+
+
+def test_without_the_library_the_line_names_the_extra(tmp_path: Path) -> None:
+    (tmp_path / "release.json").write_bytes(release().to_bytes())
+    program = (
+        "import sys; sys.modules['cyclonedx'] = None\n"
+        "from datetime import UTC, datetime; from pathlib import Path\n"
+        "from changeover_registry.bom import make_bom\n"
+        "from changeover_registry.errors import UndecidedError\n"
+        "from changeover_registry.records.release import Release\n"
+        "release = Release.from_bytes(Path(sys.argv[1]).read_bytes(), where='release.json')\n"
+        "try:\n    make_bom(release, datetime.now(UTC))\n"
+        "except UndecidedError as error:\n    print(error)\n"
+    )
+
+    command = [sys.executable, "-c", program, str(tmp_path / "release.json")]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+
+    assert "changeover[mlflow]" in ended.stdout

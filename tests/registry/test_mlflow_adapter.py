@@ -15,6 +15,7 @@ import pytest
 import urllib3
 
 from changeover_registry import canonical
+from changeover_registry._mlflow_errors import unreachable
 from changeover_registry.errors import LostRaceError, RefusedError, TrustError, UnreachableError
 from changeover_registry.mlflow_adapter import Registered, Registry, _filter, _pages, artifact_path, local_uri
 from changeover_registry.records.findings import Passed
@@ -376,7 +377,7 @@ def test_nothing_is_printed(made: tuple[Path, str], local: Registry, capfd: pyte
     assert made[1] == ""
 
 
-def test_server_that_is_not_there_is_one_line_within_seconds() -> None:
+def test_server_that_is_not_there_is_one_line_within_seconds(caplog: pytest.LogCaptureFixture) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -385,7 +386,9 @@ def test_server_that_is_not_there_is_one_line_within_seconds() -> None:
     with pytest.raises(UnreachableError, match=f"127.0.0.1:{port}") as caught:
         Registry(f"http://somebody:secret@127.0.0.1:{port}").versions(MODEL)
 
-    assert "\n" not in str(caught.value)
+    assert caught.value.actual == "no connection (Connection refused)"
+    assert "secret" not in str(caught.value)
+    assert caplog.records == []
     assert "somebody:***@" in caught.value.where
     assert time.monotonic() - began < 15
 
@@ -395,6 +398,19 @@ def test_database_that_is_none_is_one_line(tmp_path: Path) -> None:
 
     with pytest.raises(UnreachableError, match=r"mlflow\.db"):
         Registry(local_uri(tmp_path / "mlflow.db")).versions(MODEL)
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("HTTPConnectionPool: Max retries exceeded (Caused by ...)", "no connection"),
+        ("first line\nsecond line", "first line"),
+        ("x" * 500, "x" * 237 + "..."),
+        ("", "ValueError"),
+    ],
+)
+def test_of_what_mlflow_says_one_short_line_is_kept(said: str, kept: str) -> None:
+    assert unreachable("mlflow", ValueError(said)).actual == kept
 
 
 def test_without_the_package_the_line_names_the_extra(tmp_path: Path) -> None:
