@@ -178,13 +178,23 @@ def _memory(bench: _Bench, facts: HostFacts) -> Iterator[PointReport]:
 def _point_memory(bench: _Bench, facts: HostFacts, variant: Variant, tile: Tile, provider: str) -> PointReport:
     policy = bench.studio.policy
     point = OperatingPoint(variant=variant.id, precision=variant.precision, tile=tile, provider=provider)
-    curve: tuple[CurvePoint, ...] = ()
-    if variant.runtime == "onnx":
-        from changeover_validators.vram.solve import curve as predict
+    try:
+        curve = _curve(bench, variant, tile)
+        finding = check_vram(point, curve, facts, policy)
+    except UndecidedError as error:
+        curve, finding = (), NotRun(check="vram", subject=str(point), why=str(error), remedy=error.remedy)
+    return PointReport(point=point, memory=curve, findings=(finding,))
 
-        plates = tuple(sorted({*PLATES, policy.vram.plate}))
-        curve = predict(bench.folder(bench.case.candidate, variant) / variant.entry, variant.contract, tile, plates)
-    return PointReport(point=point, memory=curve, findings=(check_vram(point, curve, facts, policy),))
+
+def _curve(bench: _Bench, variant: Variant, tile: Tile) -> tuple[CurvePoint, ...]:
+    """Predicted memory at the plates that a verdict keeps; nothing for what is not an ONNX graph."""
+    if variant.runtime != "onnx":
+        return ()
+    from changeover_validators.vram.solve import curve
+
+    plates = tuple(sorted({*PLATES, bench.studio.policy.vram.plate}))
+    model = bench.folder(bench.case.candidate, variant) / variant.entry
+    return curve(model, variant.contract, tile, plates)
 
 
 def _fits(bench: _Bench, points: tuple[PointReport, ...]) -> Finding:
