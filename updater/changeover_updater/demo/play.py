@@ -60,7 +60,7 @@ def stage_in(keep: Path | None) -> Iterator[Stage]:
 def play(stage: Stage, run: Run, say: Say) -> tuple[Ending, ...]:
     """Play every step; a step that ends otherwise than it had to does not stop the others."""
     endings = [
-        _prepare(f"train {LIVE} live", "vendor", lambda: _train(stage), say),
+        _prepare(f"train {LIVE} live", "vendor", lambda: _train(stage, say), say),
         _prepare("render 10 golden shots of 12 frames", "TD", lambda: _shots(stage), say),
     ]
     if all(ending.good for ending in endings):
@@ -75,11 +75,17 @@ def _prepare(title: str, actor: str, work: Callable[[], None], say: Say) -> Endi
     return Ending(title, actor, "done", "done", good=True, seconds=time.monotonic() - started)
 
 
-def _train(stage: Stage) -> None:
+def _train(stage: Stage, say: Say) -> None:
     from changeover_updater.demo.recipes import make_model
 
+    steps = RELEASES[LIVE].recipe.steps
+
+    def told(done: int) -> None:
+        if done % (steps // 4) == 0:
+            say(f"    [dim]{done} of {steps} steps[/]")
+
     for version in RELEASES:
-        model = make_model(RELEASES[version]) if version == LIVE else None
+        model = make_model(RELEASES[version], progress=told) if version == LIVE else None
         write_release(version, stage.release(version), model)
     write_cat_release(stage.root / "releases" / "edge-1.0.0")
 
