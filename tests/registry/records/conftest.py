@@ -20,7 +20,7 @@ def samples() -> Path:
 def changed() -> Callable[..., dict[str, Any]]:
     """`changed("release-1", "variants.0.entry", "x")`: the sample with that field set; `...` removes it."""
 
-    def change(sample: str, path: str, value: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON
+    def change(sample: str, path: str, value: Any) -> dict[str, Any]:
         body: dict[str, Any] = json.loads((SAMPLES / f"{sample}.json").read_bytes())
         *parents, last = [int(part) if part.isdecimal() else part for part in path.split(".")]
         place: Any = body
