@@ -21,7 +21,7 @@ from changeover_registry.transport.memory import MemoryTransport
 from changeover_updater.download import fetch_file, partial_path
 
 PATH = "objects/ab/abcd"
-DATA = random.Random(7).randbytes(2 * BLOCK_BYTES + 1234)  # noqa: S311 - bytes that differ, no secret
+DATA = random.Random(7).randbytes(2 * BLOCK_BYTES + 1234)
 
 SLOW_COPY = """
 import sys, time

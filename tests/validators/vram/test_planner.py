@@ -66,7 +66,7 @@ def test_rules_never_make_a_plan_larger_than_all_tensors_and_keep_the_callers(fo
 def test_names_and_their_order_in_the_table_change_nothing(found: Graph, seed: int) -> None:
     names = sorted(found.bytes_of)
     shuffled = names.copy()
-    random.Random(seed).shuffle(shuffled)  # noqa: S311 - a shuffle, not a secret
+    random.Random(seed).shuffle(shuffled)
     renamed = dict(zip(names, (f"r{name}" for name in shuffled), strict=True))
     nodes = [
         Node(n.operator, tuple(renamed[i] for i in n.inputs), tuple(renamed[o] for o in n.outputs)) for n in found.nodes
