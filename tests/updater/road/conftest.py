@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -180,6 +181,12 @@ class World:
         assert code == 0, f"{arguments}: exit {code}\n{out}\n{err}"
         return out
 
+    def without_mlflow(self) -> None:
+        """Have the studio's MLflow be one that nobody can reach, which costs a notice and no time."""
+        (self.site.root / "site.toml").write_text(
+            'schema = "changeover.site/1"\nmlflow = "sqlite:////proc/none/mlflow.db"\n', encoding="utf-8"
+        )
+
     def publish(self, name: str) -> Release:
         """Publish one of the release folders and sync it."""
         folder = self.folders / name
@@ -250,56 +257,70 @@ def write_config(world: World, *, runtimes: str = "", nukes: str = "") -> None:
     world.config.write_text(f"{head}[runtimes]\n{named}\n\n{keys}\n{nukes}", encoding="utf-8")
 
 
+def build_world(
+    root: Path,
+    folders: Path,
+    *,
+    start: datetime | None = None,
+    executable: bool = False,
+    nuke: str | None = None,
+) -> World:
+    """A vendor and a studio below `root`; `start` is when both signed their first metadata."""
+    now = start or clock.now()
+    keys = vendor.new_vendor_keys(root / "vendor" / "keys")
+    root_json = vendor.create(root / "vendor" / "repository", "acme", keys, now)
+    runtime = RuntimeFacts(
+        name="onnxruntime", version=version("onnxruntime-gpu"), interpreter=sys.executable, providers=("cpu",)
+    )
+    facts = HostFacts(
+        host="vm1",
+        os="linux",
+        kernel="6.1",
+        glibc="2.36",
+        cpu_level="x86_64_v3",
+        cores=2,
+        ram_mib=16384,
+        gpus=(),
+        runtimes=(runtime,),
+        nukes=(NukeInstall(version=nuke, torch_line="2.1.1"),) if nuke else (),
+    )
+    world = World(root, folders, now, facts, keys)
+    world.extra = ["--station", "vm1"]
+    initialise.initialise(
+        initialise.Request(
+            site=root / "site",
+            store=root / "store",
+            station="vm1",
+            keys=root / "keys",
+            config=world.config,
+            nuke_json=None,
+            who="td@vm1",
+            now=now,
+        ),
+        notice=pytest.fail,
+    )
+    policy = world.site.root / "policy.toml"
+    text = policy.read_text(encoding="utf-8").replace("serve_on_cpu = false", "serve_on_cpu = true")
+    policy.write_text(text, encoding="utf-8")
+    write_config(world, nukes=f'[[nukes]]\nversion = "{nuke}"\n' if nuke else "")
+    vendors.add_trust(
+        world.site, "acme", str(world.repository), root_json, allow_executable=executable, who="td@vm1", now=now
+    )
+    remember_facts(world)
+    world.ok("promote", "--policy", "--reason", "no GPU here")
+    return world
+
+
 @pytest.fixture
 def make_world(tmp_path: Path, release_folders: Path) -> Callable[..., World]:
-    """Makes a world; `start` is when the vendor and the studio signed their first metadata."""
+    """Makes a world in the test's own folder; see `build_world` for what may be said of it."""
+    return partial(build_world, tmp_path, release_folders)
 
-    def make(*, start: datetime | None = None, executable: bool = False, nuke: str | None = None) -> World:
-        now = start or clock.now()
-        keys = vendor.new_vendor_keys(tmp_path / "vendor" / "keys")
-        root = vendor.create(tmp_path / "vendor" / "repository", "acme", keys, now)
-        runtime = RuntimeFacts(
-            name="onnxruntime", version=version("onnxruntime-gpu"), interpreter=sys.executable, providers=("cpu",)
-        )
-        facts = HostFacts(
-            host="vm1",
-            os="linux",
-            kernel="6.1",
-            glibc="2.36",
-            cpu_level="x86_64_v3",
-            cores=2,
-            ram_mib=16384,
-            gpus=(),
-            runtimes=(runtime,),
-            nukes=(NukeInstall(version=nuke, torch_line="2.1.1"),) if nuke else (),
-        )
-        world = World(tmp_path, release_folders, now, facts, keys)
-        world.extra = ["--station", "vm1"]
-        initialise.initialise(
-            initialise.Request(
-                site=tmp_path / "site",
-                store=tmp_path / "store",
-                station="vm1",
-                keys=tmp_path / "keys",
-                config=world.config,
-                nuke_json=None,
-                who="td@vm1",
-                now=now,
-            ),
-            notice=pytest.fail,
-        )
-        policy = world.site.root / "policy.toml"
-        text = policy.read_text(encoding="utf-8").replace("serve_on_cpu = false", "serve_on_cpu = true")
-        policy.write_text(text, encoding="utf-8")
-        write_config(world, nukes=f'[[nukes]]\nversion = "{nuke}"\n' if nuke else "")
-        vendors.add_trust(
-            world.site, "acme", str(world.repository), root, allow_executable=executable, who="td@vm1", now=now
-        )
-        remember_facts(world)
-        world.ok("promote", "--policy", "--reason", "no GPU here")
-        return world
 
-    return make
+@pytest.fixture(scope="module")
+def module_world(tmp_path_factory: pytest.TempPathFactory, release_folders: Path) -> World:
+    """A world that all tests of a module share: for a story told once, or for tests that change nothing."""
+    return build_world(tmp_path_factory.mktemp("studio"), release_folders)
 
 
 def remember_facts(world: World) -> None:
@@ -324,7 +345,18 @@ def long_ago() -> datetime:
 
 @pytest.fixture
 def golden_set(world: World) -> World:
-    """The world with a golden set ``hero`` of six shots of three frames: a red disc that moves over grey noise."""
+    """The world with the golden set ``hero``."""
+    return add_golden_set(world)
+
+
+@pytest.fixture(scope="module")
+def module_golden_set(module_world: World) -> World:
+    """The shared world with the golden set ``hero``."""
+    return add_golden_set(module_world)
+
+
+def add_golden_set(world: World) -> World:
+    """Add the set ``hero`` of six shots of three frames: a red disc that moves over grey noise."""
     rng = np.random.default_rng(0)
     world.ok("golden", "set", "create", "hero")
     for shot in range(6):

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,10 +18,29 @@ from changeover_updater.site import Site
 from changeover_updater.station import Station
 from changeover_updater.store import Store
 
-__all__ = ["Invocation", "JsonFlag", "Reason", "host_facts", "invocation", "read_facts"]
+__all__ = ["Invocation", "JsonFlag", "Reason", "host_facts", "invocation", "read_facts", "said"]
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
-Reason = Annotated[str, typer.Option("--reason", help="Why; it is recorded for ever.")]
+
+
+def said(text: str) -> str:
+    """What a person gave as a reason.
+
+    Raises:
+        InvalidInputError: It is empty, or has control characters, which no record holds.
+    """
+    if not text.strip() or any(c != "\n" and unicodedata.category(c) in {"Cc", "Cs"} for c in text):
+        raise InvalidInputError(
+            "reason",
+            where="--reason",
+            expected="some words, without control characters",
+            actual=ascii(text),
+            remedy="say why; it is recorded for ever",
+        )
+    return text
+
+
+Reason = Annotated[str, typer.Option("--reason", help="Why; it is recorded for ever.", callback=said)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +116,7 @@ def read_facts(path: Path) -> HostFacts:
     from changeover_validators.probe import forged_host, forged_hosts
 
     if path.is_file():
-        import json
-
-        return HostFacts.from_object(json.loads(path.read_text(encoding="utf-8")), where=str(path))
+        return HostFacts.from_object(_json(path), where=str(path))
     if str(path) in forged_hosts():
         return forged_host(str(path))
     raise InvalidInputError(
@@ -108,6 +126,21 @@ def read_facts(path: Path) -> HostFacts:
         actual="no such file",
         remedy="correct the path",
     )
+
+
+def _json(path: Path) -> object:
+    import json
+
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InvalidInputError(
+            "host facts",
+            where=str(path),
+            expected="JSON, as changeover facts --json prints it",
+            actual=str(error),
+            remedy="make the file again on that host",
+        ) from error
 
 
 def host_facts(call: Invocation, station: Station | None) -> HostFacts:
