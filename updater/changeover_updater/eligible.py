@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from changeover_registry.clock import parse_time
+from changeover_registry.errors import UndecidedError
 from changeover_registry.names import release_folder
 from changeover_registry.records.choice import Override
 from changeover_registry.records.facts import HostFacts, NukeInstall
@@ -30,6 +31,7 @@ __all__ = [
     "Candidate",
     "Eligible",
     "PassedOver",
+    "answered",
     "blocking",
     "describe",
     "judge_release",
@@ -121,6 +123,16 @@ def blocking(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     return tuple(finding for finding in findings if isinstance(finding, (Refused, NotRun)))
 
 
+def answered(check: CheckName, findings: Iterable[Finding]) -> bool:
+    """Whether findings answer a check, one way or the other; what was spared or passed over is no answer.
+
+    Golden shots are never out of the question: without a baseline the floors and guards still pass or do not.
+    """
+    mine = [finding for finding in findings if finding.check == check]
+    not_concerned = {f.rule for f in mine if isinstance(f, NotApplicable)} - {"earlier-check-refused", "overridden"}
+    return any(not isinstance(f, NotApplicable) for f in mine) or (check != "golden" and bool(not_concerned))
+
+
 def release_findings(
     release: Release, vendor: VendorState, baseline: Release | None, policy: Policy
 ) -> tuple[Finding, ...]:
@@ -151,7 +163,7 @@ def _callers(candidate: Candidate) -> list[tuple[Loader, NukeInstall | None]]:
     others: list[tuple[Loader, NukeInstall | None]] = [
         (x, None) for x in LOADERS if x != "nuke-inference" and x in have
     ]
-    lines = {nuke.line: nuke for nuke in candidate.facts.nukes}
+    lines = {nuke.line: nuke for nuke in sorted(candidate.facts.nukes, key=lambda nuke: nuke.version)}
     return [*(("nuke-inference", nuke) for _, nuke in sorted(lines.items())), *others]
 
 
@@ -211,17 +223,14 @@ def _variant_findings(
     found = check_hardware(candidate.release, candidate.facts, candidate.policy)
     hardware = tuple(f for f in found if f.subject.split("/")[0] == variant.id and "/nuke-" not in f.subject)
     if nuke is not None:
-        hardware = (*hardware, *check_nuke(variant, nuke))
+        hardware = (*hardware, *check_nuke(variant, nuke, candidate.facts))
     hardware = _pass_over(hardware, passes)
     if blocking(hardware):
         return hardware, ()
     points = _points(candidate, variant)
     judged = [(point, _pass_over(_point_findings(candidate, variant, point), passes)) for point in points]
     good = tuple(dict.fromkeys(point.tile for point, findings in judged if not blocking(findings)))
-    if good:
-        return hardware, good
-    evidence = judged[0][1] if judged else (_no_point(variant),)
-    return (*hardware, *evidence), ()
+    return (hardware, good) if good else ((*hardware, *judged[0][1]), ())
 
 
 def _points(candidate: Candidate, variant: Variant) -> tuple[OperatingPoint, ...]:
@@ -237,8 +246,10 @@ def _point_findings(candidate: Candidate, variant: Variant, point: OperatingPoin
     report = _report(candidate, variant, point)
     if report is None:
         return tuple(_not_found(candidate, check, point) for check in ("vram", "speed", "golden"))
-    measured = tuple(f for f in report.findings if f.check in {"speed", "golden", "smoke", "format"})
-    return (check_vram(point, report.memory, candidate.facts, candidate.policy), *measured)
+    measured = [f for f in report.findings if f.check in {"speed", "golden", "smoke", "format"}]
+    needed: tuple[CheckName, ...] = ("speed", "golden")
+    silent = [_not_found(candidate, check, point) for check in needed if not answered(check, measured)]
+    return (check_vram(point, report.memory, candidate.facts, candidate.policy), *measured, *silent)
 
 
 def _report(candidate: Candidate, variant: Variant, point: OperatingPoint) -> PointReport | None:
@@ -246,7 +257,11 @@ def _report(candidate: Candidate, variant: Variant, point: OperatingPoint) -> Po
     runtime = runtime_for(variant, candidate.facts)
     if runtime is None:
         return None
-    wanted = golden_class_of(candidate.facts, runtime, point.provider, point.precision)
+    try:
+        wanted = golden_class_of(candidate.facts, runtime, point.provider, point.precision)
+    except UndecidedError:
+        # Only an override of the hardware check leads here: of a host of no known class no verdict can speak.
+        return None
     ref = candidate.release.ref()
     for filed in candidate.verdicts:
         if filed.verdict.candidate == ref:
@@ -264,10 +279,6 @@ def _not_found(candidate: Candidate, check: CheckName, point: OperatingPoint) ->
         why="no signed verdict for this operating point and this golden class",
         remedy=f"run on a machine of this class: changeover check {release}",
     )
-
-
-def _no_point(variant: Variant) -> NotRun:
-    return NotRun(check="golden", subject=variant.id, why="the variant has no operating point here")
 
 
 def _pass_over(findings: Iterable[Finding], passes: tuple[CheckName, ...]) -> tuple[Finding, ...]:

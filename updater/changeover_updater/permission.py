@@ -6,10 +6,10 @@ from datetime import datetime, timedelta
 from changeover_registry.clock import parse_time
 from changeover_registry.errors import ChangeoverError, RefusedError, TrustError, UndecidedError
 from changeover_registry.records.choice import Override
-from changeover_registry.records.findings import CheckName, Finding, Refused
+from changeover_registry.records.findings import CHECKS, CheckName, Finding, Refused
 from changeover_registry.records.policy import Policy
 from changeover_registry.records.release import Release, ReleaseRef
-from changeover_updater.eligible import blocking, describe, overridden
+from changeover_updater.eligible import answered, blocking, describe, overridden
 from changeover_updater.studio import FiledVerdict
 
 __all__ = ["Case", "permitting_verdict"]
@@ -17,6 +17,9 @@ __all__ = ["Case", "permitting_verdict"]
 
 MEASURED: tuple[CheckName, ...] = ("hardware", "vram", "speed", "golden", "smoke")
 """The checks that only a verdict or an override answers for."""
+
+_CLOCKS_APART = timedelta(hours=1)
+"""How far ahead of this host's clock a verdict may be dated: hosts differ by minutes, and none is from tomorrow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ def permitting_verdict(case: Case) -> str | None:
     newest = next((f for f in case.verdicts if f.verdict.candidate == case.release.ref()), None)
     if newest is not None and newest.verdict.decision == "accept" and _stale(case, newest) is None:
         return newest.digest
-    missing = [check for check in _needed(newest) if check not in passes]
+    missing = _open_checks(case, newest, passes)
     if missing:
         raise _missing(case, newest, missing)
     return None
@@ -61,29 +64,38 @@ def _stale(case: Case, filed: FiledVerdict) -> str | None:
     verdict = filed.verdict
     if verdict.policy != case.policy_digest:
         return "it was made under another policy"
-    if case.now - parse_time(verdict.made_at) > timedelta(days=case.policy.verdict_days):
+    made_at = parse_time(verdict.made_at)
+    if made_at - case.now > _CLOCKS_APART:
+        return f"it is dated {verdict.made_at}, which is to come"
+    if case.now - made_at > timedelta(days=case.policy.verdict_days):
         return f"it is older than {case.policy.verdict_days} days"
     if case.baseline is not None and verdict.current != case.baseline:
         return f"it compares with {verdict.current or 'nothing'}, and {case.baseline} is in use now"
     return None
 
 
-def _needed(newest: FiledVerdict | None) -> tuple[CheckName, ...]:
-    """The measured checks that nothing has answered for: those that no finding of the best operating point passes."""
-    if newest is None or newest.verdict.decision == "accept":
-        return MEASURED
-    verdict = newest.verdict
-    answers = [_open((*verdict.findings, *point.findings)) for point in verdict.points]
-    return min([*answers, _open(verdict.findings)], key=len)
+def _open_checks(case: Case, newest: FiledVerdict | None, passes: tuple[CheckName, ...]) -> tuple[CheckName, ...]:
+    """The checks that neither the newest verdict nor an override answers for, at the operating point with the fewest.
+
+    A verdict that does not hold answers for nothing. One that is not accept and names nothing that is open
+    contradicts itself, and answers for nothing either.
+    """
+    by_point: list[tuple[CheckName, ...]] = []
+    if newest is not None and _stale(case, newest) is None:
+        verdict = newest.verdict
+        by_point = [_open((*verdict.findings, *point.findings)) for point in verdict.points]
+        by_point.append(_open(verdict.findings))
+    answers = by_point if by_point and all(by_point) else [MEASURED]
+    return min((tuple(check for check in found if check not in passes) for found in answers), key=len)
 
 
 def _open(findings: tuple[Finding, ...]) -> tuple[CheckName, ...]:
+    """What speaks against (of any check, such as files that need more than is claimed), and what was not measured."""
     against = {finding.check for finding in blocking(findings)}
-    answered = {finding.check for finding in findings} - against
-    return tuple(check for check in MEASURED if check not in answered)
+    return tuple(c for c in CHECKS if c in against or (c in MEASURED and not answered(c, findings)))
 
 
-def _missing(case: Case, newest: FiledVerdict | None, missing: list[CheckName]) -> ChangeoverError:
+def _missing(case: Case, newest: FiledVerdict | None, missing: tuple[CheckName, ...]) -> ChangeoverError:
     ref = f"{case.release.model}@{case.release.version}"
     if newest is None:
         actual = "no verdict at all"

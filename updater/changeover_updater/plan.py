@@ -5,10 +5,10 @@ of the choice the plan takes the chosen release if the station may run it; else 
 says why. Releases of the generation in use stay: open scripts carry their stamps.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from changeover_registry.clock import format_time, parse_time
 from changeover_registry.errors import ChangeoverError
@@ -23,6 +23,8 @@ from changeover_updater.studio import FiledVerdict, Studio
 __all__ = ["Known", "Move", "Plan", "make_plan"]
 
 Outcome = Literal["take", "same", "keep", "gone"]
+Judged: TypeAlias = Eligible | ChangeoverError | None
+"""What is known of a chosen release: what the host may load of it, why its vendor does not verify, or nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +55,10 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Something in the choice that names a release: a channel, or a pin (`where` is its label)."""
+    """Something in the choice that names a release: a channel, or a pin (`where` is its label, `scope` chose it)."""
 
     where: str
+    scope: str
     release: ReleaseRef
     channel: str | None = None
     pin: GenerationPin | None = None
@@ -71,6 +74,8 @@ class Move:
     wanted: str
     outcome: Outcome
     why: str = ""
+    exit_code: int = 0
+    """Why it is kept, as a number: 5 trust, 3 refused, 4 undecided."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,25 +99,32 @@ class Plan:
     @property
     def exit_code(self) -> int:
         """0 when all that was chosen is or will be in use here; else 5, 3 or 4: trust, refused, undecided."""
-        kept = {move.wanted for move in self.moves if move.outcome == "keep"}
-        if not kept:
-            return 0
-        if self.trust_errors:
-            return 5
-        refused = any(e.refused for e in self.judged if str(e.ref) in kept)
-        return 3 if refused or any(isinstance(f, Refused) for _, f in self.smoke) else 4
+        found = {move.exit_code for move in self.moves}
+        return next((code for code in (5, 3, 4) if code in found), 0)
 
 
 def make_plan(known: Known) -> Plan:
     """Decide what a station would change to."""
     targets = _targets(known.studio.choices)
-    judged = {t.release: _judge(known, t) for t in targets}
-    moves = tuple(_move(known, target, judged[target.release]) for target in targets)
+    judged = tuple(_judge(known, target) for target in targets)
+    moves = tuple(_move(known, target, found) for target, found in zip(targets, judged, strict=True))
     hold = _live_hold(known)
-    generation = None if hold else _generation(known, targets, moves, judged)
-    eligible = tuple(e for e in judged.values() if isinstance(e, Eligible))
-    errors = tuple(dict.fromkeys(e for e in judged.values() if isinstance(e, ChangeoverError)))
-    return Plan(moves, eligible, generation, hold, frozenset(known.held()), known.smoke, errors)
+    taken = _eligible(moves, judged)
+    generation = None if hold else _generation(known, targets, moves, taken)
+    errors = tuple(dict.fromkeys(e for e in judged if isinstance(e, ChangeoverError)))
+    return Plan(moves, tuple(taken.values()), generation, hold, frozenset(known.held()), known.smoke, errors)
+
+
+def _eligible(moves: tuple[Move, ...], judged: tuple[Judged, ...]) -> Mapping[str, Eligible]:
+    """Each judged release once: as it was judged for a target that takes it, if there is one.
+
+    Two targets may be judged unlike: the interface is compared with what each of them has, overrides are of a scope.
+    """
+    found = [(m.outcome == "take", m.wanted, e) for m, e in zip(moves, judged, strict=True) if isinstance(e, Eligible)]
+    first: dict[str, Eligible] = {}
+    for _, key, eligible in sorted(found, key=lambda item: (not item[0], item[1])):
+        first.setdefault(key, eligible)
+    return first
 
 
 def _live_hold(known: Known) -> Hold | None:
@@ -121,19 +133,31 @@ def _live_hold(known: Known) -> Hold | None:
 
 
 def _targets(choices: tuple[Choice, ...]) -> tuple[Target, ...]:
-    found: list[Target] = []
-    for choice in choices:
-        found.extend(Target(p.channel, p.release, channel=p.channel) for p in choice.channels)
-        for pin in choice.pins:
-            where = "/".join(filter(None, (pin.show, pin.sequence, pin.shot))) or "site"
-            entry = GenerationPin(
-                model=pin.release.model, key=str(pin.release), show=pin.show, sequence=pin.sequence, shot=pin.shot
-            )
-            found.append(Target(f"pin {where}", pin.release, pin=entry))
-    return tuple(found)
+    """Everything that is chosen, once: where the site and a show speak of the same thing, the show is heard."""
+    found = [target for choice in choices for target in _of_choice(choice)]
+    ordered = sorted(found, key=lambda t: (t.scope != "site", t.pin is not None, _name(t), str(t.release)))
+    return tuple({_name(target): target for target in ordered}.values())
 
 
-def _judge(known: Known, target: Target) -> Eligible | ChangeoverError | None:
+def _name(target: Target) -> tuple[str, ...]:
+    """What a target is the choice of; a generation answers each name once."""
+    pin = target.pin
+    parts = () if pin is None else (pin.show or "", pin.sequence or "", pin.shot or "")
+    return (target.channel or "", target.release.model, *parts)
+
+
+def _of_choice(choice: Choice) -> Iterator[Target]:
+    for pointer in choice.channels:
+        yield Target(pointer.channel, choice.scope, pointer.release, channel=pointer.channel)
+    for pin in choice.pins:
+        where = "/".join(filter(None, (pin.show, pin.sequence, pin.shot))) or "site"
+        entry = GenerationPin(
+            model=pin.release.model, key=str(pin.release), show=pin.show, sequence=pin.sequence, shot=pin.shot
+        )
+        yield Target(f"pin {where}", choice.scope, pin.release, pin=entry)
+
+
+def _judge(known: Known, target: Target) -> Judged:
     """Whether the station may run a release; an error where its vendor cannot be verified, None if it is not synced."""
     vendor = known.studio.vendor(target.release.model)
     if vendor is not None and vendor.error is not None:
@@ -147,7 +171,7 @@ def _judge(known: Known, target: Target) -> Eligible | ChangeoverError | None:
             vendor=vendor,
             baseline=_baseline(known, target),
             verdicts=known.verdicts,
-            overrides=known.studio.overrides(target.release),
+            overrides=known.studio.overrides(target.release, target.scope),
             facts=known.facts,
             policy=known.studio.policy,
             now=known.now,
@@ -173,23 +197,29 @@ def _same_scope(one: GenerationPin, other: GenerationPin) -> bool:
     return (one.model, one.show, one.sequence, one.shot) == (other.model, other.show, other.sequence, other.shot)
 
 
-def _move(known: Known, target: Target, judged: Eligible | ChangeoverError | None) -> Move:
+def _move(known: Known, target: Target, judged: Judged) -> Move:
     before, wanted = _before(known.current, target), str(target.release)
-    serves = wanted in known.held() and not _withdrawn(known, target.release)
     outcome: Outcome
-    if before == wanted or serves:
-        # A release that the station already serves is never taken away by a changed host; it is only reported.
-        outcome, why = ("same" if before == wanted else "take"), ""
+    why, exit_code = "", 0
+    if before == wanted:
+        # What a channel or pin already has is never taken away by a changed host; it is only reported.
+        outcome = "same"
     elif smoke := next((finding for key, finding in known.smoke if key == wanted), None):
-        outcome, why = "keep", describe(smoke)
+        outcome, why, exit_code = "keep", describe(smoke), 3 if isinstance(smoke, Refused) else 4
     elif isinstance(judged, Eligible) and judged.accepted:
-        outcome, why = "take", ""
+        outcome = "take"
     else:
-        outcome, why = "keep", _why_not(judged, wanted)
-    return Move(target.where, target.release.model, before, wanted, outcome, why)
+        outcome, why, exit_code = "keep", _why_not(judged, wanted), _code(judged)
+    return Move(target.where, target.release.model, before, wanted, outcome, why, exit_code)
 
 
-def _why_not(judged: Eligible | ChangeoverError | None, wanted: str) -> str:
+def _code(judged: Judged) -> int:
+    if isinstance(judged, ChangeoverError):
+        return 5
+    return 3 if judged is not None and judged.refused else 4
+
+
+def _why_not(judged: Judged, wanted: str) -> str:
     if judged is None:
         return f"{wanted} is not known here; run: changeover sync"
     if isinstance(judged, ChangeoverError):
@@ -199,13 +229,10 @@ def _why_not(judged: Eligible | ChangeoverError | None, wanted: str) -> str:
 
 
 def _generation(
-    known: Known,
-    targets: tuple[Target, ...],
-    moves: tuple[Move, ...],
-    judged: Mapping[ReleaseRef, Eligible | ChangeoverError | None],
+    known: Known, targets: tuple[Target, ...], moves: tuple[Move, ...], judged: Mapping[str, Eligible]
 ) -> Generation | None:
     resolved = [(t, m.wanted if m.outcome != "keep" else m.before) for t, m in zip(targets, moves, strict=True)]
-    releases = _releases(known, judged, {key for _, key in resolved if key})
+    releases = _releases(known, judged, {move.wanted for move in moves if move.outcome == "take"})
     policy = known.studio.policy
     new = Generation(
         number=known.next_number,
@@ -235,15 +262,13 @@ def _why(moves: tuple[Move, ...]) -> str:
     return "; ".join(taken) or "the choice or the policy changed"
 
 
-def _releases(
-    known: Known, judged: Mapping[ReleaseRef, Eligible | ChangeoverError | None], keys: set[str]
-) -> tuple[GenerationRelease, ...]:
+def _releases(known: Known, judged: Mapping[str, Eligible], taken: set[str]) -> tuple[GenerationRelease, ...]:
     held = dict(known.held())
-    for ref, eligible in judged.items():
-        if str(ref) in keys and str(ref) not in held and isinstance(eligible, Eligible):
-            held[str(ref)] = GenerationRelease(
-                key=str(ref), model=ref.model, version=ref.version, digest=ref.digest, answers=eligible.answers
-            )
+    for key in taken - held.keys():
+        ref = judged[key].ref
+        held[key] = GenerationRelease(
+            key=key, model=ref.model, version=ref.version, digest=ref.digest, answers=judged[key].answers
+        )
     return tuple(_with_withdrawal(known, held[key]) for key in sorted(held))
 
 

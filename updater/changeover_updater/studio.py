@@ -76,9 +76,13 @@ class Studio:
         """The verified record of a release."""
         return next((release for release in self.releases() if release.ref() == ref), None)
 
-    def overrides(self, ref: ReleaseRef) -> tuple[Override, ...]:
-        """Every override that names a release."""
-        return tuple(o for choice in self.choices for o in choice.overrides if o.release == ref)
+    def overrides(self, ref: ReleaseRef, scope: str | None = None) -> tuple[Override, ...]:
+        """Every override that names a release; only the site's and those of a scope, if one is given.
+
+        Whoever may sign for one show passes over nothing for the site or for another show.
+        """
+        heard = [choice for choice in self.choices if scope is None or choice.scope in {"site", scope}]
+        return tuple(o for choice in heard for o in choice.overrides if o.release == ref)
 
     def verdict_keys(self) -> tuple[VerdictKey, ...]:
         """The keys that may sign verdicts."""
@@ -179,7 +183,7 @@ def read_verdicts(site: Site, studio: Studio, release: str | None = None) -> tup
     """
     found: list[FiledVerdict] = []
     for path in site.verdicts.glob("*.json"):
-        data = path.read_bytes()
+        data = path.read_bytes() if path.is_file() else b""
         if release is None or _mentions(data, release):
             found.extend(_verdict(path, data, studio.verdict_keys()))
     return tuple(sorted(found, key=lambda filed: (filed.verdict.made_at, filed.digest), reverse=True))
@@ -200,7 +204,7 @@ def _mentions(envelope: bytes, release: str) -> bool:
     try:
         payload = json.loads(envelope)["payload"]
         return release.encode() in base64.b64decode(payload)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return False
 
 
@@ -238,5 +242,15 @@ def _records(folder: VendorFolder, indexes: tuple[Index, ...]) -> tuple[Release,
                     actual=canonical.digest(data),
                     remedy="remove the file and run changeover sync; find out who changed it",
                 )
-            releases.append(Release.from_bytes(data, where=str(path)))
+            release = Release.from_bytes(data, where=str(path))
+            bound, actual = (f"{index.vendor}/{index.name}", entry.version), (release.model, release.version)
+            if actual != bound:
+                raise TrustError(
+                    "release record",
+                    where=str(path),
+                    expected="@".join(bound),
+                    actual="@".join(actual),
+                    remedy="do not use it; ask the vendor why its index gives a release another name",
+                )
+            releases.append(release)
     return tuple(releases)
