@@ -23,10 +23,11 @@ def missing_bytes(store: Store, release: Release, variants: tuple[Variant, ...])
 def install_variants(
     store: Store, vendor: VendorFolder, release: Release, variants: tuple[Variant, ...], progress: Progress
 ) -> tuple[Variant, ...]:
-    """Install the variants that are not there; returns those that were brought.
+    """Install the variants that are not there, and hash those that are; returns those that were brought.
 
     Raises:
-        TrustError: A file's bytes are not the signed ones; nothing of the variant is installed.
+        TrustError: A file's bytes are not the signed ones; nothing of the variant is installed, or what is there is
+            not to be used.
         UnreachableError: The repository does not answer.
         OSError: The disk is full or read-only.
     """
@@ -34,6 +35,10 @@ def install_variants(
     wanted = tuple(variant for variant in variants if store.missing(ref, variant))
     if wanted:
         _check_space(store, sum(f.size for v in wanted for f in v.files))
+    for variant in variants:
+        if variant not in wanted:
+            # Whoever put it there, nothing is used on bytes that were not hashed here.
+            store.verify(ref, variant)
     for variant in wanted:
         with store.staging() as staging:
             staged = staging / "variant"

@@ -7,7 +7,7 @@ import uuid
 from datetime import datetime
 
 from changeover_registry.clock import format_time
-from changeover_registry.errors import RefusedError
+from changeover_registry.errors import ChangeoverError, RefusedError
 from changeover_registry.records.station import Generation, Hold
 from changeover_updater.station import Station
 from changeover_updater.update import EventMaker
@@ -26,7 +26,7 @@ def roll_back(
         LostRaceError: Somebody else is changing the station.
     """
     with station.lock():
-        before = station.in_use()
+        before = _in_use(station, to)
         target = station.generation(to) if to is not None else _previous(station, before)
         _check_whole(station, target)
         if not override:
@@ -65,6 +65,16 @@ def _set_hold(station: Station, new: Hold | None, what: str, *, who: str, why: s
         )
         station.set_hold(new)
         station.record(event.event("done"))
+
+
+def _in_use(station: Station, to: int | None) -> Generation | None:
+    """The generation in use; a damaged pointer does not stand in the way of one that is named."""
+    try:
+        return station.in_use()
+    except ChangeoverError:
+        if to is None:
+            raise
+        return None
 
 
 def _previous(station: Station, current: Generation | None) -> Generation:

@@ -125,6 +125,7 @@ class Store:
         try:
             _fs.rename_dir(staged, target)
         except FileExistsError:
+            _complete(target, staged, variant)
             self.verify(release, variant)
         _fs.fsync_dir(target.parent.parent)
         return target
@@ -158,10 +159,12 @@ def verify_file(path: Path, file: FileEntry) -> None:
     """Hash one file against its entry.
 
     Raises:
-        TrustError: It is missing or has other bytes.
+        TrustError: It is missing, is a link, or has other bytes.
     """
     import hashlib
 
+    if path.is_symlink():
+        raise wrong_digest(path, file.sha256, "a link, which can point elsewhere tomorrow")
     try:
         with path.open("rb") as stream:
             actual = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -180,6 +183,16 @@ def wrong_digest(path: Path, expected: str, actual: str) -> ChangeoverError:
         actual=actual,
         remedy="remove the folder and run changeover update again; find out who changed the file",
     )
+
+
+def _complete(target: Path, staged: Path, variant: Variant) -> None:
+    """Put the files that are gone from an installed variant back into it; those that are there are left."""
+    for file in variant.files:
+        path = target / file.path
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            (staged / file.path).replace(path)
+            _fs.fsync_dir(path.parent)
 
 
 def _has_size(path: Path, size: int) -> bool:

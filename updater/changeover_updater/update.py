@@ -17,7 +17,7 @@ from changeover_registry.errors import LostRaceError
 from changeover_registry.records.facts import HostFacts
 from changeover_registry.records.findings import Finding
 from changeover_registry.records.policy import Policy
-from changeover_registry.records.release import Release, Variant
+from changeover_registry.records.release import Release, ReleaseRef, Variant
 from changeover_registry.records.station import Event, Generation
 from changeover_updater.eligible import blocking
 from changeover_updater.install import Progress, install_variants
@@ -124,6 +124,7 @@ def update(site: Site, station: Station, facts: HostFacts, now: datetime, tools:
     station.store.sweep_staging()
     for _ in range(_TRIES):
         known = known_now(site, station, facts, now)
+        _bring_back(site, station, known, tools)
         plan = _prove(site, station, known, make_plan(known), tools)
         if plan.generation is None:
             return Outcome(plan, known.current, changed=False)
@@ -137,6 +138,19 @@ def update(site: Site, station: Station, facts: HostFacts, now: datetime, tools:
         actual=f"{_TRIES} changes by others while this update ran",
         remedy="run changeover status, then changeover update again",
     )
+
+
+def _bring_back(site: Site, station: Station, known: Known, tools: Tools) -> None:
+    """Install again what is gone of a release that the station keeps: scripts are stamped with it."""
+    for held in known.held().values():
+        ref = ReleaseRef(model=held.model, version=held.version, digest=held.digest)
+        release = known.studio.release(ref)
+        served = {answer.variant for answer in held.answers if answer.path}
+        gone = [v for v in release.variants if v.id in served and station.store.missing(ref, v)] if release else []
+        if release and gone:
+            tools.step(f"bring back {ref}")
+            vendor = site.vendor(ref.model.partition("/")[0])
+            install_variants(station.store, vendor, release, tuple(gone), tools.progress)
 
 
 def _prove(site: Site, station: Station, known: Known, plan: Plan, tools: Tools) -> Plan:

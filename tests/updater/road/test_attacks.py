@@ -1,0 +1,104 @@
+"""Attacks on a station and its studio: files planted, altered, removed and damaged, and what is left standing."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def promoted(world: Any, name: str = "1.0.0") -> Any:
+    """A release that is accepted and promoted, and not yet brought to the station."""
+    release = world.publish(name)
+    world.accept(release)
+    world.ok("promote", f"{release.model}@{release.version}", "--reason", "test")
+    return release
+
+
+def installed(world: Any, release: Any) -> Path:
+    folder: Path = world.station.store.variant_folder(release.ref(), release.variants[0].id)
+    return folder
+
+
+def planted(world: Any, release: Any) -> Path:
+    """The release's folder in the store, put there by somebody else with its own right bytes."""
+    folder = installed(world, release)
+    for file in release.variants[0].files:
+        path = folder / file.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes((world.folders / release.version / release.variants[0].id / file.path).read_bytes())
+    return folder
+
+
+def test_planted_folder_with_other_bytes_of_the_same_size_is_never_served(world: Any) -> None:
+    model = planted(world, promoted(world)) / "model.onnx"
+    data = bytearray(model.read_bytes())
+    data[-1] ^= 1
+    model.write_bytes(data)
+
+    code, _, err = world.run("update")
+
+    assert code == 5
+    assert str(model) in err
+    assert world.station.current() is None
+
+
+def test_planted_folder_whose_file_is_a_link_is_never_served(world: Any, tmp_path: Path) -> None:
+    model = planted(world, promoted(world)) / "model.onnx"
+    elsewhere = model.rename(tmp_path / "elsewhere.onnx")
+    model.symlink_to(elsewhere)
+
+    code, _, err = world.run("update")
+
+    assert code == 5
+    assert "a link" in err
+    assert world.station.current() is None
+
+
+def test_planted_folder_with_the_right_bytes_is_used(world: Any) -> None:
+    planted(world, promoted(world))
+
+    assert world.run("update")[0] == 0
+    assert world.station.current() == 1
+
+
+def test_file_that_is_gone_from_an_installed_release_is_brought_back_by_update(world: Any) -> None:
+    release = world.served("1.0.0")
+    model = installed(world, release) / "model.onnx"
+    data = model.read_bytes()
+    model.unlink()
+
+    code, _, _ = world.run("update")
+
+    assert code == 0
+    assert model.read_bytes() == data
+    assert world.station.current() == 1
+
+
+def test_file_that_is_gone_from_a_kept_release_is_brought_back_with_the_next_changeover(world: Any) -> None:
+    first = world.served("1.0.0")
+    second = world.publish("1.1.0")
+    world.accept(second, first)
+    world.ok("promote", "tiny-roto@1.1.0", "--reason", "test")
+    (installed(world, first) / "model.onnx").unlink()
+
+    world.ok("update")
+    world.ok("rollback", "--reason", "test")
+
+    assert world.station.current() == 1
+    world.station.store.verify(first.ref(), first.variants[0])
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\xff", b"[" * 100_000, b'{"ext":{},"generation":77,"schema":"changeover.current/1"}']
+)
+def test_damaged_pointer_is_named_and_rollback_to_a_generation_mends_it(world: Any, data: bytes) -> None:
+    world.served("1.0.0")
+    (world.station.folder / "current").write_bytes(data)
+
+    code, _, err = world.run("update")
+    assert code in {2, 3}
+    assert "changeover rollback --to N" in err
+    assert world.run("rollback", "--reason", "test")[0] == code
+
+    world.ok("rollback", "--to", "1", "--reason", "the pointer was damaged")
+    assert world.station.current() == 1
