@@ -76,8 +76,11 @@ def _open_to_all(root: Path) -> None:
 
 
 def _as_nobody(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run as a user who may read everything (a checkout may lie in a closed folder) and write nothing of root's."""
+    nobody = ("--reuid=65534", "--regid=65534", "--clear-groups")
+    reads = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
     return subprocess.run(
-        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable, *arguments],
+        ["setpriv", *nobody, *reads, sys.executable, *arguments],
         check=False,
         capture_output=True,
         text=True,
