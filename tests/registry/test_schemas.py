@@ -1,5 +1,7 @@
 import importlib
 import pkgutil
+import subprocess
+import sys
 from pathlib import Path
 
 import changeover_registry.records
@@ -25,3 +27,9 @@ def test_every_record_has_a_schema() -> None:
 
 def test_no_two_records_share_a_name() -> None:
     assert len({record.NAME for record in RECORDS}) == len(RECORDS)
+
+
+def test_the_schemas_are_written_by_one_command(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "changeover_registry.schemas", str(tmp_path)], check=True)
+
+    assert len(list(tmp_path.iterdir())) == len(RECORDS)

@@ -62,6 +62,8 @@ def test_text_is_kept_in_nfc_wherever_it_came_from() -> None:
 def test_text_with_bytes_that_are_not_utf8_is_refused() -> None:
     with pytest.raises(InvalidInputError, match="written as UTF-8"):
         read(plain="\udc80")
+    with pytest.raises(ValueError, match="written as UTF-8"):
+        Note(plain="\udc80")
 
 
 @pytest.mark.parametrize("text", ["", " \n", "\x1b[31mred", "a\x00", "a\rb", "\x9bm", "x" * 4001])
