@@ -17,7 +17,7 @@ from changeover_registry.errors import ChangeoverError, UndecidedError
 from changeover_registry.inspect import inspect_variant
 from changeover_registry.records.base import Unknown
 from changeover_registry.records.facts import HostFacts
-from changeover_registry.records.findings import Finding, NotApplicable, NotRun, Passed, Refused
+from changeover_registry.records.findings import CheckName, Finding, NotApplicable, NotRun, Passed, Refused
 from changeover_registry.records.golden import GoldenSet, GoldenShot
 from changeover_registry.records.policy import Policy
 from changeover_registry.records.release import Release, Tile, Variant
@@ -258,13 +258,23 @@ def _measure_point(
     case, point = bench.case, report.point
     variant = _variant(case.candidate, point)
     smoke = runtimes.smoke(case.candidate, variant, bench.folder(case.candidate, variant))
-    golden_class = golden_class_of(case.own, runtimes.runtime(variant), point.provider, point.precision)
+    try:
+        golden_class = golden_class_of(case.own, runtimes.runtime(variant), point.provider, point.precision)
+    except UndecidedError as error:
+        return _unmeasured(report, error, smoke)
     report = report.model_copy(update={"golden_class": golden_class})
     if golden is None:
         why = "no golden set is named"
         missing = NotRun(check="golden", subject=str(point), why=why, remedy="name one with --set, or in policy.toml")
         return report.model_copy(update={"findings": (*report.findings, missing, smoke)})
     return _with_golden(bench, runtimes, golden[1], report, smoke)
+
+
+def _unmeasured(report: PointReport, error: UndecidedError, smoke: Finding) -> PointReport:
+    """A point that nothing here can run (a ``.cat``, a runtime that nobody named) was looked at, and not run."""
+    checks: tuple[CheckName, ...] = ("speed", "golden")
+    missing = [NotRun(check=c, subject=str(report.point), why=str(error), remedy=error.remedy) for c in checks]
+    return report.model_copy(update={"findings": (*report.findings, *missing, smoke)})
 
 
 def _with_golden(

@@ -84,6 +84,14 @@ class Runtimes:
         )
 
     def _nothing(self, variant: Variant) -> UndecidedError:
+        if variant.runtime == "nuke-cat":
+            return UndecidedError(
+                "runtime",
+                where=variant.id,
+                expected="Nuke itself, which alone loads a .cat",
+                actual="an opaque file that cannot be run here",
+                remedy="look at it in Nuke, then override what stays open",
+            )
         return UndecidedError(
             "runtime",
             where=variant.id,

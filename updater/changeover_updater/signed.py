@@ -1,5 +1,6 @@
 """Signing what a person decided: a verdict, and the next choice of a scope. The keys are named in host.toml."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from changeover_registry import signing
 from changeover_registry.clock import format_time, parse_time
-from changeover_registry.errors import ChangeoverError, InvalidInputError
+from changeover_registry.errors import ChangeoverError, InvalidInputError, TrustError
 from changeover_registry.records.choice import Choice, Override, Pin
 from changeover_registry.records.findings import CHECKS, CheckName
 from changeover_registry.records.release import Release
@@ -24,13 +25,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Scope", "override", "pin", "promote", "promote_policy", "renew_choice", "sign_verdict", "unpin"]
 
+_PART = re.compile(r"[^\s/\x00-\x1f\x7f]+")
+
 
 @dataclass(frozen=True, slots=True)
 class Scope:
     """Where a pin holds; absent parts are wider.
 
     Raises:
-        InvalidInputError: A shot without its sequence, or a sequence without its show.
+        InvalidInputError: A shot without its sequence, a sequence without its show, or a part that is no name.
     """
 
     show: str | None
@@ -38,7 +41,16 @@ class Scope:
     shot: str | None
 
     def __post_init__(self) -> None:
-        """Refuse a scope with a hole in it."""
+        """Refuse a scope with a hole in it, and an empty part: a variable that is not set must not mean the site."""
+        for part in (self.show, self.sequence, self.shot):
+            if part is not None and not _PART.fullmatch(part):
+                raise InvalidInputError(
+                    "scope",
+                    where="--show, --sequence, --shot",
+                    expected="the name of a show, sequence or shot, without spaces and slashes",
+                    actual=repr(part),
+                    remedy="correct the name; is the variable set that it came from?",
+                )
         if (self.shot and not self.sequence) or (self.sequence and not self.show):
             raise InvalidInputError(
                 "scope",
@@ -66,7 +78,7 @@ def promote(call: "Invocation", text: str, channel: str | None, reason: str) -> 
     """
     site, studio = _studio(call)
     release = studio.find(text)
-    name = channel or studio.policy.channel
+    name = studio.policy.channel if channel is None else channel
     verdict = permitting_verdict(_case(call, site, studio, release, name))
     return _write(
         call,
@@ -130,7 +142,7 @@ def override(
     new = Override(
         release=studio.find(text).ref(), checks=_checks(checks), reason=reason, by=call.settings.who, until=until
     )
-    scope = choose.pin_scope(show)
+    scope = choose.pin_scope(Scope(show, None, None).show)
     return _write(call, site, scope, lambda last: choose.add_override(last, scope, new, _change(call, reason)))
 
 
@@ -215,4 +227,12 @@ def _checks(names: tuple[str, ...]) -> tuple[CheckName, ...]:
             raise InvalidInputError(
                 "check", where="--check", expected=", ".join(CHECKS), actual=name, remedy="correct the name"
             )
+    if "trust" in names:
+        raise TrustError(
+            "override",
+            where="--check",
+            expected="checks other than trust",
+            actual="trust among them",
+            remedy="no override passes over trust; have the vendor publish the release again",
+        )
     return tuple(known[name] for name in names if name in known)

@@ -187,6 +187,12 @@ class World:
             'schema = "changeover.site/1"\nmlflow = "sqlite:////proc/none/mlflow.db"\n', encoding="utf-8"
         )
 
+    def has_nukes(self, *nukes: NukeInstall) -> None:
+        """Have this host be one with these Nukes."""
+        write_config(self, nukes="".join(f'[[nukes]]\nversion = "{nuke.version}"\n' for nuke in nukes))
+        self.facts = self.facts.model_copy(update={"nukes": nukes})
+        remember_facts(self)
+
     def publish(self, name: str) -> Release:
         """Publish one of the release folders and sync it."""
         folder = self.folders / name

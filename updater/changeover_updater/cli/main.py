@@ -14,6 +14,14 @@ from changeover_updater.cli._output import print_error
 
 __all__ = ["app", "main", "run"]
 
+_EXTRAS = {
+    "run": {"OpenEXR", "OpenImageIO", "archspec", "numpy", "onnx", "onnxruntime", "pynvml", "scipy"},
+    "s3": {"boto3"},
+    "torch": {"torch"},
+    "mlflow": {"cyclonedx", "mlflow"},
+}
+"""Which extra of the distribution brings which package."""
+
 app = typer.Typer(
     name="changeover",
     help="Change over the roto model that Nuke loads: signed, proven here, with the way back open.",
@@ -64,18 +72,35 @@ def run(arguments: Sequence[str]) -> int:
         return _failed(str(error), error.exit_code, arguments)
     except typer.TyperException as error:
         return _failed(f"usage: {error.format_message()} Try: changeover --help", 2, arguments)
+    except ModuleNotFoundError as error:
+        return _missing_module(error, arguments)
     except (typer.Abort, KeyboardInterrupt):
         return _failed("interrupted; nothing is half done, run the command again", 130, arguments)
     except OSError as error:
         return _failed(_disk(error), 9, arguments)
     except Exception as error:  # noqa: BLE001 - a fault of ours is one line too, and exit code 1
-        return _failed(f"a fault in Changeover itself: {error!r}; run again with -v and report it", 1, arguments)
+        fault = " ".join(repr(error).split())
+        return _failed(f"a fault in Changeover itself: {fault}; run again with -v and report it", 1, arguments)
     return int(result or 0)
 
 
 def main() -> None:
     """The entry point of the command ``changeover``."""
     sys.exit(run(sys.argv[1:]))
+
+
+def _missing_module(error: ModuleNotFoundError, arguments: Sequence[str]) -> int:
+    """The base installation lacks what some commands need; which extra brings it is for the message to say."""
+    module = (error.name or "").partition(".")[0]
+    extra = next((extra for extra, modules in _EXTRAS.items() if module in modules), None)
+    if extra is None:
+        return _failed(f"a fault in Changeover itself: {error!r}; run again with -v and report it", 1, arguments)
+    return _failed(
+        f"installation: this command: expected the Python package {module}, found none; "
+        f"install it where changeover runs: pip install 'changeover[{extra}]'",
+        2,
+        arguments,
+    )
 
 
 def _disk(error: OSError) -> str:

@@ -8,10 +8,12 @@ import typer
 
 from changeover_registry.clock import format_time, parse_time
 from changeover_registry.errors import InvalidInputError
-from changeover_updater.cli._context import Invocation, JsonFlag, Reason, host_facts, invocation
+from changeover_updater.cli._context import Invocation, JsonFlag, Reason, host_facts, invocation, said
 from changeover_updater.cli._output import emit, mark, notice, progress, rows, say
 
 __all__ = ["add_to"]
+
+_DAYS_DIGITS = 5
 
 
 def add_to(app: typer.Typer) -> None:
@@ -110,7 +112,7 @@ def rollback(
 
 def hold(
     context: typer.Context,
-    reason: Annotated[str, typer.Option("--reason", help="Why this station must stay where it is.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why this station must stay where it is.", callback=said)],
     until: Annotated[str | None, typer.Option(help="UTC time, or days such as 3d; else until unhold.")] = None,
 ) -> None:
     """Keep this station where it is."""
@@ -185,7 +187,7 @@ def plugin_path(
 
 def moment(text: str, call: Invocation) -> str:
     """A moment that a person wrote: a UTC time, a date, or a number of days from now."""
-    if text.endswith("d") and text[:-1].isdecimal():
+    if text.endswith("d") and text[:-1].isdecimal() and len(text) <= _DAYS_DIGITS + 1:
         return format_time(call.now + timedelta(days=int(text[:-1])))
     return format_time(parse_time(text if "T" in text else f"{text}T23:59:59Z", where="--until"))
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from changeover_registry.errors import ChangeoverError, InvalidInputError
-from changeover_updater.cli._context import JsonFlag, Reason, host_facts, invocation, read_facts
+from changeover_updater.cli._context import JsonFlag, Reason, host_facts, invocation, read_facts, said
 from changeover_updater.cli._output import emit, escape, mark, notice, progress, rows, say
 from changeover_updater.cli.station import moment
 
@@ -325,6 +325,7 @@ def promote(
             actual="neither" if release is None else "no --reason" if not reason else "both",
             remedy='write: changeover promote MODEL@VERSION --channel stable --reason "..."',
         )
+    said(reason)
     done = signed.promote_policy(call, reason) if release is None else signed.promote(call, release, channel, reason)
     say(f"{mark('ok')} {escape(done.entry.what)} (choice {done.scope} {done.number})")
     say("  stations change over with: changeover update")
@@ -333,7 +334,7 @@ def promote(
 def pin(
     context: typer.Context,
     release: Release,
-    reason: Annotated[str, typer.Option("--reason", help="Why; it is recorded for ever.")],
+    reason: Reason,
     show: ScopeShow = None,
     sequence: ScopeSequence = None,
     shot: ScopeShot = None,
@@ -365,7 +366,7 @@ def override_add(
     context: typer.Context,
     release: Release,
     check_name: Annotated[list[str], typer.Option("--check", help="A check to pass over; repeatable.")],
-    reason: Annotated[str, typer.Option("--reason", help="Why; it is recorded for ever.")],
+    reason: Reason,
     until: Annotated[str, typer.Option(help="When it ends: 2026-12-24, a UTC time, or days such as 14d.")],
     show: ScopeShow = None,
 ) -> None:
