@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from pydantic import ValidationError
+
 from changeover_registry.errors import InvalidInputError, TrustError
 from changeover_registry.records.choice import Choice, Entry, Override, Pin, Pointer, VerdictKey
 from changeover_registry.records.release import ReleaseRef
@@ -28,7 +30,15 @@ class Change:
     why: str
 
     def entry(self, what: str) -> Entry:
-        """The entry that stands in the next choice."""
+        """The entry that stands in the next choice.
+
+        Raises:
+            InvalidInputError: The reason is empty.
+        """
+        if not self.why.strip():
+            raise InvalidInputError(
+                "reason", where=what, expected="why it is done, in words", actual=repr(self.why), remedy="give --reason"
+            )
         return Entry(who=self.who, when=self.when, why=self.why, what=what)
 
 
@@ -48,12 +58,29 @@ def first_choice(change: Change, keys: tuple[VerdictKey, ...], policy: str) -> C
 
 
 def promote(last: Choice | None, channel: str, release: ReleaseRef, verdict: str | None, change: Change) -> Choice:
-    """Point a channel at a release."""
-    pointer = Pointer(channel=channel, release=release, verdict=verdict)
+    """Point a channel at a release.
+
+    Raises:
+        InvalidInputError: There can be no channel of that name.
+    """
+    pointer = _pointer(channel, release, verdict)
     scope = channel_scope(channel)
     kept = [p for p in _channels(last) if (p.channel, p.release.model) != (channel, release.model)]
     channels = tuple(sorted([*kept, pointer], key=lambda p: (p.channel, p.release.model)))
     return _next(last, scope, change, f"promote {release} to {channel}", channels=channels)
+
+
+def _pointer(channel: str, release: ReleaseRef, verdict: str | None) -> Pointer:
+    try:
+        return Pointer(channel=channel, release=release, verdict=verdict)
+    except ValidationError as error:
+        raise InvalidInputError(
+            "channel",
+            where=str(release),
+            expected="stable, beta or show/NAME",
+            actual=repr(channel),
+            remedy="correct the name of the channel",
+        ) from error
 
 
 def pin(last: Choice | None, new: Pin, change: Change) -> Choice:

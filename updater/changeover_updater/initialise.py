@@ -5,8 +5,9 @@ import importlib.util
 import json
 import os
 import sys
+import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from changeover_registry import _fs, canonical, signing
 from changeover_registry.clock import format_time
 from changeover_registry.errors import InvalidInputError
 from changeover_updater.choose import Change, first_choice
+from changeover_updater.settings import short_host
 from changeover_updater.site import Site
-from changeover_updater.station import Station
+from changeover_updater.station import BY_HOST, Station, check_station_id
 from changeover_updater.store import Store, check_root
 
 __all__ = ["Request", "initialise", "system_nuke_json"]
@@ -23,7 +25,10 @@ __all__ = ["Request", "initialise", "system_nuke_json"]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to make, and for whom. `nuke_json` is None where Nuke is told by ``CHANGEOVER_STORE`` alone."""
+    """What to make, and for whom.
+
+    `nuke_json` is None where Nuke is told by ``CHANGEOVER_STORE`` alone. `host` is what Nuke will find its station by.
+    """
 
     site: Path
     store: Path
@@ -33,6 +38,7 @@ class Request:
     nuke_json: Path | None
     who: str
     now: datetime
+    host: str = field(default_factory=short_host)
 
 
 def system_nuke_json() -> Path:
@@ -46,18 +52,21 @@ def initialise(request: Request, notice: Callable[[str], None]) -> None:
     """Make everything that is not there yet; run again after a kill, it goes on.
 
     Raises:
-        InvalidInputError: A root has characters that hosts misread, or host.toml names other folders.
+        InvalidInputError: A root has characters that hosts misread, host.toml names other folders, or the station's
+            name cannot be one.
         OSError: A folder cannot be written.
     """
     check_root(request.site, what="site")
     check_root(request.store, what="store")
-    _check_config(request)
+    check_station_id(request.station)
+    own = _check_config(request)
     site = Site.create(request.site)
     station = Station(Store.create(request.store), request.station)
     station.create()
     _make_choice(site, request)
     _pin_choice_root(site, station)
     _write_config(request)
+    _tell_host(station.store, request.host, own)
     if request.nuke_json is not None:
         _tell_nuke(request.nuke_json, request.store, notice)
 
@@ -82,19 +91,42 @@ def _pin_choice_root(site: Site, station: Station) -> None:
         _fs.write_atomic(pinned, (site.choice / "metadata" / "1.root.json").read_bytes())
 
 
-def _check_config(request: Request) -> None:
+def _check_config(request: Request) -> str:
+    """The station that this host has: the one that host.toml names, if it is there, else the one to make."""
     if not request.config.is_file():
-        return
-    text = request.config.read_text(encoding="utf-8")
+        return request.station
+    try:
+        body = tomllib.loads(request.config.read_bytes().decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise _other_config(request, "a TOML file in UTF-8", str(error)) from error
     for name, folder in (("site", request.site), ("store", request.store)):
-        if f"{name} = {json.dumps(str(folder))}" not in text:
-            raise InvalidInputError(
-                "host.toml",
-                where=str(request.config),
-                expected=f"{name} = {json.dumps(str(folder))}, or no such file",
-                actual="a host.toml that names another",
-                remedy="name another file with --config, or edit this one",
-            )
+        if body.get(name) != str(folder):
+            expected = f"{name} = {_text(folder)}, or no such file"
+            raise _other_config(request, expected, "a host.toml that names another")
+    return check_station_id(str(body.get("station", request.station)))
+
+
+def _other_config(request: Request, expected: str, actual: str) -> InvalidInputError:
+    return InvalidInputError(
+        "host.toml",
+        where=str(request.config),
+        expected=expected,
+        actual=actual,
+        remedy="name another file with --config, or edit this one",
+    )
+
+
+def _text(value: object) -> str:
+    """Text as TOML writes it in one line: as JSON, with what is not ASCII as it is, since TOML knows no surrogates."""
+    return json.dumps(str(value), ensure_ascii=False)
+
+
+def _tell_host(store: Store, host: str, station: str) -> None:
+    """Leave word of which station Nuke finds on this host; without any, it is the one of the host's name."""
+    told = store.root / "stations" / BY_HOST / host
+    if station != host or told.exists():
+        told.parent.mkdir(parents=True, exist_ok=True)
+        _fs.write_atomic(told, f"{station}\n".encode())
 
 
 def _write_config(request: Request) -> None:
@@ -105,9 +137,9 @@ def _write_config(request: Request) -> None:
     lines = [
         "# Where this machine finds things; flags and CHANGEOVER_SITE, CHANGEOVER_STORE, CHANGEOVER_STATION go before.",
         'schema = "changeover.host/1"',
-        f"site = {json.dumps(str(request.site))}",
-        f"store = {json.dumps(str(request.store))}",
-        f"station = {json.dumps(request.station)}",
+        f"site = {_text(request.site)}",
+        f"store = {_text(request.store)}",
+        f"station = {_text(request.station)}",
         "",
         "# Interpreters in whose isolated child models run: environments with changeover[run] or changeover[torch].",
         "[runtimes]",
@@ -115,7 +147,7 @@ def _write_config(request: Request) -> None:
         "",
         "# Private keys that this machine has. Keep root and targets offline once the studio has begun.",
         "[keys]",
-        *(f"{name} = {json.dumps(str(path))}" for name, path in keys.items() if path.is_file()),
+        *(f"{name} = {_text(path)}" for name, path in keys.items() if path.is_file()),
         "",
         "# One entry for each Nuke that is installed here:",
         "# [[nukes]]",
@@ -130,11 +162,13 @@ def _runtimes() -> list[str]:
     """This interpreter serves as a runtime if it has one."""
     if importlib.util.find_spec("onnxruntime") is None:
         return ['# default = "/path/to/an/environment/bin/python"']
-    return [f"default = {json.dumps(sys.executable)}"]
+    return [f"default = {_text(sys.executable)}"]
 
 
 def _tell_nuke(path: Path, store: Path, notice: Callable[[str], None]) -> None:
-    wanted = canonical.dumps({"schema": "changeover.nuke/1", "store": str(store)})
+    # Not canonical JSON: a path keeps the bytes that it has, also where those are not in NFC.
+    told = {"schema": "changeover.nuke/1", "store": str(store)}
+    wanted = json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()
     with contextlib.suppress(OSError):
         if path.read_bytes() == wanted:
             return

@@ -116,9 +116,22 @@ class VendorFolder:
         return self.root / "mirror"
 
     def entry(self) -> TrustEntry:
-        """The trust entry."""
+        """The trust entry.
+
+        Raises:
+            TrustError: It is the entry of another vendor.
+        """
         path = self.root / "entry.json"
-        return TrustEntry.from_bytes(path.read_bytes(), where=str(path))
+        entry = TrustEntry.from_bytes(path.read_bytes(), where=str(path))
+        if entry.vendor != self.vendor:
+            raise TrustError(
+                "trust entry",
+                where=str(path),
+                expected=f"the entry of {self.vendor}",
+                actual=f"the entry of {entry.vendor}",
+                remedy=f"find out who moved it; then: changeover trust remove {self.vendor}",
+            )
+        return entry
 
     def pinned_root(self) -> bytes:
         """The root metadata that the trust was given to.
@@ -196,10 +209,10 @@ class Site:
         """``site.toml``."""
         path = self.root / "site.toml"
         try:
-            body = tomllib.loads(path.read_text(encoding="utf-8"))
-        except tomllib.TOMLDecodeError as error:
+            body = tomllib.loads(path.read_bytes().decode("utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise InvalidInputError(
-                "TOML", where=str(path), expected="a TOML file", actual=str(error), remedy="correct that line"
+                "TOML", where=str(path), expected="a TOML file in UTF-8", actual=str(error), remedy="correct that line"
             ) from error
         return SiteConfig.from_object(body, where=str(path))
 
@@ -250,8 +263,8 @@ class Site:
         return VendorFolder(folder)
 
     def vendors(self) -> tuple[VendorFolder, ...]:
-        """All trusted vendors, by name."""
-        folders = sorted(path for path in (self.root / "trust").iterdir() if (path / "entry.json").is_file())
+        """All trusted vendors, by name; a folder that a killed command left half made or half removed is none."""
+        folders = sorted(path for path in (self.root / "trust").iterdir() if _is_vendor(path))
         return tuple(VendorFolder(folder) for folder in folders)
 
     def file_verdict(self, envelope: bytes) -> str:
@@ -259,3 +272,7 @@ class Site:
         digest = canonical.digest(envelope)
         _fs.write_atomic(self.verdicts / f"{digest}.json", envelope, mode=0o444)
         return digest
+
+
+def _is_vendor(folder: Path) -> bool:
+    return not folder.name.startswith(".") and (folder / "entry.json").is_file()

@@ -5,6 +5,7 @@ changed. Who may do what next is decided elsewhere; here is only how it is writt
 the new.
 """
 
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -12,23 +13,57 @@ from pathlib import Path
 from typing import TypeVar
 
 from changeover_registry import _fs, chain
-from changeover_registry.errors import InvalidInputError, RefusedError
+from changeover_registry.errors import ChangeoverError, InvalidInputError, RefusedError
+from changeover_registry.names import check_path
 from changeover_registry.records.base import Record
 from changeover_registry.records.facts import HostFacts
 from changeover_registry.records.station import Current, Event, Generation, Hold
 from changeover_updater.store import Store
 
-__all__ = ["Station"]
+__all__ = ["BY_HOST", "Station", "check_station_id"]
+
+BY_HOST = "by-host"
+"""The folder beside the stations in which a host finds the name of its own, where that is not the host's."""
 
 _R = TypeVar("_R", bound=Record)
+_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+
+
+def check_station_id(text: str) -> str:
+    """Return `text` if it may name a station: one folder of the store on every system, and no other's.
+
+    Raises:
+        InvalidInputError: It climbs, is hidden, is a device of Windows, or is the folder `BY_HOST`.
+    """
+    try:
+        good = _ID.fullmatch(check_path(text, where="station")) is not None and text.lower() != BY_HOST
+    except InvalidInputError:
+        good = False
+    if not good:
+        raise InvalidInputError(
+            "station",
+            where="--station, CHANGEOVER_STATION or host.toml",
+            expected=f"1 to 100 characters of A-Z a-z 0-9 . _ -, not starting with . or -, not {BY_HOST}",
+            actual=repr(text),
+            remedy="choose another name for the station",
+        )
+    return text
 
 
 @dataclass(frozen=True, slots=True)
 class Station:
-    """One station of a store."""
+    """One station of a store.
+
+    Raises:
+        InvalidInputError: `id` cannot be the name of a station.
+    """
 
     store: Store
     id: str
+
+    def __post_init__(self) -> None:
+        """Refuse a name that would lead out of the folder of stations."""
+        check_station_id(self.id)
 
     @property
     def folder(self) -> Path:
@@ -47,7 +82,7 @@ class Station:
             InvalidInputError: It was never made.
         """
         if not (self.folder / "generations").is_dir():
-            known = sorted(path.name for path in (self.store.root / "stations").iterdir())
+            known = sorted(path.name for path in (self.store.root / "stations").iterdir() if path.name != BY_HOST)
             raise InvalidInputError(
                 "station",
                 where=str(self.folder),
@@ -62,8 +97,21 @@ class Station:
         return _fs.lock(self.folder / "lock", what=f"station {self.id}", wait_seconds=2)
 
     def current(self) -> int | None:
-        """The number of the generation in use, or None before the first changeover."""
-        pointer = _read(self.folder / "current", Current)
+        """The number of the generation in use, or None before the first changeover.
+
+        Raises:
+            InvalidInputError: The pointer was damaged.
+        """
+        try:
+            pointer = _read(self.folder / "current", Current, replaced=bool(self.numbers()))
+        except InvalidInputError as error:
+            raise InvalidInputError(
+                "pointer",
+                where=str(self.folder / "current"),
+                expected="the number of a generation",
+                actual=error.actual,
+                remedy="point it at a generation that is kept: changeover rollback --to N",
+            ) from error
         return None if pointer is None else pointer.generation
 
     def generation(self, number: int) -> Generation:
@@ -131,21 +179,26 @@ class Station:
         return chain.append(self.folder / "events", make)
 
     def facts(self) -> tuple[str, HostFacts] | None:
-        """The facts that were probed last, with the key under which they hold."""
+        """The facts that were probed last, with the key under which they hold; None where they cannot be read.
+
+        They are remembered to spare the probing, so a file that was damaged or written by another version is as good as
+        none: the next command probes and writes it anew.
+        """
         try:
             key, _, body = (self.folder / "facts.json").read_bytes().partition(b"\n")
-        except FileNotFoundError:
+            return key.decode(), HostFacts.from_bytes(body, where=str(self.folder / "facts.json"))
+        except (FileNotFoundError, UnicodeDecodeError, ChangeoverError):
             return None
-        return key.decode(), HostFacts.from_bytes(body, where=str(self.folder / "facts.json"))
 
     def remember_facts(self, key: str, facts: HostFacts) -> None:
         """Keep probed facts under their key, so that the next command need not probe."""
         _fs.write_atomic(self.folder / "facts.json", key.encode() + b"\n" + facts.to_bytes())
 
 
-def _read(path: Path, record: type[_R]) -> _R | None:
+def _read(path: Path, record: type[_R], *, replaced: bool = False) -> _R | None:
+    """A record, or None; one that is being replaced may be absent for a moment on a network disk."""
     try:
-        data = _fs.read_bytes_retry(path)
+        data = _fs.read_bytes_retry(path) if replaced else path.read_bytes()
     except FileNotFoundError:
         return None
     return record.from_bytes(data, where=str(path))

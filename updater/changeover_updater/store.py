@@ -24,7 +24,8 @@ from changeover_registry.records.release import FileEntry, ReleaseRef, Variant
 __all__ = ["FORMAT", "Store", "check_root"]
 
 FORMAT = b"1\n"
-_BAD_ROOT = re.compile(r"[\s#%\[\]{}]")
+_BAD_ROOT = re.compile(r"[\s#%\[\]{}\ud800-\udfff]")
+"""What hosts and farm submitters read as something else; surrogates stand for bytes that are no text at all."""
 _STAGED = re.compile(r"(?P<host>.+)~(?P<pid>\d+)~[0-9a-f]+")
 
 
@@ -32,7 +33,8 @@ def check_root(path: Path, *, what: str) -> Path:
     """Return `path` if no host reads its name as a pattern.
 
     Raises:
-        InvalidInputError: It has spaces or one of ``#%[]{}``, which Nuke and farm submitters read as something else.
+        InvalidInputError: It has spaces or one of ``#%[]{}``, which Nuke and farm submitters read as something else, or
+            bytes that are no text.
     """
     if bad := _BAD_ROOT.search(str(path)):
         raise InvalidInputError(
@@ -205,7 +207,7 @@ def _has_size(path: Path, size: int) -> bool:
 def _alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True
