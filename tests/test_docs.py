@@ -92,3 +92,24 @@ def test_every_key_of_the_policy_stands_in_the_reference() -> None:
         missing += [f"{name}.{inner}" for inner in names if not re.search(rf"\b{inner}\b", page)]
 
     assert missing == ["ext.ext"]
+
+
+def test_every_variable_of_the_environment_stands_in_the_reference() -> None:
+    page = (ROOT / "docs" / "reference" / "host-toml.md").read_text(encoding="utf-8")
+    sources = [
+        path for folder in ("registry", "validators", "updater", "plugins") for path in (ROOT / folder).rglob("*.py")
+    ]
+    read = {
+        name for path in sources for name in re.findall(r'"(CHANGEOVER_[A-Z_]+)"', path.read_text(encoding="utf-8"))
+    }
+
+    assert read == set(re.findall(r"^\| `(CHANGEOVER_[A-Z_]+)`", page, re.MULTILINE))
+
+
+def test_every_entry_of_the_menu_in_nuke_stands_in_the_how_to() -> None:
+    page = (ROOT / "docs" / "how-to" / "work-in-nuke.md").read_text(encoding="utf-8")
+    menu = (ROOT / "plugins" / "nuke" / "menu.py").read_text(encoding="utf-8")
+    entries = re.findall(r'add(?:Command|Menu)\("([^"]+)"', menu)
+
+    assert len(entries) > 5
+    assert [entry for entry in entries if entry not in page] == []
