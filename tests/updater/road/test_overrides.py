@@ -154,7 +154,7 @@ def test_cat_is_not_available_in_another_nuke_line_and_the_plan_says_so(make_wor
     world = make_world(executable=True, nuke="15.1v3")
     world.without_mlflow()
     world.publish("cat")
-    print(world.run("check", "edge-roto@1.0.0"))
+    assert world.run("check", "edge-roto@1.0.0")[0] == 4
     assert override(world, "edge-roto@1.0.0", "vram", "speed", "golden", "smoke")[0] == 0
     world.ok("promote", "edge-roto@1.0.0", "--reason", "test")
     world.has_nukes(NukeInstall(version="14.0v5", torch_line="1.12.1"))

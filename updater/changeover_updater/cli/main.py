@@ -72,15 +72,12 @@ def run(arguments: Sequence[str]) -> int:
         return _failed(str(error), error.exit_code, arguments)
     except typer.TyperException as error:
         return _failed(f"usage: {error.format_message()} Try: changeover --help", 2, arguments)
-    except ModuleNotFoundError as error:
-        return _missing_module(error, arguments)
     except (typer.Abort, KeyboardInterrupt):
         return _failed("interrupted; nothing is half done, run the command again", 130, arguments)
     except OSError as error:
         return _failed(_disk(error), 9, arguments)
     except Exception as error:  # noqa: BLE001 - a fault of ours is one line too, and exit code 1
-        fault = " ".join(repr(error).split())
-        return _failed(f"a fault in Changeover itself: {fault}; run again with -v and report it", 1, arguments)
+        return _failed(*_fault(error), arguments)
     return int(result or 0)
 
 
@@ -89,18 +86,14 @@ def main() -> None:
     sys.exit(run(sys.argv[1:]))
 
 
-def _missing_module(error: ModuleNotFoundError, arguments: Sequence[str]) -> int:
-    """The base installation lacks what some commands need; which extra brings it is for the message to say."""
-    module = (error.name or "").partition(".")[0]
+def _fault(error: Exception) -> tuple[str, int]:
+    """The line and exit code of a fault; a package that only an extra brings is not ours but the installation's."""
+    module = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
     extra = next((extra for extra, modules in _EXTRAS.items() if module in modules), None)
-    if extra is None:
-        return _failed(f"a fault in Changeover itself: {error!r}; run again with -v and report it", 1, arguments)
-    return _failed(
-        f"installation: this command: expected the Python package {module}, found none; "
-        f"install it where changeover runs: pip install 'changeover[{extra}]'",
-        2,
-        arguments,
-    )
+    if extra is not None:
+        remedy = f"install it where changeover runs: pip install 'changeover[{extra}]'"
+        return f"installation: {module}: expected this Python package, found none; {remedy}", 2
+    return f"a fault in Changeover itself: {' '.join(repr(error).split())}; run again with -v and report it", 1
 
 
 def _disk(error: OSError) -> str:
