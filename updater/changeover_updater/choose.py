@@ -16,6 +16,7 @@ __all__ = [
     "pin",
     "pin_scope",
     "promote",
+    "renew",
     "sign_policy",
     "unpin",
 ]
@@ -137,6 +138,11 @@ def add_override(last: Choice | None, scope: str, override: Override, change: Ch
 def sign_policy(last: Choice | None, policy: str, change: Change) -> Choice:
     """Take a changed policy.toml as the studio's policy."""
     return _next(last, "site", change, f"policy {policy[:12]}", policy=policy)
+
+
+def renew(last: Choice | None, scope: str, change: Change) -> Choice:
+    """The same choice once more, so that it is signed anew before it expires."""
+    return _next(last, scope, change, "renew")
 
 
 def _next(last: Choice | None, scope: str, change: Change, what: str, **fields: object) -> Choice:

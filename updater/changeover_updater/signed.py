@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -101,6 +102,7 @@ def promote_policy(call: "Invocation", reason: str) -> Choice:
     data = site.policy_bytes()
     Policy.from_toml(data, where=str(site.root / "policy.toml"))
     digest = canonical.digest(data)
+    _renew_what_is_due(call, site)
     return _write(call, site, "site", lambda last: choose.sign_policy(last, digest, _change(call, reason)))
 
 
@@ -173,8 +175,22 @@ def studio_keys(call: "Invocation") -> "StudioKeys":
     )
 
 
+def _renew_what_is_due(call: "Invocation", site: Site) -> None:
+    """Whoever may promote here first renews what expires, or has: else one forgotten show would lock the site."""
+    from changeover_registry.repository import choice
+
+    keys = studio_keys(call)
+    if not (keys.promoter.is_file() and keys.site.is_file()):
+        return
+    choice.renew(site.choice, keys, call.now)
+    change = _change(call, "less than half of its life was left")
+    for scope in choice.due(site.choice, keys, call.now):
+        choice.write(site.choice, keys, scope, partial(choose.renew, scope=scope, change=change), call.now)
+
+
 def _studio(call: "Invocation") -> tuple[Site, Studio]:
     site = call.site()
+    _renew_what_is_due(call, site)
     return site, read_studio(site, call.station())
 
 

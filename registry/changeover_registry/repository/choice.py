@@ -41,6 +41,7 @@ from changeover_registry.transport.folder import FolderTransport
 __all__ = [
     "StudioKeys",
     "create",
+    "due",
     "enrol_scope",
     "history",
     "new_studio_keys",
@@ -157,7 +158,7 @@ def write(
 def renew(folder: Path, keys: StudioKeys, now: datetime) -> tuple[str, ...]:
     """Sign again what has less than half of its life left; root and targets only where the key's file is there.
 
-    A scope's role is renewed by its next choice alone, since only its promoters sign for it.
+    A scope's role is renewed by its next choice alone, since only its promoters sign for it; `due` says which wait.
 
     Returns:
         The roles that were signed.
@@ -175,6 +176,23 @@ def renew(folder: Path, keys: StudioKeys, now: datetime) -> tuple[str, ...]:
             return ()
         metadata.write(folder, reached, Change({}, tuple(files), root), load_signer(keys.site), now, exclusively=True)
         return (*(["root"] if root else []), *(file.role for file in files), "snapshot", "timestamp")
+
+
+def due(folder: Path, keys: StudioKeys, now: datetime) -> tuple[str, ...]:
+    """The scopes whose role has less than half of its life left and which `keys.promoter` may sign for alone.
+
+    One scope that expires keeps every reader out of all of them, so whoever promotes anything renews these too.
+
+    Raises:
+        InvalidInputError: There is no repository, or no such key.
+        TrustError: The repository was changed by somebody else.
+    """
+    reached = read_reached(folder, anchor_bytes(keys.anchor))
+    mine = load_signer(keys.promoter).public_key.keyid
+    named = {role: reached.targets.get_delegated_role(role) for role in reached.delegated() if role in reached.roles}
+    alone = [role for role, by in named.items() if by.threshold == 1 and mine in by.keyids]
+    late = [role for role in alone if metadata.is_due(role, reached.roles[role].expires, now)]
+    return tuple(role.replace(".", "/") for role in late)
 
 
 def repair(folder: Path, keys: StudioKeys, now: datetime) -> tuple[str, ...]:

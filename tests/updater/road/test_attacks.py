@@ -5,6 +5,10 @@ from typing import Any
 
 import pytest
 
+from changeover_registry.repository import choice
+from changeover_registry.repository.keys import StudioKeys
+from changeover_updater.studio import read_choices
+
 
 def promoted(world: Any, name: str = "1.0.0") -> Any:
     """A release that is accepted and promoted, and not yet brought to the station."""
@@ -102,3 +106,28 @@ def test_damaged_pointer_is_named_and_rollback_to_a_generation_mends_it(world: A
 
     world.ok("rollback", "--to", "1", "--reason", "the pointer was damaged")
     assert world.station.current() == 1
+
+
+def test_show_that_nobody_promotes_to_for_a_year_locks_nobody_out(world: Any, long_ago: Any) -> None:
+    world.served("1.0.0")
+    world.ok("promote", "tiny-roto@1.0.0", "--channel", "show/atlas", "--reason", "test")
+    keys = StudioKeys.in_folder(world.root / "keys")
+    choice.write(world.site.choice, keys, "shows/atlas", lambda last: last, long_ago)
+    code, _, err = world.run("update")
+    assert code == 5
+    assert "expired" in err
+
+    world.ok("promote", "tiny-roto@1.0.0", "--channel", "beta", "--reason", "something else altogether")
+
+    world.ok("update")
+    found = {entry.scope: entry for entry in read_choices(world.site, world.station)}
+    assert [p.release.version for p in found["shows/atlas"].channels] == ["1.0.0"]
+    assert found["shows/atlas"].entry.what == "renew"
+    assert found["site"].entry.what.endswith("to beta")
+
+
+def test_choice_is_not_renewed_before_half_of_its_life_is_over(world: Any) -> None:
+    promoted(world)
+    world.ok("promote", "tiny-roto@1.0.0", "--channel", "beta", "--reason", "test")
+
+    assert "renew" not in world.ok("log", "--choice")
