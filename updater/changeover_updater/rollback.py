@@ -52,9 +52,12 @@ def hold(station: Station, new: Hold) -> None:
     _set_hold(station, new, "hold", who=new.by, why=new.why, when=new.since)
 
 
-def unhold(station: Station, *, who: str, why: str, now: datetime) -> None:
-    """Lift the hold; the next update changes over again."""
+def unhold(station: Station, *, who: str, why: str, now: datetime) -> bool:
+    """Lift the hold; the next update changes over again. Answers whether there was one."""
+    if station.hold() is None:
+        return False
     _set_hold(station, None, "unhold", who=who, why=why, when=format_time(now))
+    return True
 
 
 def _set_hold(station: Station, new: Hold | None, what: str, *, who: str, why: str, when: str) -> None:

@@ -1,4 +1,4 @@
-"""``trust`` and ``sync`` from a folder: what is believed, and what stays when a vendor is not to be believed any more."""
+"""``trust`` and ``sync`` from a folder: what is believed, and what stays when a vendor is believed no more."""
 
 import json
 import shutil

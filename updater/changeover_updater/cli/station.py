@@ -121,6 +121,10 @@ def hold(
 
     call = invocation(context)
     end = None if until is None else moment(until, call)
+    if end is not None and parse_time(end) <= call.now:
+        raise InvalidInputError(
+            "hold", where="--until", expected="a moment to come", actual=end, remedy="give a later date"
+        )
     set_hold(call.station(), Hold(by=call.settings.who, why=reason, since=format_time(call.now), until=end))
     say(f"{mark('ok')} held" + (f" until {end}" if end else " until unhold"))
 
@@ -130,8 +134,8 @@ def unhold(context: typer.Context, reason: Reason = "lifted by hand") -> None:
     from changeover_updater.rollback import unhold as lift
 
     call = invocation(context)
-    lift(call.station(), who=call.settings.who, why=reason, now=call.now)
-    say(f"{mark('ok')} the hold is lifted")
+    lifted = lift(call.station(), who=call.settings.who, why=reason, now=call.now)
+    say(f"{mark('ok')} the hold is lifted" if lifted else f"{mark('skip')} there is no hold; nothing changed")
 
 
 def log(
