@@ -77,7 +77,10 @@ def test_new_station_has_nothing(station: Station) -> None:
 
 
 def test_generation_is_put_whole_and_pointed_at(station: Station) -> None:
-    station.add_generation(generation(3), lambda folder: (folder / "extra").write_bytes(b"x") and None)
+    def write(folder: Path) -> None:
+        (folder / "extra").write_bytes(b"x")
+
+    station.add_generation(generation(3), write)
     (station.folder / "generations" / "left-over").mkdir()
 
     station.point(3)
