@@ -14,6 +14,7 @@ from changeover_updater.choose import (
     pin,
     pin_scope,
     promote,
+    renew,
     sign_policy,
     unpin,
 )
@@ -147,3 +148,12 @@ def test_policy_is_signed_and_all_else_stays(build: Any) -> None:
     assert (signed.policy, signed.entry.what) == ("c" * 64, "policy cccccccccccc")
     assert signed.channels == choice.channels
     assert signed.previous == choice.digest()
+
+
+def test_choice_that_is_renewed_says_the_same_once_more(build: Any) -> None:
+    choice = promote(None, "stable", build.release().ref(), None, CHANGE)
+
+    again = renew(choice, "site", CHANGE)
+
+    assert (again.number, again.previous, again.entry.what) == (2, choice.digest(), "renew")
+    assert again.channels == choice.channels

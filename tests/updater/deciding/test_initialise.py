@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -220,3 +222,14 @@ def test_store_whose_letters_are_not_in_nfc_is_told_to_nuke_as_it_is(
     initialise(request_of(store=tmp_path / "stu\u0308dio", nuke_json=path), pytest.fail)
 
     assert json.loads(path.read_bytes())["store"] == str(tmp_path / "stu\u0308dio")
+
+
+def test_interpreter_without_a_runtime_is_not_named_as_one() -> None:
+    code = (
+        "import sys; sys.modules['onnxruntime'] = None\n"
+        "from changeover_updater.initialise import _runtimes; print(*_runtimes())"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.startswith("# default = ")

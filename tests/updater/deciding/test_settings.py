@@ -150,14 +150,14 @@ def test_host_toml_is_found_by_flag_then_variable_then_user_then_machine(tmp_pat
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become a user who has no name")
 def test_user_without_a_name_is_unknown_and_no_failure() -> None:
-    code = "import changeover_updater.settings as s; print(s._login({'USER': 'x'}), s._login({}))"
-
-    done = subprocess.run(
-        [sys.executable, "-c", f"import os; {code.partition(';')[0]}; os.setuid(54321); {code.partition(';')[2]}"],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={"PATH": os.environ["PATH"]},
+    code = (
+        "import os; from changeover_updater.settings import _login; os.setresuid(54321, 54321, 0);"
+        "print(_login({'USER': 'x'}), _login({})); os.setresuid(0, 0, 0)"
     )
+    environment = {
+        name: text for name, text in os.environ.items() if name not in {"LOGNAME", "USER", "LNAME", "USERNAME"}
+    }
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
 
     assert done.stdout == "x unknown\n"

@@ -117,6 +117,34 @@ def test_file_that_is_gone_or_cut_is_missing_and_does_not_verify(store: Store, r
     assert store.missing(release.ref(), variant)
 
 
+def test_file_that_is_gone_is_brought_back_and_those_that_are_there_are_left(store: Store, release: Any) -> None:
+    variant = release.variants[0]
+    with store.staging() as folder:
+        target = store.place(stage(folder), release.ref(), variant)
+    there = (target / "model.onnx").stat().st_ino
+    (target / "a" / "b.npz").unlink()
+    (target / "a").rmdir()
+
+    with store.staging() as folder:
+        store.place(stage(folder), release.ref(), variant)
+
+    store.verify(release.ref(), variant)
+    assert (target / "model.onnx").stat().st_ino == there
+    assert stat.S_IMODE((target / "a" / "b.npz").stat().st_mode) == 0o444
+
+
+def test_link_in_the_place_of_a_file_does_not_verify(store: Store, release: Any, tmp_path: Path) -> None:
+    variant = release.variants[0]
+    with store.staging() as folder:
+        target = store.place(stage(folder), release.ref(), variant)
+    (tmp_path / "elsewhere").write_bytes(DATA)
+    (target / "model.onnx").unlink()
+    (target / "model.onnx").symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(TrustError, match="a link"):
+        store.verify(release.ref(), variant)
+
+
 def test_file_is_verified_by_its_bytes(tmp_path: Path, release: Any) -> None:
     (tmp_path / "f").write_bytes(DATA)
 
@@ -145,7 +173,10 @@ def test_what_dead_processes_of_this_host_left_is_swept_and_nothing_else(store: 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
 def test_living_process_of_another_user_is_left_alone() -> None:
-    code = "import os; from changeover_updater.store import _alive; os.setuid(54321); print(_alive(1))"
+    code = (
+        "import os; from changeover_updater.store import _alive;"
+        "os.setresuid(54321, 54321, 0); print(_alive(1)); os.setresuid(0, 0, 0)"
+    )
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
