@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Scope", "override", "pin", "promote", "promote_policy", "renew_choice", "sign_verdict", "unpin"]
 
+_CHANNEL = re.compile(r"stable|beta|show/[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 _PART = re.compile(r"[^\s/\x00-\x1f\x7f]+")
 
 
@@ -216,7 +217,18 @@ def baseline_of(studio: Studio, candidate: Release, channel: str) -> Release | N
     """What the users of a channel have of the candidate's model now, if it is another release.
 
     A show that has no channel of its own is served by the site's.
+
+    Raises:
+        InvalidInputError: There can be no channel of that name.
     """
+    if not _CHANNEL.fullmatch(channel):
+        raise InvalidInputError(
+            "channel",
+            where="--channel",
+            expected="stable, beta or show/NAME",
+            actual=repr(channel),
+            remedy="correct the name; is the variable set that it came from?",
+        )
     for name in (channel, studio.policy.channel):
         for choice in studio.choices:
             pointer = choice.pointer(name, candidate.model)

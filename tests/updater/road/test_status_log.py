@@ -87,8 +87,6 @@ def test_site_has_the_stations_own_report(chained: Any) -> None:
 
 
 def test_site_that_cannot_be_written_is_a_notice_and_not_an_error(world: Any) -> None:
-    import os
-
     world.served("1.0.0")
     folder = world.site.root / "stations" / "vm1"
     (folder / "status.json").unlink()
@@ -99,7 +97,7 @@ def test_site_that_cannot_be_written_is_a_notice_and_not_an_error(world: Any) ->
 
     assert code == 0
     assert "note: the site was not told" in err
-    os.unlink(folder)
+    folder.unlink()
 
 
 ANSWERS = (

@@ -225,7 +225,7 @@ def check(
     case = Case(
         candidate=candidate,
         vendor=studio.vendor_of(candidate),
-        baseline=baseline_of(studio, candidate, channel or studio.policy.channel),
+        baseline=baseline_of(studio, candidate, studio.policy.channel if channel is None else channel),
         facts=own if host is None else read_facts(host),
         own=own,
         set_name=studio.policy.golden.set if set_name is None else set_name,
