@@ -274,7 +274,8 @@ def _numbered(choice: Choice, scope: str, head: Choice | None) -> Choice:
             remedy="write it to its own scope",
         )
     link = {"number": 1, "previous": None} if head is None else {"number": head.number + 1, "previous": head.digest()}
-    return choice.model_copy(update=link)
+    # A copy is not checked, and what is signed must be what a reader takes.
+    return Choice.from_bytes(choice.model_copy(update=link).to_bytes(), where=f"the next choice of {scope}")
 
 
 def _signed(
