@@ -293,6 +293,8 @@ def test_shown_to_a_person_a_verdict_starts_with_its_decision_and_has_no_colour_
     assert out.startswith("reject acme/tiny-roto@1.2.0")
     assert "\x1b" not in out
     assert "shot shot-1" in out
+    assert "golden: worst shot: 9 more; --json tells all" in out
+    assert out.count("worst shot") == 5
 
 
 def test_verdicts_are_listed_newest_first(studio: Any) -> None:

@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from changeover_registry.records.facts import NukeInstall
+from changeover_registry.records.findings import CheckName
 from changeover_registry.records.station import Generation
 
-MEASURED = ("hardware", "vram", "speed", "golden", "smoke")
+MEASURED: tuple[CheckName, ...] = ("hardware", "vram", "speed", "golden", "smoke")
 
 
 def override(world: Any, release: str, *checks: str, until: str = "14d") -> tuple[int, str, str]:

@@ -1,5 +1,6 @@
 """How plans and verdicts are shown to a person, and plans as plain objects for ``--json``."""
 
+from collections import Counter
 from typing import Any
 
 from changeover_registry.records.findings import Finding
@@ -10,6 +11,7 @@ from changeover_updater.plan import Plan
 
 __all__ = ["plan_object", "show_plan", "show_verdict"]
 
+_SHOWN = 3
 _COLOURS = {"accept": "green", "reject": "red", "inconclusive": "yellow", "error": "magenta"}
 _OUTCOMES = {"take": "ok", "same": "skip", "keep": "no", "gone": "skip"}
 
@@ -115,8 +117,20 @@ def _show_point(report: PointReport) -> None:
     lines = [(m.metric, m.mean, m.lower or "-", m.upper or "-", m.margin, str(m.shots)) for m in report.metrics]
     if lines:
         rows("", ("metric", "better by", "at least", "at most", "margin", "shots"), lines)
+    _show_point_findings(report)
+
+
+def _show_point_findings(report: PointReport) -> None:
+    """Each finding; of one rule that is broken on many shots the first ones, so that the rest can still be seen."""
+    seen: Counter[tuple[str, str]] = Counter()
     for finding in report.findings:
-        _show_finding(finding, about=str(report.point))
+        kind = (finding.check, getattr(finding, "rule", finding.outcome))
+        seen[kind] += 1
+        if seen[kind] <= _SHOWN:
+            _show_finding(finding, about=str(report.point))
+    for (check, rule), number in seen.items():
+        if number > _SHOWN:
+            say(f"    [dim]{escape(check)}: {escape(rule)}: {number - _SHOWN} more; --json tells all[/]")
 
 
 def _show_finding(finding: Finding, about: str = "") -> None:

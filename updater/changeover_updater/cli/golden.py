@@ -41,7 +41,9 @@ def add(  # noqa: PLR0917 - each is an option of the command
     colour: Annotated[str, typer.Option(help="What the plates hold: scene-linear, srgb or raw.")],
     level: Annotated[int, typer.Option(help="How hard it is, 1 to 5.")] = 3,
     pre_roll: Annotated[int, typer.Option(help="Frames at the start that are fed and not scored.")] = 0,
-    region: Annotated[Path | None, typer.Option(help="An image outside which nothing is scored.")] = None,
+    region: Annotated[
+        Path | None, typer.Option(help="An image outside which nothing is scored.", exists=True, dir_okay=False)
+    ] = None,
     region_channel: Annotated[str | None, typer.Option(help="The region's channel.")] = None,
     alias: Annotated[str | None, typer.Option(help="What reports outside the show call it.")] = None,
 ) -> None:

@@ -98,9 +98,9 @@ def _fault(error: Exception) -> tuple[str, int]:
 
 def _disk(error: OSError) -> str:
     where = error.filename or (error.args[1] if len(error.args) > 1 else "")
-    return (
-        f"local disk: {where}: {error.strerror or error}; free space or mend the permission, then run the command again"
-    )
+    gone = isinstance(error, FileNotFoundError)
+    remedy = "bring it back, or name another" if gone else "free space or mend the permission"
+    return f"local disk: {where}: {error.strerror or error}; {remedy}, then run the command again"
 
 
 def _failed(line: str, code: int, arguments: Sequence[str]) -> int:
