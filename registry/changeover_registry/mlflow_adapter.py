@@ -17,10 +17,11 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from changeover_registry import canonical
+from changeover_registry._mlflow_database import ensure_database
 from changeover_registry._mlflow_errors import missing, not_installed, unreachable
 from changeover_registry.errors import ChangeoverError, LostRaceError, RefusedError
 from changeover_registry.mlflow_view import (
@@ -288,7 +289,7 @@ class Registry:
         would otherwise make a database in the working folder.
         """
         if self._uri.startswith("sqlite:///"):
-            Path(self._uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+            ensure_database(Path(self._uri.removeprefix("sqlite:///")), _make_tables)
         import mlflow
 
         before = os.environ.get("MLFLOW_TRACKING_URI")
@@ -297,6 +298,14 @@ class Registry:
             yield mlflow.MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
         finally:
             mlflow.set_tracking_uri(before)  # type: ignore[arg-type]  # None, which it documents, means "not set".
+
+
+def _make_tables(path: Path) -> None:
+    """Make MLflow's tables in a new SQLite file, and close it."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    store: Any = SqlAlchemyStore(f"sqlite:///{path.as_posix()}", str(path.parent))  # type: ignore[no-untyped-call]
+    store.engine.dispose()
 
 
 def _versions(client: "MlflowClient", model: str, only: str = "") -> tuple[Registered, ...]:

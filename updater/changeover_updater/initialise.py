@@ -22,6 +22,8 @@ from changeover_updater.store import Store, check_root
 
 __all__ = ["Request", "initialise", "system_nuke_json"]
 
+_LOCK_SECONDS = 60.0
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -63,7 +65,8 @@ def initialise(request: Request, notice: Callable[[str], None]) -> None:
     site = Site.create(request.site)
     station = Station(Store.create(request.store), request.station)
     station.create()
-    _make_choice(site, request)
+    with _fs.lock(site.root / "trust" / ".lock", what=f"the site {site.root}", wait_seconds=_LOCK_SECONDS):
+        _make_choice(site, request)
     _pin_choice_root(site, station)
     _write_config(request)
     _tell_host(station.store, request.host, own)

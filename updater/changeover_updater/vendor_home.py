@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from changeover_registry import canonical
-from changeover_registry._fs import write_atomic
+from changeover_registry._fs import lock, write_atomic
 from changeover_registry.errors import InvalidInputError, RefusedError
 from changeover_registry.mlflow_adapter import Registry, local_uri
 from changeover_registry.names import Version, check_model, check_name
@@ -28,6 +28,7 @@ ENV_HOME = "CHANGEOVER_VENDOR_HOME"
 _FILE = "vendor.toml"
 _DATABASE = "mlflow.db"
 _ARTIFACTS = "mlartifacts"
+_LOCK_SECONDS = 60.0
 _OWN = {_FILE, _DATABASE, _ARTIFACTS, "keys", "repository", "registered", "lock"}
 
 
@@ -98,6 +99,7 @@ def make_home(folder: Path, vendor: str, mlflow: str, now: datetime) -> Made:
         InvalidInputError: `vendor` is no name.
         RefusedError: `folder` is another vendor's home, or holds something else.
         UnreachableError: The MLflow does not answer.
+        LostRaceError: Somebody else has been making this home for a minute.
     """
     check_name(vendor, where="--name")
     folder = folder.absolute()
@@ -105,14 +107,17 @@ def make_home(folder: Path, vendor: str, mlflow: str, now: datetime) -> Made:
         return Made(_same_home(open_home(folder), vendor, mlflow), *_root(open_home(folder)), new=False)
     _check_empty(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    home = VendorHome(folder, vendor, folder / "repository", new_vendor_keys(folder / "keys"), mlflow)
-    if (home.repository / "metadata" / "timestamp.json").exists():
-        _check_own_repository(home)
-    else:
-        create(home.repository, vendor, home.keys, now)
-    home.registry().versions(f"{vendor}/none")
-    write_atomic(folder / _FILE, _toml(home))
-    return Made(home, *_root(home), new=True)
+    with lock(folder / "lock", what=f"the home of {vendor}", wait_seconds=_LOCK_SECONDS):
+        if (folder / _FILE).exists():
+            return make_home(folder, vendor, mlflow, now)
+        home = VendorHome(folder, vendor, folder / "repository", new_vendor_keys(folder / "keys"), mlflow)
+        if (home.repository / "metadata" / "timestamp.json").exists():
+            _check_own_repository(home)
+        else:
+            create(home.repository, vendor, home.keys, now)
+        home.registry().versions(f"{vendor}/none")
+        write_atomic(folder / _FILE, _toml(home))
+        return Made(home, *_root(home), new=True)
 
 
 def open_home(folder: Path) -> VendorHome:
@@ -216,7 +221,7 @@ def _same_home(home: VendorHome, vendor: str, mlflow: str) -> VendorHome:
 
 
 def _check_empty(folder: Path) -> None:
-    found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    found = {path.name for path in folder.iterdir() if _DATABASE not in path.name} if folder.is_dir() else set()
     if not found <= _OWN:
         raise RefusedError(
             "vendor's home",

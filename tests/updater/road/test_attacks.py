@@ -1,12 +1,19 @@
 """Attacks on a station and its studio: files planted, altered, removed and damaged, and what is left standing."""
 
+import threading
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from changeover_registry import clock
 from changeover_registry.repository import choice
 from changeover_registry.repository.keys import StudioKeys
+from changeover_updater import initialise
+from changeover_updater.site import Site
+from changeover_updater.station import Station
+from changeover_updater.store import Store
 from changeover_updater.studio import read_choices
 
 
@@ -131,3 +138,36 @@ def test_choice_is_not_renewed_before_half_of_its_life_is_over(world: Any) -> No
     world.ok("promote", "tiny-roto@1.0.0", "--channel", "beta", "--reason", "test")
 
     assert "renew" not in world.ok("log", "--choice")
+
+
+def test_several_inits_at_once_make_one_site_that_holds(tmp_path: Path) -> None:
+    start, begun, failed = clock.now(), threading.Barrier(4), []
+
+    def make(number: int) -> None:
+        begun.wait()
+        try:
+            initialise.initialise(
+                initialise.Request(
+                    site=tmp_path / "site",
+                    store=tmp_path / "store",
+                    station="vm1",
+                    keys=tmp_path / "keys",
+                    config=tmp_path / "host.toml",
+                    nuke_json=None,
+                    who="td@vm1",
+                    now=start - timedelta(seconds=number),
+                ),
+                notice=pytest.fail,
+            )
+        except Exception as error:  # noqa: BLE001 - a thread's error would be lost
+            failed.append(error)
+
+    threads = [threading.Thread(target=make, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert failed == []
+    found = read_choices(Site(tmp_path / "site"), Station(Store(tmp_path / "store"), "vm1"))
+    assert [entry.number for entry in found] == [1]
