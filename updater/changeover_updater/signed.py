@@ -81,7 +81,7 @@ def promote(call: "Invocation", text: str, channel: str | None, reason: str) -> 
     site, studio = _studio(call)
     release = studio.find(text)
     name = studio.policy.channel if channel is None else channel
-    verdict = permitting_verdict(_case(call, site, studio, release, name))
+    verdict = permitting_verdict(_case(call, site, studio, release, choose.channel_scope(name), name))
     return _write(
         call,
         site,
@@ -111,7 +111,7 @@ def pin(call: "Invocation", text: str, scope: Scope, reason: str) -> Choice:
     """Pin a release that may be promoted."""
     site, studio = _studio(call)
     release = studio.find(text)
-    permitting_verdict(_case(call, site, studio, release, None))
+    permitting_verdict(_case(call, site, studio, release, choose.pin_scope(scope.show), None))
     new = Pin(release=release.ref(), show=scope.show, sequence=scope.sequence, shot=scope.shot, reason=reason)
     return _write(call, site, choose.pin_scope(scope.show), lambda last: choose.pin(last, new, _change(call, reason)))
 
@@ -199,13 +199,13 @@ def _change(call: "Invocation", reason: str) -> choose.Change:
     return choose.Change(who=call.settings.who, when=format_time(call.now), why=reason)
 
 
-def _case(call: "Invocation", site: Site, studio: Studio, release: Release, channel: str | None) -> Case:
+def _case(call: "Invocation", site: Site, studio: Studio, release: Release, scope: str, channel: str | None) -> Case:
     baseline = None if channel is None else baseline_of(studio, release, channel)
     return Case(
         release=release,
         findings=release_findings(release, studio.vendor_of(release), baseline, studio.policy),
         verdicts=read_verdicts(site, studio, release.digest()),
-        overrides=studio.overrides(release.ref()),
+        overrides=studio.overrides(release.ref(), scope),
         policy=studio.policy,
         policy_digest=studio.policy_digest,
         baseline=baseline.ref() if baseline else None,

@@ -171,3 +171,24 @@ def test_cat_is_not_available_in_another_nuke_line_and_the_plan_says_so(make_wor
     found = answers(world.station.in_use())
     assert found["nuke-inference 14.0"].unavailable.startswith("not available in Nuke 14.0: ")
     assert found["nuke-inference 15.1"].path is not None
+
+
+def test_override_of_a_show_permits_that_show_and_nobody_else(world: Any) -> None:
+    world.publish("1.0.0")
+    named = [word for check in MEASURED for word in ("--check", check)]
+    world.ok(
+        *("override", "add", "tiny-roto@1.0.0", *named, "--reason", "atlas is in a hurry", "--until", "3d"),
+        *("--show", "atlas"),
+    )
+
+    codes = [
+        world.run("promote", "tiny-roto@1.0.0", "--reason", "test", *where)[0]
+        for where in ([], ["--channel", "show/boreas"], ["--channel", "show/atlas"])
+    ]
+    pins = [
+        world.run("pin", "tiny-roto@1.0.0", "--reason", "test", *where)[0]
+        for where in ([], ["--show", "boreas"], ["--show", "atlas"])
+    ]
+
+    assert codes == [4, 4, 0]
+    assert pins == [4, 4, 0]

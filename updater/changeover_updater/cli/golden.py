@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from changeover_registry.names import check_name
 from changeover_updater.cli._context import JsonFlag, invocation
 from changeover_updater.cli._output import emit, escape, mark, notice, progress, rows, say
 
@@ -25,6 +26,8 @@ def create(
     """Make an empty set."""
     from changeover_validators.golden.shots import create_set
 
+    for one in (*(() if show is None else (show,)), *(reader or ())):
+        check_name(one, where="show")
     create_set(invocation(context).site().golden, name, owner_show=show, readers=tuple(reader or ()))
     say(f"{mark('ok')} golden set {escape(name)}")
     say(f"  add shots with: changeover golden add {escape(name)} SHOT --plate ... --matte ...")
