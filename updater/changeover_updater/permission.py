@@ -37,10 +37,14 @@ class Case:
     policy_digest: str
     baseline: ReleaseRef | None
     now: datetime
+    held_before: bool = False
+    """Whether the channel had this release before: the way back needs no new verdict."""
 
 
 def permitting_verdict(case: Case) -> str | None:
-    """The digest of the verdict that permits the promotion, or None where overrides stand in its place.
+    """The digest of the verdict that permits the promotion, or None where something else stands in its place.
+
+    That is an override for each open check, or that the channel held the release before.
 
     Raises:
         TrustError: The release is withdrawn or does not verify.
@@ -49,12 +53,12 @@ def permitting_verdict(case: Case) -> str | None:
     """
     passes = overridden(case.overrides, case.now)
     for finding in blocking(case.findings):
-        if finding.check == "trust" or finding.check not in passes:
+        if finding.check == "trust" or not (case.held_before or finding.check in passes):
             raise _refuse(case, finding)
     newest = next((f for f in case.verdicts if f.verdict.candidate == case.release.ref()), None)
     if newest is not None and newest.verdict.decision == "accept" and _stale(case, newest) is None:
         return newest.digest
-    missing = _open_checks(case, newest, passes)
+    missing = () if case.held_before else _open_checks(case, newest, passes)
     if missing:
         raise _missing(case, newest, missing)
     return None
@@ -64,6 +68,9 @@ def _stale(case: Case, filed: FiledVerdict) -> str | None:
     verdict = filed.verdict
     if verdict.policy != case.policy_digest:
         return "it was made under another policy"
+    wanted, used = case.policy.golden.set, verdict.golden_set.name if verdict.golden_set else "none"
+    if wanted and used != wanted:
+        return f"it was made on golden set {used}, and the policy asks for {wanted}"
     made_at = parse_time(verdict.made_at)
     if made_at - case.now > _CLOCKS_APART:
         return f"it is dated {verdict.made_at}, which is to come"
@@ -110,7 +117,10 @@ def _missing(case: Case, newest: FiledVerdict | None, missing: tuple[CheckName, 
         where=ref,
         expected="an accept verdict under the policy in force, or an override for each open check",
         actual=f"{actual} (open: {', '.join(missing)})",
-        remedy=f"run changeover check {ref}, or changeover override add {ref} --check NAME --reason ... --until ...",
+        remedy=(
+            f"run changeover check {ref} with the same --channel, "
+            f"or changeover override add {ref} --check NAME --reason ... --until ..."
+        ),
     )
 
 

@@ -33,7 +33,7 @@ def show_status(status: Status) -> None:
     ]
     if pins:
         rows("pins", ("scope", "model", "release"), pins)
-    kept = ", ".join(str(n) for n in status.kept)
+    kept = ", ".join(str(n) for n in status.kept if n != number) or "none"
     say(f"releases kept for stamped scripts: {len(status.generation.releases)}; generations to go back to: {kept}")
 
 

@@ -75,21 +75,29 @@ def show_plan(plan: Plan, *, done: bool = False) -> None:
 
 def _show_answers(plan: Plan) -> None:
     for eligible in plan.judged:
+        if len(plan.judged) > 1:
+            say(f"  [dim]{escape(str(eligible.ref))}[/]")
+        blocked = {(p.loader, p.nuke_line) for p in eligible.passed_over} if str(eligible.ref) in plan.held else set()
         for answer in eligible.answers:
             loader = answer.loader + (f" {answer.nuke_line}" if answer.nuke_line else "")
             if answer.path:
                 tiles = f", tiles {', '.join(answer.tiles)}" if answer.tiles else ""
                 say(f"    {loader}: {answer.variant}{tiles}  [dim]{escape(answer.path)}[/]")
             else:
-                say(f"    {loader}: {escape(answer.unavailable or '')}")
+                # What a station holds is served as it was installed, whatever is found of it later.
+                held = "as installed; judged anew: " if (answer.loader, answer.nuke_line) in blocked else ""
+                say(f"    {loader}: {held}{escape(answer.unavailable or '')}")
         for passed in eligible.passed_over:
             _show_passed_over(passed)
 
 
 def _show_passed_over(passed: PassedOver) -> None:
     loader = passed.loader + (f" {passed.nuke_line}" if passed.nuke_line else "")
-    for finding in blocking(passed.findings):
+    found = blocking(passed.findings)
+    for finding in found[:_SHOWN]:
         say(f"    [dim]passed over for {loader}: {passed.variant}: {escape(describe(finding))}[/]")
+    if len(found) > _SHOWN:
+        say(f"    [dim]passed over for {loader}: {passed.variant}: {len(found) - _SHOWN} more; --json tells all[/]")
 
 
 def show_verdict(digest: str, verdict: Verdict) -> None:

@@ -71,7 +71,7 @@ def run(arguments: Sequence[str]) -> int:
     except ChangeoverError as error:
         return _failed(str(error), error.exit_code, arguments)
     except typer.TyperException as error:
-        return _failed(f"usage: {error.format_message()} Try: changeover --help", 2, arguments)
+        return _failed(_usage(error), 2, arguments)
     except (typer.Abort, KeyboardInterrupt):
         return _failed("interrupted; nothing is half done, run the command again", 130, arguments)
     except OSError as error:
@@ -84,6 +84,14 @@ def run(arguments: Sequence[str]) -> int:
 def main() -> None:
     """The entry point of the command ``changeover``."""
     sys.exit(run(sys.argv[1:]))
+
+
+def _usage(error: typer.TyperException) -> str:
+    """What is wrong with the words of a command, and whose help to read."""
+    context = getattr(error, "ctx", None)
+    text = error.format_message()
+    quote = "; quote words with spaces, and patterns of frames." if "unexpected extra arg" in text else ""
+    return f"usage: {text}{quote} Try: {context.command_path if context else 'changeover'} --help"
 
 
 def _fault(error: Exception) -> tuple[str, int]:
@@ -99,7 +107,14 @@ def _fault(error: Exception) -> tuple[str, int]:
 def _disk(error: OSError) -> str:
     where = error.filename or (error.args[1] if len(error.args) > 1 else "")
     gone = isinstance(error, FileNotFoundError)
-    remedy = "bring it back, or name another" if gone else "free space or mend the permission"
+    denied = isinstance(error, PermissionError)
+    remedy = (
+        "bring it back, or name another"
+        if gone
+        else "mend the permission, or be a user who has it"
+        if denied
+        else "free space or mend the permission"
+    )
     return f"local disk: {where}: {error.strerror or error}; {remedy}, then run the command again"
 
 

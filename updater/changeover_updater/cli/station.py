@@ -190,10 +190,23 @@ def plugin_path(
 
 
 def moment(text: str, call: Invocation) -> str:
-    """A moment that a person wrote: a UTC time, a date, or a number of days from now."""
+    """A moment that a person wrote: a UTC time, a date, or a number of days from now.
+
+    Raises:
+        InvalidInputError: It is none of these.
+    """
     if text.endswith("d") and text[:-1].isdecimal() and len(text) <= _DAYS_DIGITS + 1:
         return format_time(call.now + timedelta(days=int(text[:-1])))
-    return format_time(parse_time(text if "T" in text else f"{text}T23:59:59Z", where="--until"))
+    try:
+        return format_time(parse_time(text if "T" in text else f"{text}T23:59:59Z", where="--until"))
+    except InvalidInputError as error:
+        raise InvalidInputError(
+            "time",
+            where="--until",
+            expected="days such as 14d, a date such as 2026-12-24, or UTC such as 2026-12-24T18:00:00Z",
+            actual=repr(text),
+            remedy="write the time in one of these forms",
+        ) from error
 
 
 def _object(data: bytes) -> object:

@@ -21,6 +21,7 @@ overrides = typer.Typer(
     help="Named, reasoned, expiring permissions to pass over a check; never over trust.", no_args_is_help=True
 )
 
+_NEXT_UPDATE = "  stations change over with: changeover update"
 Release = Annotated[str, typer.Argument(help="MODEL@VERSION; the bare model name is enough if it is unique.")]
 ScopeShow = Annotated[str | None, typer.Option("--show", help="The show.")]
 ScopeSequence = Annotated[str | None, typer.Option("--sequence", help="The sequence, within --show.")]
@@ -69,6 +70,9 @@ def init(
     say(f"{mark('ok')} site {escape(str(request.site))}")
     say(f"{mark('ok')} store {escape(str(request.store))}, station {escape(request.station)}")
     say(f"  settings in {escape(str(request.config))}")
+    if not request.keys.is_dir():
+        say("  no keys are made for a site that is there already; next: changeover plan, then changeover update")
+        return
     say(f"  keys in {escape(str(request.keys))}; move offline/ to a safe place")
     say("  next: read policy.toml in the site, then: changeover trust add VENDOR LOCATION --root ROOT.json")
 
@@ -95,8 +99,9 @@ def trust_add(
     call = invocation(context)
     site = call.site()
     if not root.is_file():
+        actual = "a folder" if root.is_dir() else "no such file"
         raise InvalidInputError(
-            "root metadata", where=str(root), expected="a file", actual="no such file", remedy="ask the vendor for it"
+            "root metadata", where=str(root), expected="a file", actual=actual, remedy="ask the vendor for root.json"
         )
     entry = add_trust(
         site,
@@ -110,6 +115,7 @@ def trust_add(
     formats = ", executable formats allowed" if allow_executable else ""
     say(f"{mark('ok')} {vendor} is trusted{formats}")
     say(f"  compare with the vendor: sha256 {entry.root}")
+    say("  next: changeover sync")
 
 
 @trust.command("list")
@@ -317,18 +323,19 @@ def promote(
     from changeover_updater import signed
 
     call = invocation(context)
+    what = "--policy" if policy else "MODEL@VERSION --channel stable"
     if not reason or (release is None) != policy:
         raise InvalidInputError(
             "usage",
             where="promote",
             expected="MODEL@VERSION or --policy, with --reason",
-            actual="neither" if release is None else "no --reason" if not reason else "both",
-            remedy='write: changeover promote MODEL@VERSION --channel stable --reason "..."',
+            actual="neither" if release is None and not policy else "no --reason" if not reason else "both",
+            remedy=f'write: changeover promote {what} --reason "..."',
         )
     said(reason)
     done = signed.promote_policy(call, reason) if release is None else signed.promote(call, release, channel, reason)
     say(f"{mark('ok')} {escape(done.entry.what)} (choice {done.scope} {done.number})")
-    say("  stations change over with: changeover update")
+    say("  verdicts of the policy before no longer promote; check again" if policy else _NEXT_UPDATE)
 
 
 def pin(

@@ -1,6 +1,7 @@
 """The vendor's commands: init, smoke, register, publish, withdraw, renew."""
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -97,7 +98,9 @@ def register(context: typer.Context, folder: ReleaseDir, home: HomeFlag = None, 
         verb = "registered" if made.new else "registered already, nothing changed"
         number = made.registered.number
         say(f"{mark('ok' if made.new else 'skip')} [bold]{release.ref()}[/] {verb}; MLflow version {number}")
-        say(f"    publish it with: changeover vendor publish {release.model.partition('/')[2]}@{release.version}")
+        target = f"{release.model.partition('/')[2]}@{release.version}"
+        where = f" --home {shlex.quote(str(home))}" if home else ""
+        say(f"    publish it with: changeover vendor publish {target}{escape(where)}")
 
     answer = {
         "release": str(release.ref()),
