@@ -5,7 +5,7 @@ of the choice the plan takes the chosen release if the station may run it; else 
 says why. Releases of the generation in use stay: open scripts carry their stamps.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, TypeAlias
@@ -15,12 +15,19 @@ from changeover_registry.errors import ChangeoverError
 from changeover_registry.records.choice import Choice
 from changeover_registry.records.facts import HostFacts
 from changeover_registry.records.findings import Finding, Refused
-from changeover_registry.records.release import Release, ReleaseRef
-from changeover_registry.records.station import Generation, GenerationChannel, GenerationPin, GenerationRelease, Hold
+from changeover_registry.records.release import Release, ReleaseRef, Variant
+from changeover_registry.records.station import (
+    Answer,
+    Generation,
+    GenerationChannel,
+    GenerationPin,
+    GenerationRelease,
+    Hold,
+)
 from changeover_updater.eligible import Candidate, Eligible, describe, judge_release
 from changeover_updater.studio import FiledVerdict, Studio
 
-__all__ = ["Known", "Move", "Plan", "make_plan"]
+__all__ = ["Arrival", "Known", "Move", "Plan", "make_plan"]
 
 Outcome = Literal["take", "same", "keep", "gone"]
 Judged: TypeAlias = Eligible | ChangeoverError | None
@@ -79,6 +86,14 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True)
+class Arrival:
+    """Variants of a release that the new generation serves for the first time here: to be installed and smoked."""
+
+    eligible: Eligible
+    variants: tuple[Variant, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """The moves, the releases judged for them, and the generation to build (None when nothing changes)."""
 
@@ -87,14 +102,14 @@ class Plan:
     generation: Generation | None
     hold: Hold | None
     held: frozenset[str]
+    arrivals: tuple[Arrival, ...] = ()
     smoke: tuple[tuple[str, Finding], ...] = ()
     trust_errors: tuple[ChangeoverError, ...] = ()
 
     @property
     def taken(self) -> tuple[Eligible, ...]:
-        """The releases that the new generation serves for the first time here."""
-        keys = {move.wanted for move in self.moves if move.outcome == "take"} - self.held
-        return tuple(eligible for eligible in self.judged if str(eligible.ref) in keys)
+        """The releases of which something arrives."""
+        return tuple(arrival.eligible for arrival in self.arrivals)
 
     @property
     def exit_code(self) -> int:
@@ -112,7 +127,25 @@ def make_plan(known: Known) -> Plan:
     taken = _eligible(moves, judged)
     generation = None if hold else _generation(known, targets, moves, taken)
     errors = tuple(dict.fromkeys(e for e in judged if isinstance(e, ChangeoverError)))
-    return Plan(moves, tuple(taken.values()), generation, hold, frozenset(known.held()), known.smoke, errors)
+    arrivals = _arrivals(known, generation, taken) if generation else ()
+    return Plan(moves, tuple(taken.values()), generation, hold, frozenset(known.held()), arrivals, known.smoke, errors)
+
+
+def _arrivals(known: Known, generation: Generation, judged: Mapping[str, Eligible]) -> tuple[Arrival, ...]:
+    """What the generation serves and the station did not: it must be installed and smoked first."""
+    held = known.held()
+    found = []
+    for release in generation.releases:
+        before = _variants(held[release.key].answers) if release.key in held else set()
+        new = _variants(release.answers) - before
+        if new:
+            eligible = judged[release.key]
+            found.append(Arrival(eligible, tuple(v for v in eligible.release.variants if v.id in new)))
+    return tuple(found)
+
+
+def _variants(answers: Iterable[Answer]) -> set[str]:
+    return {answer.variant for answer in answers if answer.path and answer.variant}
 
 
 def _eligible(moves: tuple[Move, ...], judged: tuple[Judged, ...]) -> Mapping[str, Eligible]:
@@ -201,11 +234,13 @@ def _move(known: Known, target: Target, judged: Judged) -> Move:
     before, wanted = _before(known.current, target), str(target.release)
     outcome: Outcome
     why, exit_code = "", 0
-    if before == wanted:
-        # What a channel or pin already has is never taken away by a changed host; it is only reported.
+    smoke = next((finding for key, finding in known.smoke if key == wanted), None)
+    if smoke is not None:
+        # What a channel or pin already has is never taken away; a further variant that fails does not come.
+        outcome, why = "same" if before == wanted else "keep", describe(smoke)
+        exit_code = 3 if isinstance(smoke, Refused) else 4
+    elif before == wanted:
         outcome = "same"
-    elif smoke := next((finding for key, finding in known.smoke if key == wanted), None):
-        outcome, why, exit_code = "keep", describe(smoke), 3 if isinstance(smoke, Refused) else 4
     elif isinstance(judged, Eligible) and judged.accepted:
         outcome = "take"
     else:
@@ -269,7 +304,32 @@ def _releases(known: Known, judged: Mapping[str, Eligible], taken: set[str]) -> 
         held[key] = GenerationRelease(
             key=key, model=ref.model, version=ref.version, digest=ref.digest, answers=judged[key].answers
         )
+    failed = {key for key, _ in known.smoke}
+    for key in (held.keys() & judged.keys()) - failed:
+        if judged[key].accepted:
+            held[key] = held[key].model_copy(update={"answers": _more(held[key].answers, judged[key].answers)})
     return tuple(_with_withdrawal(known, held[key]) for key in sorted(held))
+
+
+def _more(before: tuple[Answer, ...], now: tuple[Answer, ...]) -> tuple[Answer, ...]:
+    """What is served stays as it is; what this host could not be given before and can be now comes with it.
+
+    A new Nuke, a new runtime or a tile that was measured since reaches releases that are in use, and no loader's
+    variant is ever changed under a script that is stamped with the release.
+    """
+    old = {(answer.loader, answer.nuke_line): answer for answer in before}
+    new = {(answer.loader, answer.nuke_line): answer for answer in now}
+    return tuple(_answer(old.get(caller), new.get(caller)) for caller in {**old, **new})
+
+
+def _answer(old: Answer | None, new: Answer | None) -> Answer:
+    if old is None or new is None:
+        return old or new  # type: ignore[return-value]  # the caller has one of them
+    if old.path is None:
+        return new
+    if old.variant != new.variant:
+        return old
+    return old.model_copy(update={"tiles": tuple(dict.fromkeys((*old.tiles, *new.tiles)))})
 
 
 def _with_withdrawal(known: Known, release: GenerationRelease) -> GenerationRelease:

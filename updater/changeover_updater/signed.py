@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,7 +81,8 @@ def promote(call: "Invocation", text: str, channel: str | None, reason: str) -> 
     site, studio = _studio(call)
     release = studio.find(text)
     name = studio.policy.channel if channel is None else channel
-    verdict = permitting_verdict(_case(call, site, studio, release, choose.channel_scope(name), name))
+    case = _case(call, site, studio, release, choose.channel_scope(name), name)
+    verdict = permitting_verdict(replace(case, held_before=_held_before(call, site, release, name)))
     return _write(
         call,
         site,
@@ -211,6 +212,16 @@ def _case(call: "Invocation", site: Site, studio: Studio, release: Release, scop
         baseline=baseline.ref() if baseline else None,
         now=call.now,
     )
+
+
+def _held_before(call: "Invocation", site: Site, release: Release, channel: str) -> bool:
+    """Whether the channel had the release before, by the signed history: the way back is always open."""
+    from changeover_registry.repository import choice
+
+    root = (call.station().folder / "trust" / "choice" / "root.json").read_bytes()
+    history = choice.history(site.choice, choose.channel_scope(channel), root=root)
+    pointers = (entry.pointer(channel, release.model) for entry in history)
+    return any(pointer is not None and pointer.release == release.ref() for pointer in pointers)
 
 
 def baseline_of(studio: Studio, candidate: Release, channel: str) -> Release | None:

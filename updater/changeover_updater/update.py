@@ -157,10 +157,11 @@ def _prove(site: Site, station: Station, known: Known, plan: Plan, tools: Tools)
     """Install and smoke what the plan takes; a release that does not pass is planned without."""
     if plan.generation is None:
         return plan
-    for eligible in plan.taken:
-        vendor = site.vendor(eligible.ref.model.partition("/")[0])
-        tools.step(f"install {eligible.ref}")
-        install_variants(station.store, vendor, eligible.release, eligible.chosen(), tools.progress)
+    for arrival in plan.arrivals:
+        ref = arrival.eligible.ref
+        vendor = site.vendor(ref.model.partition("/")[0])
+        tools.step(f"install {ref}")
+        install_variants(station.store, vendor, arrival.eligible.release, arrival.variants, tools.progress)
     kept_out = tuple(_smoke(station, plan, tools, known.studio.policy))
     return make_plan(replace(known, smoke=kept_out)) if kept_out else plan
 
@@ -168,10 +169,11 @@ def _prove(site: Site, station: Station, known: Known, plan: Plan, tools: Tools)
 def _smoke(station: Station, plan: Plan, tools: Tools, policy: Policy) -> Iterator[tuple[str, Finding]]:
     """The smoke findings that keep a release out, by its key."""
     smoke = tools.smoke(policy)
-    for eligible in plan.taken:
+    for arrival in plan.arrivals:
+        eligible = arrival.eligible
         if "smoke" in eligible.overridden:
             continue
-        for variant in eligible.chosen():
+        for variant in arrival.variants:
             tools.step(f"smoke {eligible.ref} {variant.id}")
             finding = smoke(eligible.release, variant, station.store.variant_folder(eligible.ref, variant.id))
             yield from ((str(eligible.ref), f) for f in blocking((finding,)))

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from itertools import combinations
 from typing import Any
@@ -202,3 +203,29 @@ def test_overrides_may_cover_any_one_operating_point(build: Any, release: Any) -
     assert permitting_verdict(build.case(release, verdicts=(verdict,), overrides=(override,))) is None
     with pytest.raises(UndecidedError, match="open: speed"):
         permitting_verdict(build.case(release, verdicts=(verdict,)))
+
+
+@pytest.mark.parametrize("decision", DECISIONS)
+def test_release_that_the_channel_held_before_goes_back_without_a_new_verdict(
+    build: Any, case_of: Callable[..., Any], decision: str
+) -> None:
+    case = replace(
+        case_of(decision, "age", ()), held_before=True, findings=(build.passed("trust"), build.refused("interface"))
+    )
+
+    assert permitting_verdict(case) is None
+
+
+def test_withdrawn_release_does_not_go_back_though_the_channel_held_it(build: Any, case_of: Callable[..., Any]) -> None:
+    case = replace(case_of("accept", "no", ()), held_before=True, findings=(build.refused("trust"),))
+
+    with pytest.raises(TrustError):
+        permitting_verdict(case)
+
+
+def test_verdict_on_another_golden_set_than_the_policy_asks_for_does_not_hold(case_of: Callable[..., Any]) -> None:
+    case = case_of("accept", "no", ())
+    policy = case.policy.model_copy(update={"golden": case.policy.golden.model_copy(update={"set": "hero"})})
+
+    with pytest.raises(UndecidedError, match="golden set none, and the policy asks for hero"):
+        permitting_verdict(replace(case, policy=policy))

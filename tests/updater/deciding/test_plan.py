@@ -448,3 +448,55 @@ def test_plan_and_judgement_agree_on_what_is_accepted(build: Any, two: Any) -> N
 
     assert plan.judged == (alone,)
     assert isinstance(EXPIRED, ChangeoverError)
+
+
+def served_without_nuke(build: Any) -> tuple[Any, Any]:
+    """A station without Nuke that serves a release of which it could be given only the ONNX variant."""
+    release = build.release("1.0.0", variants=(build.variant(), build.cat()))
+    checks = ("hardware", "vram", "speed", "golden", "smoke")
+    chosen = build.choice({"stable": release}, overrides=(build.override(release, *checks),))
+    first = build.known(chosen, vendors=(build.vendor(release, allow_executable=True),))
+    return build.applied(first, make_plan(first).generation), release
+
+
+def test_nuke_that_comes_later_is_given_the_release_in_use_and_what_is_served_stays(build: Any) -> None:
+    without, _ = served_without_nuke(build)
+    known = replace(without, facts=build.facts(nukes=(build.nuke(),)))
+
+    plan = make_plan(known)
+
+    assert outcomes(plan) == {"stable": "same"}
+    assert [[v.id for v in arrival.variants] for arrival in plan.arrivals] == [["nuke-cat-torch2.1"]]
+    assert plan.generation is not None
+    answers = {(a.loader, a.nuke_line): a.path for a in plan.generation.releases[0].answers}
+    before = {(a.loader, a.nuke_line): a.path for a in without.current.releases[0].answers}
+    assert answers["nuke-inference", "15.1"].endswith("Roto.cat")
+    assert before.items() <= answers.items()
+    assert make_plan(build.applied(known, plan.generation)).generation is None
+
+
+def test_variant_that_fails_its_smoke_does_not_reach_a_release_in_use(build: Any) -> None:
+    without, release = served_without_nuke(build)
+    smoke = ((str(release.ref()), build.refused("smoke")),)
+
+    plan = make_plan(replace(without, facts=build.facts(nukes=(build.nuke(),)), smoke=smoke))
+
+    assert outcomes(plan) == {"stable": "same"}
+    assert (plan.arrivals, plan.exit_code) == ((), 3)
+    assert "smoke" in plan.moves[0].why
+
+
+def test_other_variant_is_never_put_under_a_release_in_use(build: Any) -> None:
+    half = build.variant(id="onnx-fp16", precision="fp16")
+    release = build.release("1.0.0", variants=(half, build.variant()))
+    only_full = build.known(
+        build.choice({"stable": release}),
+        vendors=(build.vendor(release),),
+        verdicts=(build.verdict(release, points=(build.report(release, variant=1),)),),
+    )
+    served = build.applied(only_full, make_plan(only_full).generation)
+
+    plan = make_plan(replace(served, verdicts=(build.verdict(release),)))
+
+    assert plan.generation is None
+    assert {a.variant for a in served.current.releases[0].answers if a.path} == {"onnx-fp32"}

@@ -285,3 +285,14 @@ def test_lost_pointer_or_generation_is_a_plain_error_or_a_fresh_start(world: Any
     else:
         assert code == 3
         assert "generation 1, which is not there" in err
+
+
+def test_channel_goes_back_to_a_release_it_held_without_a_new_verdict(world: Any) -> None:
+    first = world.served("1.0.0")
+    world.served("1.1.0", current=first)
+
+    out = world.ok("promote", "tiny-roto@1.0.0", "--reason", "1.1.0 chatters")
+    world.ok("update")
+
+    assert "to stable" in out
+    assert keys_of(world.station.in_use()) == {"stable": str(first.ref())}
