@@ -214,7 +214,8 @@ def _judge(known: Known, target: Target) -> Judged:
 
 def _baseline(known: Known, target: Target) -> Release | None:
     before = _before(known.current, target)
-    return next((r for r in known.studio.releases() if str(r.ref()) == before and r.ref() != target.release), None)
+    named = (r for r in known.studio.releases() if before and before.startswith(f"{r.model}@{r.version}-"))
+    return next((r for r in named if str(r.ref()) == before and r.ref() != target.release), None)
 
 
 def _before(current: Generation | None, target: Target) -> str | None:

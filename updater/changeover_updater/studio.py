@@ -22,6 +22,9 @@ from changeover_updater.station import Station
 
 __all__ = ["FiledVerdict", "Studio", "VendorState", "choice_history", "read_choices", "read_studio", "read_verdicts"]
 
+_LIMIT_BYTES = 8 * 1024 * 1024
+"""What no verdict is larger than."""
+
 
 @dataclass(frozen=True, slots=True)
 class FiledVerdict:
@@ -74,7 +77,9 @@ class Studio:
 
     def release(self, ref: ReleaseRef) -> Release | None:
         """The verified record of a release."""
-        return next((release for release in self.releases() if release.ref() == ref), None)
+        named = (r for r in self.releases() if (r.model, r.version) == (ref.model, ref.version))
+        # Digesting a record costs more than comparing two names, so the digest comes last.
+        return next((release for release in named if release.ref() == ref), None)
 
     def overrides(self, ref: ReleaseRef, scope: str | None = None) -> tuple[Override, ...]:
         """Every override that names a release; only the site's and those of a scope, if one is given.
@@ -183,10 +188,18 @@ def read_verdicts(site: Site, studio: Studio, release: str | None = None) -> tup
     """
     found: list[FiledVerdict] = []
     for path in site.verdicts.glob("*.json"):
-        data = path.read_bytes() if path.is_file() else b""
+        data = _small_file(path)
         if release is None or _mentions(data, release):
             found.extend(_verdict(path, data, studio.verdict_keys()))
     return tuple(sorted(found, key=lambda filed: (filed.verdict.made_at, filed.digest), reverse=True))
+
+
+def _small_file(path: Path) -> bytes:
+    """The bytes of a file; none where it is larger than any verdict, cannot be read, or is no file."""
+    try:
+        return path.read_bytes() if path.is_file() and path.stat().st_size <= _LIMIT_BYTES else b""
+    except OSError:
+        return b""
 
 
 def _verdict(path: Path, data: bytes, keys: tuple[VerdictKey, ...]) -> tuple[FiledVerdict, ...]:
