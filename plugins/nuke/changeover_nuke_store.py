@@ -212,7 +212,7 @@ def _read_json(path: str, kind: str) -> Mapping[str, Any]:
             body = json.loads(stream.read().decode("utf-8"))
     except OSError as error:
         raise StoreError(f"{path} cannot be read ({error.strerror}); run: changeover update") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StoreError(f"{path} is damaged ({_short(error)}); run: changeover status") from error
     _check_schema(body, path, kind)
     found: Mapping[str, Any] = body

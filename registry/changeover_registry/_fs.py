@@ -174,7 +174,8 @@ def lock(path: Path, *, what: str, wait_seconds: float = 0.0) -> Iterator[None]:
         LostRaceError: Somebody else holds it, for longer than `wait_seconds`.
         OSError: The lock file cannot be made.
     """
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    # A link in its place would have this empty a file that somebody else chose.
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
     try:
         _take(handle, path, what, time.monotonic() + wait_seconds)
         os.truncate(handle, 0)

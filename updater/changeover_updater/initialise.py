@@ -100,7 +100,7 @@ def _check_config(request: Request) -> str:
         return request.station
     try:
         body = tomllib.loads(request.config.read_bytes().decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _other_config(request, "a TOML file in UTF-8", str(error)) from error
     for name, folder in (("site", request.site), ("store", request.store)):
         if body.get(name) != str(folder):

@@ -171,7 +171,7 @@ class ReleaseToml(Record):
         """
         try:
             body = tomllib.loads(unicodedata.normalize("NFC", data.decode("utf-8")), parse_float=str)
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidInputError(
                 "TOML", where=where, expected="a TOML file in UTF-8", actual=str(error), remedy="correct that line"
             ) from error

@@ -153,7 +153,7 @@ def _read(path: Path) -> HostConfig:
         return HostConfig()
     try:
         body = tomllib.loads(data.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidInputError(
             "TOML", where=str(path), expected="a TOML file in UTF-8", actual=str(error), remedy="correct that line"
         ) from error
@@ -182,6 +182,10 @@ def _need(path: Path | None, what: str, variable: str) -> Path:
             where=str(path or f"--{what}"),
             expected=f"the folder of the {what}",
             actual="none named" if path is None else "no such folder",
-            remedy=f"give --{what} DIR, set {variable}, or make one with: changeover init",
+            remedy=(
+                f"give --{what} DIR, set {variable}, or make one with: changeover init"
+                if path is None
+                else f"mount it, or correct --{what}, {variable} or host.toml; only a new one is made with: changeover init"
+            ),
         )
     return path

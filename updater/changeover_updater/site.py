@@ -210,7 +210,7 @@ class Site:
         path = self.root / "site.toml"
         try:
             body = tomllib.loads(path.read_bytes().decode("utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidInputError(
                 "TOML", where=str(path), expected="a TOML file in UTF-8", actual=str(error), remedy="correct that line"
             ) from error

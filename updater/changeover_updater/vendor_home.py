@@ -131,7 +131,7 @@ def open_home(folder: Path) -> VendorHome:
         body = tomllib.loads(path.read_bytes().decode("utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise _no_home(str(path), "no such file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidInputError(
             "TOML", where=str(path), expected="a TOML file in UTF-8", actual=str(error), remedy="correct that line"
         ) from error

@@ -109,7 +109,7 @@ class Policy(Record):
         """
         try:
             body = tomllib.loads(data.decode("utf-8"), parse_float=str)
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidInputError(
                 "TOML", where=where, expected="a TOML file in UTF-8", actual=str(error), remedy="correct that line"
             ) from error

@@ -226,7 +226,7 @@ def fetch_record(transport: Transport, entry: IndexEntry, model: str) -> tuple[R
     """
     path = object_path(entry.record)
     where = f"{model} {entry.version}: {transport.location}: {path}"
-    data = transport.read(path, limit=entry.length)
+    data = transport.read(path, limit=min(entry.length, _INDEX_LIMIT_BYTES))
     if canonical.digest(data) != entry.record:
         raise _distrust("digest of the release record", where, entry.record, canonical.digest(data))
     release = Release.from_bytes(data, where=where)

@@ -171,3 +171,48 @@ def test_several_inits_at_once_make_one_site_that_holds(tmp_path: Path) -> None:
     assert failed == []
     found = read_choices(Site(tmp_path / "site"), Station(Store(tmp_path / "store"), "vm1"))
     assert [entry.number for entry in found] == [1]
+
+
+def test_link_in_place_of_a_lock_does_not_empty_the_file_behind_it(world: Any, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("precious", encoding="utf-8")
+    (world.station.folder / "lock").unlink(missing_ok=True)
+    (world.station.folder / "lock").symlink_to(precious)
+
+    assert world.run("hold", "--reason", "test")[0] == 9
+    assert precious.read_text(encoding="utf-8") == "precious"
+    assert world.station.hold() is None
+
+
+def test_junk_among_the_verdicts_counts_for_nothing(world: Any) -> None:
+    promoted(world)
+    folder = world.site.verdicts
+    (folder / "folder.json").mkdir()
+    (folder / "loop.json").symlink_to(folder / "loop.json")
+    (folder / "nested.json").write_bytes(b"[" * 100_000)
+    with (folder / "huge.json").open("wb") as file:
+        file.truncate(2**40)
+
+    assert world.run("update")[0] == 0
+    assert world.station.current() == 1
+
+
+@pytest.mark.parametrize("name", ["host.toml", "site/policy.toml"])
+def test_deep_nesting_in_a_settings_file_is_one_line_and_2(world: Any, name: str) -> None:
+    (world.root / name).write_bytes(b"a = " + b"[" * 100_000)
+
+    code, _, err = world.run("plan")
+
+    assert (code, "Traceback" in err) == (2, False)
+    assert name.rpartition("/")[2] in err
+
+
+def test_deep_nesting_in_host_facts_is_one_line_and_2(world: Any, tmp_path: Path) -> None:
+    world.publish("1.0.0")
+    facts = tmp_path / "facts.json"
+    facts.write_bytes(b"[" * 100_000)
+
+    code, _, err = world.run("check", "tiny-roto@1.0.0", "--host", str(facts))
+
+    assert code == 2
+    assert "facts.json" in err

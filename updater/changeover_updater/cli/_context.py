@@ -133,7 +133,7 @@ def _json(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds; the rec
 
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInputError(
             "host facts",
             where=str(path),
