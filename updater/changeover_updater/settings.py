@@ -185,7 +185,7 @@ def _need(path: Path | None, what: str, variable: str) -> Path:
             remedy=(
                 f"give --{what} DIR, set {variable}, or make one with: changeover init"
                 if path is None
-                else f"mount it, or correct --{what}, {variable} or host.toml; only a new one is made with: changeover init"
+                else f"mount it, or correct --{what}, {variable} or host.toml; a new one is made with: changeover init"
             ),
         )
     return path
