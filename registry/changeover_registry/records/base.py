@@ -206,8 +206,8 @@ class Record(Value):
                 "schema",
                 where=where,
                 expected=cls.schema_id(),
-                actual=str(schema),
-                remedy="give the file that this command asks for",
+                actual="no schema" if schema is None else str(schema),
+                remedy="add that line at the top" if schema is None else "give the file that this command asks for",
             )
         if int(major) > cls.MAJOR:
             raise UndecidedError(

@@ -213,7 +213,7 @@ def _back(stage: Stage) -> tuple[Step, ...]:
 def _nuke(stage: Stage) -> tuple[Step, ...]:
     folder = stage.root / "releases" / "edge-1.0.0"
     name = f"{CAT_MODEL}@1.0.0"
-    checks = tuple(part for check in ("hardware", "vram", "speed", "golden", "smoke") for part in ("--check", check))
+    checks = tuple(part for check in ("vram", "speed", "golden", "smoke") for part in ("--check", check))
     override = ("override", "add", name, *checks, "--reason", "opaque demonstration bytes", "--until", "1d")
     return (
         Step(
@@ -225,11 +225,18 @@ def _nuke(stage: Stage) -> tuple[Step, ...]:
             ),
         ),
         Step(
-            "nobody measured it: it cannot be promoted",
+            "nothing here can measure a .cat: undecided",
             "TD",
-            (("sync",), ("promote", name, "--reason", "Nuke needs it")),
+            (("sync",), ("check", name, "--set", "hero")),
             exit_code=4,
-            says=("golden",),
+            says=("inconclusive", "golden"),
+        ),
+        Step(
+            "without a verdict or an override it is not promoted",
+            "TD",
+            (("promote", name, "--reason", "Nuke needs it"),),
+            exit_code=4,
+            says=("open: ", "golden"),
         ),
         Step(
             "a named, reasoned, expiring override lets it pass, and Nuke's own node finds it",
