@@ -162,7 +162,7 @@ def _open_current(root: str, station_folder: str) -> Opened:
     body = _read_json(path, "changeover.generation")
     try:
         return Opened(root, folder, Frozen(root, body), lease)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise StoreError(f"{path} is not as expected ({_short(error)}); run: changeover status") from error
 
 

@@ -82,6 +82,11 @@ FILES: dict[str, tuple[str, str | None]] = {
     "a pointer that is a list": (POINTER, "[]"),
     "a generation of a newer format": (GENERATION, '{"schema":"changeover.generation/2"}'),
     "a generation without its number": (GENERATION, '{"schema":"changeover.generation/1"}'),
+    "a generation whose number is without end": (
+        GENERATION,
+        '{"schema":"changeover.generation/1","number":1e999,"station":"ws01"}',
+    ),
+    "a pointer that is nested deep": (POINTER, "[" * 100_000),
     "another file in its place": (GENERATION, '{"schema":"changeover.release/1"}'),
 }
 
@@ -118,6 +123,8 @@ BROKEN = {
     "a pointer that is a list": r"current is not a changeover.current file \(no object\)",
     "a generation of a newer format": "was written by a newer Changeover .*; update the plug-in",
     "a generation without its number": "generation.json is not as expected .*; run: changeover status",
+    "a generation whose number is without end": "generation.json is not as expected .*; run: changeover status",
+    "a pointer that is nested deep": "current is damaged .*; run: changeover status",
     "another file in its place": r"is not a changeover.generation file \(changeover.release/1\)",
 }
 
