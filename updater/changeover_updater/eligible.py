@@ -44,7 +44,11 @@ LOADERS: tuple[Loader, ...] = ("nuke-inference", "mlserver", "flame", "python")
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A release and all that its eligibility at one host depends on. `baseline` is what it would take the place of."""
+    """A release and all that its eligibility at one host depends on.
+
+    `baseline` is what it would take the place of. `named` is the verdict that the signed choice names for it: a later
+    check against something else, for another channel, does not undo what the promoters signed.
+    """
 
     release: Release
     vendor: VendorState
@@ -54,6 +58,7 @@ class Candidate:
     facts: HostFacts
     policy: Policy
     now: datetime
+    named: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +258,7 @@ def _point_findings(candidate: Candidate, variant: Variant, point: OperatingPoin
 
 
 def _report(candidate: Candidate, variant: Variant, point: OperatingPoint) -> PointReport | None:
-    """What the newest verdict says of this operating point in this host's golden class."""
+    """What is said of this operating point in this host's golden class: by the named verdict, else the newest."""
     runtime = runtime_for(variant, candidate.facts)
     if runtime is None:
         return None
@@ -263,12 +268,15 @@ def _report(candidate: Candidate, variant: Variant, point: OperatingPoint) -> Po
         # Only an override of the hardware check leads here: of a host of no known class no verdict can speak.
         return None
     ref = candidate.release.ref()
-    for filed in candidate.verdicts:
-        if filed.verdict.candidate == ref:
-            for report in filed.verdict.points:
-                if report.point == point and report.golden_class == wanted:
-                    return report
-    return None
+    found = [
+        (filed.digest, report)
+        for filed in candidate.verdicts
+        if filed.verdict.candidate == ref
+        for report in filed.verdict.points
+        if report.point == point and report.golden_class == wanted
+    ]
+    named = next((report for digest, report in found if digest == candidate.named), None)
+    return named or next((report for _, report in found), None)
 
 
 def _not_found(candidate: Candidate, check: CheckName, point: OperatingPoint) -> NotRun:

@@ -131,6 +131,6 @@ def _refuse(case: Case, finding: Finding) -> ChangeoverError:
         f"promotion: {finding.check}",
         where=ref,
         expected="every check to pass",
-        actual=describe(finding),
+        actual=getattr(finding, "actual", "") or describe(finding),
         remedy="promote another release" if finding.check == "trust" else f"mend it, or: changeover override add {ref}",
     )

@@ -67,6 +67,7 @@ class Target:
     where: str
     scope: str
     release: ReleaseRef
+    verdict: str | None = None
     channel: str | None = None
     pin: GenerationPin | None = None
 
@@ -181,13 +182,13 @@ def _name(target: Target) -> tuple[str, ...]:
 
 def _of_choice(choice: Choice) -> Iterator[Target]:
     for pointer in choice.channels:
-        yield Target(pointer.channel, choice.scope, pointer.release, channel=pointer.channel)
+        yield Target(pointer.channel, choice.scope, pointer.release, pointer.verdict, channel=pointer.channel)
     for pin in choice.pins:
         where = "/".join(filter(None, (pin.show, pin.sequence, pin.shot))) or "site"
         entry = GenerationPin(
             model=pin.release.model, key=str(pin.release), show=pin.show, sequence=pin.sequence, shot=pin.shot
         )
-        yield Target(f"pin {where}", choice.scope, pin.release, pin=entry)
+        yield Target(f"pin {where}", choice.scope, pin.release, pin.verdict, pin=entry)
 
 
 def _judge(known: Known, target: Target) -> Judged:
@@ -208,6 +209,7 @@ def _judge(known: Known, target: Target) -> Judged:
             facts=known.facts,
             policy=known.studio.policy,
             now=known.now,
+            named=target.verdict,
         )
     )
 

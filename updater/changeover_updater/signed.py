@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from changeover_registry import signing
 from changeover_registry.clock import format_time, parse_time
 from changeover_registry.errors import ChangeoverError, InvalidInputError, TrustError
-from changeover_registry.records.choice import Choice, Override, Pin
+from changeover_registry.records.choice import Choice, Override, Pin, Pointer
 from changeover_registry.records.findings import CHECKS, CheckName
 from changeover_registry.records.release import Release
 from changeover_registry.records.verdict import Verdict
@@ -81,12 +81,14 @@ def promote(call: "Invocation", text: str, channel: str | None, reason: str) -> 
     site, studio = _studio(call)
     release = studio.find(text)
     name = studio.policy.channel if channel is None else channel
-    case = _case(call, site, studio, release, choose.channel_scope(name), name)
-    verdict = permitting_verdict(replace(case, held_before=_held_before(call, site, release, name)))
+    scope = choose.channel_scope(name)
+    case = _case(call, site, studio, release, scope, name)
+    earlier = _earlier(call, site, release, scope)
+    verdict = _permission(case, tuple(p for p in earlier if isinstance(p, Pointer) and p.channel == name))
     return _write(
         call,
         site,
-        choose.channel_scope(name),
+        scope,
         lambda last: choose.promote(last, name, release.ref(), verdict, _change(call, reason)),
     )
 
@@ -112,9 +114,18 @@ def pin(call: "Invocation", text: str, scope: Scope, reason: str) -> Choice:
     """Pin a release that may be promoted."""
     site, studio = _studio(call)
     release = studio.find(text)
-    permitting_verdict(_case(call, site, studio, release, choose.pin_scope(scope.show), None))
-    new = Pin(release=release.ref(), show=scope.show, sequence=scope.sequence, shot=scope.shot, reason=reason)
-    return _write(call, site, choose.pin_scope(scope.show), lambda last: choose.pin(last, new, _change(call, reason)))
+    where = choose.pin_scope(scope.show)
+    case = _case(call, site, studio, release, where, None)
+    verdict = _permission(case, _earlier(call, site, release, "site", where))
+    new = Pin(
+        release=release.ref(),
+        show=scope.show,
+        sequence=scope.sequence,
+        shot=scope.shot,
+        reason=reason,
+        verdict=verdict,
+    )
+    return _write(call, site, where, lambda last: choose.pin(last, new, _change(call, reason)))
 
 
 def unpin(call: "Invocation", model: str, scope: Scope, reason: str) -> Choice:
@@ -214,14 +225,25 @@ def _case(call: "Invocation", site: Site, studio: Studio, release: Release, scop
     )
 
 
-def _held_before(call: "Invocation", site: Site, release: Release, channel: str) -> bool:
-    """Whether the channel had the release before, by the signed history: the way back is always open."""
+def _permission(case: Case, earlier: "tuple[Pointer | Pin, ...]") -> str | None:
+    """The digest of the verdict that a pointer or pin names: the one that permits it, or that of its earlier time.
+
+    What a scope held before may be chosen again without a new verdict: the way back is always open.
+    """
+    verdict = permitting_verdict(replace(case, held_before=bool(earlier)))
+    return verdict or next((entry.verdict for entry in reversed(earlier) if entry.verdict), None)
+
+
+def _earlier(call: "Invocation", site: Site, release: Release, *scopes: str) -> "tuple[Pointer | Pin, ...]":
+    """Every pointer and pin by which these scopes held the release before, by their signed history, oldest first."""
     from changeover_registry.repository import choice
 
     root = (call.station().folder / "trust" / "choice" / "root.json").read_bytes()
-    history = choice.history(site.choice, choose.channel_scope(channel), root=root)
-    pointers = (entry.pointer(channel, release.model) for entry in history)
-    return any(pointer is not None and pointer.release == release.ref() for pointer in pointers)
+    history = [entry for scope in dict.fromkeys(scopes) for entry in choice.history(site.choice, scope, root=root)]
+    entries: list[Pointer | Pin] = []
+    for chosen in history:
+        entries += [*chosen.channels, *chosen.pins]
+    return tuple(entry for entry in entries if entry.release == release.ref())
 
 
 def baseline_of(studio: Studio, candidate: Release, channel: str) -> Release | None:

@@ -29,6 +29,7 @@ class Pin(Value):
     sequence: str | None = None
     shot: str | None = None
     reason: Text
+    verdict: Digest | None = None
 
 
 class Override(Value):

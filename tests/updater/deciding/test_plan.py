@@ -470,7 +470,7 @@ def test_nuke_that_comes_later_is_given_the_release_in_use_and_what_is_served_st
     assert plan.generation is not None
     answers = {(a.loader, a.nuke_line): a.path for a in plan.generation.releases[0].answers}
     before = {(a.loader, a.nuke_line): a.path for a in without.current.releases[0].answers}
-    assert answers["nuke-inference", "15.1"].endswith("Roto.cat")
+    assert (answers["nuke-inference", "15.1"] or "").endswith("Roto.cat")
     assert before.items() <= answers.items()
     assert make_plan(build.applied(known, plan.generation)).generation is None
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from changeover_registry import clock
+from changeover_registry.records.choice import Choice
 from changeover_registry.repository import choice
 from changeover_registry.repository.keys import StudioKeys
 from changeover_updater import initialise
@@ -115,11 +116,16 @@ def test_damaged_pointer_is_named_and_rollback_to_a_generation_mends_it(world: A
     assert world.station.current() == 1
 
 
+def unchanged(last: Choice | None) -> Choice:
+    assert last is not None
+    return last
+
+
 def test_show_that_nobody_promotes_to_for_a_year_locks_nobody_out(world: Any, long_ago: Any) -> None:
     world.served("1.0.0")
     world.ok("promote", "tiny-roto@1.0.0", "--channel", "show/atlas", "--reason", "test")
     keys = StudioKeys.in_folder(world.root / "keys")
-    choice.write(world.site.choice, keys, "shows/atlas", lambda last: last, long_ago)
+    choice.write(world.site.choice, keys, "shows/atlas", unchanged, long_ago)
     code, _, err = world.run("update")
     assert code == 5
     assert "expired" in err

@@ -1,6 +1,7 @@
 """Changing over: what an update takes, what it leaves, and what a reader sees meanwhile."""
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -296,3 +297,40 @@ def test_channel_goes_back_to_a_release_it_held_without_a_new_verdict(world: Any
 
     assert "to stable" in out
     assert keys_of(world.station.in_use()) == {"stable": str(first.ref())}
+
+
+def reject_later(world: Any, release: Any, current: Any) -> None:
+    """A later check of the same release against something else ended in reject."""
+    from changeover_registry.records.findings import Refused
+
+    point = world.point(release, release.variants[0].contract.tiles[0])
+    refused = Refused(check="golden", rule="worse", expected="no worse", actual="worse", remedy="keep the other")
+    world.now += timedelta(minutes=1)
+    points = (point.model_copy(update={"findings": (refused,)}),)
+    world.accept(release, current, decision="reject", reason="worse", points=points)
+
+
+def test_later_reject_for_another_channel_does_not_undo_what_was_promoted(world: Any) -> None:
+    first = world.served("1.0.0")
+    second = world.publish("1.1.0")
+    world.accept(second, current=first)
+    world.ok("promote", "tiny-roto@1.1.0", "--channel", "beta", "--reason", "test")
+    reject_later(world, second, first)
+
+    world.ok("update")
+
+    assert keys_of(world.station.in_use()) == {"stable": str(first.ref()), "beta": str(second.ref())}
+
+
+@pytest.mark.parametrize("command", [["promote"], ["pin", "--show", "atlas"]])
+def test_way_back_stays_open_after_the_old_release_was_checked_against_the_new(world: Any, command: list[str]) -> None:
+    first = world.served("1.0.0")
+    second = world.served("1.1.0", current=first)
+    reject_later(world, first, second)
+
+    world.ok(command[0], "tiny-roto@1.0.0", *command[1:], "--reason", "1.1.0 chatters")
+    world.ok("update")
+
+    generation = world.station.in_use()
+    answers = {*keys_of(generation).values(), *(pin.key for pin in generation.pins)}
+    assert str(first.ref()) in answers
