@@ -120,6 +120,7 @@ def check(site: Site, store: Store, studio: Studio, case: Case, watch: Watch) ->
         made_by=case.who,
         host=case.own.host,
         host_class=host_class(case.own),
+        judged_host=case.facts.host if case.facts != case.own else None,
         facts=case.facts.digest(),
         policy=studio.policy_digest,
         sandbox=_sandbox_name(policy.sandbox),

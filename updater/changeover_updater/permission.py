@@ -55,13 +55,26 @@ def permitting_verdict(case: Case) -> str | None:
     for finding in blocking(case.findings):
         if finding.check == "trust" or not (case.held_before or finding.check in passes):
             raise _refuse(case, finding)
-    newest = next((f for f in case.verdicts if f.verdict.candidate == case.release.ref()), None)
+    newest = _newest(case)
     if newest is not None and newest.verdict.decision == "accept" and _stale(case, newest) is None:
         return newest.digest
     missing = () if case.held_before else _open_checks(case, newest, passes)
     if missing:
         raise _missing(case, newest, missing)
     return None
+
+
+def _newest(case: Case) -> FiledVerdict | None:
+    """The verdict that decides: the newest that is not dated in the future, and not about another host's facts.
+
+    Asking what an older GPU would say undoes no accept; where nothing else was asked, it is what there is.
+    """
+    found = [f for f in case.verdicts if f.verdict.candidate == case.release.ref()]
+    return min(found, key=lambda f: (_to_come(case, f), f.verdict.judged_host is not None), default=None)
+
+
+def _to_come(case: Case, filed: FiledVerdict) -> bool:
+    return parse_time(filed.verdict.made_at) - case.now > _CLOCKS_APART
 
 
 def _stale(case: Case, filed: FiledVerdict) -> str | None:
@@ -72,7 +85,7 @@ def _stale(case: Case, filed: FiledVerdict) -> str | None:
     if wanted and used != wanted:
         return f"it was made on golden set {used}, and the policy asks for {wanted}"
     made_at = parse_time(verdict.made_at)
-    if made_at - case.now > _CLOCKS_APART:
+    if _to_come(case, filed):
         return f"it is dated {verdict.made_at}, which is to come"
     if case.now - made_at > timedelta(days=case.policy.verdict_days):
         return f"it is older than {case.policy.verdict_days} days"

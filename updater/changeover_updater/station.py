@@ -142,6 +142,15 @@ class Station:
         folder = self.folder / "generations"
         return tuple(sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal()))
 
+    def newest(self) -> Generation | None:
+        """The newest generation that can be read: one that was damaged does not stand in the way of those before."""
+        for number in reversed(self.numbers()):
+            try:
+                return self.generation(number)
+            except ChangeoverError:
+                continue
+        return None
+
     def next_number(self) -> int:
         """The number of the next generation."""
         return max([*self.numbers(), 0]) + 1

@@ -19,9 +19,9 @@ from changeover_registry.records.findings import Finding
 from changeover_registry.records.policy import Policy
 from changeover_registry.records.release import Release, ReleaseRef, Variant
 from changeover_registry.records.station import Event, Generation
-from changeover_updater.eligible import blocking
+from changeover_updater.eligible import Eligible, blocking
 from changeover_updater.install import Progress, install_variants
-from changeover_updater.plan import Known, Plan, make_plan
+from changeover_updater.plan import Arrival, Known, Plan, make_plan
 from changeover_updater.site import Site
 from changeover_updater.station import Station
 from changeover_updater.studio import read_studio, read_verdicts
@@ -98,7 +98,6 @@ def known_now(site: Site, station: Station, facts: HostFacts, now: datetime) -> 
         TrustError: The choice or the policy does not hold.
     """
     studio = read_studio(site, station)
-    numbers = station.numbers()
     return Known(
         studio=studio,
         verdicts=read_verdicts(site, studio),
@@ -106,7 +105,7 @@ def known_now(site: Site, station: Station, facts: HostFacts, now: datetime) -> 
         station=station.id,
         site=str(site.root),
         current=station.in_use(),
-        latest=station.generation(numbers[-1]) if numbers else None,
+        latest=station.newest(),
         next_number=station.next_number(),
         hold=station.hold(),
         now=now,
@@ -157,13 +156,25 @@ def _prove(site: Site, station: Station, known: Known, plan: Plan, tools: Tools)
     """Install and smoke what the plan takes; a release that does not pass is planned without."""
     if plan.generation is None:
         return plan
-    for arrival in plan.arrivals:
+    again = [Arrival(eligible, _served(known, eligible)) for eligible in _taken_again(plan)]
+    for arrival in (*plan.arrivals, *again):
         ref = arrival.eligible.ref
         vendor = site.vendor(ref.model.partition("/")[0])
         tools.step(f"install {ref}")
         install_variants(station.store, vendor, arrival.eligible.release, arrival.variants, tools.progress)
     kept_out = tuple(_smoke(station, plan, tools, known.studio.policy))
     return make_plan(replace(known, smoke=kept_out)) if kept_out else plan
+
+
+def _taken_again(plan: Plan) -> tuple[Eligible, ...]:
+    """Releases that a channel or pin moves to and the station kept: their bytes are hashed once more before it does."""
+    moved = {move.wanted for move in plan.moves if move.outcome == "take"}
+    return tuple(eligible for eligible in plan.judged if str(eligible.ref) in moved & plan.held)
+
+
+def _served(known: Known, eligible: Eligible) -> tuple[Variant, ...]:
+    ids = {answer.variant for answer in known.held()[str(eligible.ref)].answers if answer.path}
+    return tuple(variant for variant in eligible.release.variants if variant.id in ids)
 
 
 def _smoke(station: Station, plan: Plan, tools: Tools, policy: Policy) -> Iterator[tuple[str, Finding]]:

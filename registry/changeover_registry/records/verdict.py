@@ -101,6 +101,8 @@ class Verdict(Record):
     made_by: Text
     host: Text
     host_class: Digest
+    judged_host: str | None = None
+    """The host whose facts checks 1 to 6 were given, where it is not the one that measured: a question of what if."""
     facts: Digest
     policy: Digest
     sandbox: Literal["bubblewrap", "namespaces", "limits-only", "none"]

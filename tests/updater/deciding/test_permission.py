@@ -229,3 +229,21 @@ def test_verdict_on_another_golden_set_than_the_policy_asks_for_does_not_hold(ca
 
     with pytest.raises(UndecidedError, match="golden set none, and the policy asks for hero"):
         permitting_verdict(replace(case, policy=policy))
+
+
+def test_what_if_on_another_hosts_facts_undoes_no_accept_and_a_clock_ahead_does_not_either(
+    build: Any, release: Any
+) -> None:
+    accepted = build.verdict(release)
+    what_if = build.verdict(release, "reject", made_at=build.after(minutes=-1), judged_host="old-gpu")
+    ahead = build.verdict(release, "reject", made_at=build.after(days=9))
+
+    case = build.case(release, verdicts=(ahead, what_if, accepted))
+
+    assert permitting_verdict(case) == accepted.digest
+
+
+def test_what_if_that_is_the_only_verdict_decides(build: Any, release: Any) -> None:
+    what_if = build.verdict(release, judged_host="farm-gpu")
+
+    assert permitting_verdict(build.case(release, verdicts=(what_if,))) == what_if.digest

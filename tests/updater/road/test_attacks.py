@@ -222,3 +222,49 @@ def test_deep_nesting_in_host_facts_is_one_line_and_2(world: Any, tmp_path: Path
 
     assert code == 2
     assert "facts.json" in err
+
+
+def test_broken_record_of_events_does_not_close_the_way_back(world: Any) -> None:
+    first = world.served("1.0.0")
+    world.served("1.1.0", current=first)
+    newest = max((world.station.folder / "events").glob("*.json"))
+    newest.chmod(0o644)
+    newest.write_text("{", encoding="utf-8")
+
+    world.ok("rollback", "--reason", "two in the morning")
+
+    assert world.station.current() == 1
+    assert world.station.hold() is not None
+    assert world.run("log", "--verify")[0] == 5
+
+
+def test_damaged_newest_generation_stops_neither_update_nor_rollback(world: Any) -> None:
+    first = world.served("1.0.0")
+    world.served("1.1.0", current=first)
+    world.ok("rollback", "--reason", "test")
+    damaged = world.station.folder / "generations" / "2" / "generation.json"
+    damaged.chmod(0o644)
+    damaged.write_text("{", encoding="utf-8")
+
+    world.ok("rollback", "--to", "1", "--reason", "test")
+    world.ok("unhold")
+    world.ok("update")
+
+    assert world.station.current() == 3
+
+
+def test_kept_release_that_was_altered_is_not_moved_to_again(world: Any) -> None:
+    first = world.served("1.0.0")
+    second = world.served("1.1.0", current=first)
+    model = world.station.store.variant_folder(first.ref(), "onnx-fp32") / "model.onnx"
+    data = bytearray(model.read_bytes())
+    data[-1] ^= 1
+    model.chmod(0o644)
+    model.write_bytes(bytes(data))
+    world.ok("promote", "tiny-roto@1.0.0", "--reason", "back")
+
+    code, _, err = world.run("update")
+
+    assert code == 5
+    assert "model.onnx" in err
+    assert world.station.in_use().channels[0].key == str(second.ref())
