@@ -160,6 +160,10 @@ def test_knobs_may_be_written_as_numbers() -> None:
         ('name = "x"', 'name = "x"\nchannels = ["red"]', "variants.0.contract.inputs.0.channels", "3 channels", "red"),
         ('id = "onnx-fp32"', 'id = "onnx-fp32"\nderived_from = "twin"', "whole record", "derived_from among", "twin"),
         ('id = "onnx-fp32"', 'id = "ONNX"', "variants.0.id", "onnx-fp16", "ONNX"),
+        ('weights = "CC-BY-4.0"', 'weights = "MITT"', "licences.weights", "SPDX", "MITT"),
+        ('weights = "CC-BY-4.0"', 'weights = "apache-2.0"', "licences.weights", "SPDX", "Apache-2.0"),
+        ('weights = "CC-BY-4.0"', 'weights = "unknown"', "licences.weights", "SPDX", "unknown"),
+        ('loaders = ["python"]', 'loaders = ["nuke-inference"]', "variants.0", "a .cat for nuke-inference", "onnx"),
     ],
 )  # fmt: skip
 def test_bad_field_is_one_line_with_file_field_expected_and_actual(
@@ -246,6 +250,7 @@ def test_two_ports_must_be_named() -> None:
 
 def test_cat_must_say_its_torch_line() -> None:
     text = TOML.replace('runtime = "onnx"', 'runtime = "nuke-cat"')
+    text = text.replace('loaders = ["python"]', 'loaders = ["nuke-inference"]')
     opaque = Inspection(Requires())
 
     with pytest.raises(InvalidInputError, match="torch_line"):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Annotated, Any, ClassVar, Literal, Self
 
+from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from changeover_registry.errors import InvalidInputError
@@ -198,6 +199,7 @@ def compose(draft: ReleaseToml, parts: Mapping[str, Part], *, where: str) -> Rel
         InvalidInputError: A claim asks for less than the files, names a tensor or a port that is not there, or leaves
             open what cannot be derived.
     """
+    _check_licences(draft.licences, where)
     for knob in draft.interface.knobs:
         _check_knob(knob, f"{where}: interface.knobs {knob.name}")
     body = draft.model_dump(mode="json", exclude={"variants", "ext"}, exclude_none=True)
@@ -206,6 +208,29 @@ def compose(draft: ReleaseToml, parts: Mapping[str, Part], *, where: str) -> Rel
         for number, variant in enumerate(draft.variants)
     ]
     return Release.parse({**body, "ext": dict(draft.ext)}, where=where)
+
+
+def _check_licences(licences: Licences, where: str) -> None:
+    """A misspelt identifier would be refused by every studio's policy once the version number is spent."""
+    for field, text in (
+        ("code", licences.code),
+        ("weights", licences.weights),
+        ("training_data", licences.training_data),
+    ):
+        if field == "training_data" and text in {"none", "unknown"}:
+            continue
+        try:
+            known = str(canonicalize_license_expression(text))
+        except InvalidLicenseExpression as error:
+            known = str(error)
+        if known != text:
+            raise InvalidInputError(
+                "licence",
+                where=f"{where}: licences.{field}",
+                expected="an SPDX expression such as Apache-2.0, or LicenseRef-NAME for one of your own",
+                actual=f"{text!r} ({known})",
+                remedy="correct the identifier",
+            )
 
 
 def entry_of(variant: VariantToml, paths: Sequence[str], *, where: str) -> str:

@@ -259,6 +259,14 @@ class Variant(Value):
             raise ValueError(message)
         return self
 
+    @model_validator(mode="after")
+    def _loaders_fit_the_runtime(self) -> Self:
+        for loader in self.loaders:
+            if (loader == "nuke-inference") != (self.runtime == "nuke-cat"):
+                message = "expected a .cat for nuke-inference and nothing else, since Nuke's node loads no other file"
+                raise ValueError(message)
+        return self
+
     def file(self, path: str) -> FileEntry | None:
         """The entry of `path`, if the variant has it."""
         return next((file for file in self.files if file.path == path), None)

@@ -61,7 +61,7 @@ def test_step_that_says_more_than_a_screen_is_cut_for_the_reader(tmp_path: Path)
     ending = play_step(
         Step("x", "TD", (("status",),)),
         Stage(tmp_path),
-        answering(0, "\n".join("abcdefghijklmnopqrst")),  # type: ignore[arg-type]
+        answering(0, "\n".join("abcdefghijklmnopqrstuvwxyz012345")),  # type: ignore[arg-type]
         said.append,
     )
 

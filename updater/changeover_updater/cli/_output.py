@@ -64,21 +64,26 @@ def escape(text: str) -> str:
     return rich_escape(text)
 
 
-def rows(title: str, columns: Sequence[str], lines: Sequence[Sequence[str]], *, empty: str = "nothing yet") -> None:
+def rows(
+    title: str, columns: Sequence[str], lines: Sequence[Sequence[str]], *, empty: str = "nothing yet", indent: int = 0
+) -> None:
     """Print a table, or one sentence where there is nothing to show."""
+    from rich.padding import Padding
     from rich.table import Table
 
     if not lines:
         say(f"{title}: {empty}")
         return
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False)
+    table = Table(
+        title=title or None, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False
+    )
     for column in columns:
         table.add_column(column, overflow="fold")
     for line in lines:
         table.add_row(*line)
     out = console()
     out.soft_wrap = False
-    out.print(table)
+    out.print(Padding.indent(table, indent))
 
 
 @dataclass(slots=True)

@@ -1,16 +1,19 @@
 """How plans and verdicts are shown to a person, and plans as plain objects for ``--json``."""
 
 from collections import Counter
+from decimal import Decimal
 from typing import Any
 
 from changeover_registry.records.findings import Finding
-from changeover_registry.records.verdict import PointReport, Verdict
+from changeover_registry.records.verdict import PointReport, ShotScore, Verdict
 from changeover_updater.cli._output import escape, mark, rows, say
 from changeover_updater.eligible import PassedOver, blocking, describe
 from changeover_updater.plan import Plan
 
 __all__ = ["plan_object", "show_plan", "show_verdict"]
 
+_SHOTS = 12
+"""How many shots `check` shows; a verdict shown whole shows all."""
 _SHOWN = 3
 _COLOURS = {"accept": "green", "reject": "red", "inconclusive": "yellow", "error": "magenta"}
 _OUTCOMES = {"take": "ok", "same": "skip", "keep": "no", "gone": "skip"}
@@ -100,8 +103,8 @@ def _show_passed_over(passed: PassedOver) -> None:
         say(f"    [dim]passed over for {loader}: {passed.variant}: {len(found) - _SHOWN} more; --json tells all[/]")
 
 
-def show_verdict(digest: str, verdict: Verdict) -> None:
-    """A verdict, for a person: the decision and its reason first, then what it rests on."""
+def show_verdict(digest: str, verdict: Verdict, *, whole: bool = False) -> None:
+    """A verdict, for a person: the decision and its reason first, then what it rests on; `whole` shows every shot."""
     say(f"[bold {_COLOURS[verdict.decision]}]{verdict.decision}[/] {escape(str(verdict.candidate))}")
     say(f"  {escape(verdict.reason)}")
     current = str(verdict.current) if verdict.current else "nothing in use yet"
@@ -113,10 +116,10 @@ def show_verdict(digest: str, verdict: Verdict) -> None:
     for finding in verdict.findings:
         _show_finding(finding)
     for report in verdict.points:
-        _show_point(report)
+        _show_point(report, whole=whole)
 
 
-def _show_point(report: PointReport) -> None:
+def _show_point(report: PointReport, *, whole: bool) -> None:
     facts = [f"{report.frame_us / 1000:.1f} ms a frame"] if report.frame_us else ["not measured"]
     if report.memory:
         largest = report.memory[-1]
@@ -124,8 +127,47 @@ def _show_point(report: PointReport) -> None:
     say(f"  [bold]{escape(str(report.point))}[/]: {', '.join(facts)}")
     lines = [(m.metric, m.mean, m.lower or "-", m.upper or "-", m.margin, str(m.shots)) for m in report.metrics]
     if lines:
-        rows("", ("metric", "better by", "at least", "at most", "margin", "shots"), lines)
+        rows("", ("metric", "better by", "at least", "at most", "margin", "shots"), lines, indent=4)
+    _show_shots(report, whole=whole)
     _show_point_findings(report)
+
+
+def _show_shots(report: PointReport, *, whole: bool) -> None:
+    """What the candidate does to each shot, the worst first; in brackets the difference from the current release."""
+    shots = _by_shot(report.scores)
+    if not shots:
+        return
+    metrics = tuple(dict.fromkeys(score.metric for score in report.scores))
+    shown = shots if whole else shots[:_SHOTS]
+    lines = [(name, *(_cell(scores.get(metric)) for metric in metrics)) for name, scores in shown]
+    rows("", ("shot", *metrics), lines, indent=4)
+    if len(shown) < len(shots):
+        say(f"    [dim]{len(shots) - len(shown)} more shots; changeover verdict show tells all[/]")
+
+
+def _by_shot(scores: tuple[ShotScore, ...]) -> list[tuple[str, dict[str, ShotScore]]]:
+    shots: dict[str, dict[str, ShotScore]] = {}
+    for score in scores:
+        shots.setdefault(score.shot, {})[score.metric] = score
+    return sorted(shots.items(), key=lambda item: (_gain(item[1].get("jaccard")), item[0]))
+
+
+def _gain(score: ShotScore | None) -> Decimal:
+    if score is None:
+        return Decimal(0)
+    return Decimal(score.candidate) - Decimal(score.current) if score.current else Decimal(score.candidate)
+
+
+def _cell(score: ShotScore | None) -> str:
+    if score is None:
+        return "n/a"
+    value = f"{Decimal(score.candidate):.4f}"
+    if score.current is None:
+        return value
+    difference = Decimal(score.candidate) - Decimal(score.current)
+    better = difference if score.metric != "mad" else -difference
+    colour = "green" if better > 0 else "red" if better < 0 else "dim"
+    return f"{value} [{colour}]({difference:+.4f})[/]"
 
 
 def _show_point_findings(report: PointReport) -> None:

@@ -101,6 +101,11 @@ def _fault(error: Exception) -> tuple[str, int]:
     if extra is not None:
         remedy = f"install it where changeover runs: pip install 'changeover[{extra}]'"
         return f"installation: {module}: expected this Python package, found none; {remedy}", 2
+    if type(error).__name__ == "ValidationError" and type(error).__module__.startswith("pydantic"):
+        first = error.errors()[0]  # type: ignore[attr-defined]  # importing pydantic for its name costs every command
+        field = ".".join(map(str, first["loc"])) or type(error).__name__
+        given = repr(first["input"])[:80]
+        return f"value: {field}: expected {first['msg']}, found {given}; correct it and run the command again", 2
     return f"a fault in Changeover itself: {' '.join(repr(error).split())}; run again with -v and report it", 1
 
 

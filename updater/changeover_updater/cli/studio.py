@@ -309,7 +309,7 @@ def verdict_show(
         "signer": filed.signer,
         **filed.verdict.model_dump(mode="json", exclude_none=True),
     }
-    emit(answer, as_json=as_json, show=lambda: show_verdict(filed.digest, filed.verdict))
+    emit(answer, as_json=as_json, show=lambda: show_verdict(filed.digest, filed.verdict, whole=True))
 
 
 def promote(

@@ -17,6 +17,9 @@ from changeover_updater.demo.story import Stage, Step, story
 
 __all__ = ["Ending", "play", "play_step", "stage_in"]
 
+_LINES = 24
+"""How many lines of a command are shown."""
+
 Run = Callable[[Sequence[str]], int]
 Say = Callable[[str], None]
 
@@ -148,10 +151,10 @@ def _echo(printed: str, say: Say, *, whole: bool) -> None:
 
     lines = [line for line in printed.splitlines() if line.strip()]
     shown = lines if whole else lines[:1]
-    for line in shown[:12]:
+    for line in shown[:_LINES]:
         say(f"    [dim]{escape(line[:180])}[/]")
-    if len(shown) > 12:
-        say(f"    [dim]... {len(shown) - 12} more lines[/]")
+    if len(shown) > _LINES:
+        say(f"    [dim]... {len(shown) - _LINES} more lines[/]")
 
 
 def _show_answers(stage: Stage, say: Say) -> None:
