@@ -32,7 +32,9 @@ def test_onnx_passes_without_any_permission(make_release: MakeRelease) -> None:
 def test_executable_format_needs_the_vendors_permission(
     make_release: MakeRelease, make_variant: MakeVariant, runtime: str, entry: str
 ) -> None:
-    release = make_release(variants=(make_variant(runtime=runtime, entry=entry, requires=Requires()),))
+    loaders = ("nuke-inference",) if runtime == "nuke-cat" else ("python",)
+    variant = make_variant(runtime=runtime, entry=entry, requires=Requires(), loaders=loaders)
+    release = make_release(variants=(variant,))
 
     (refused,) = check_format(release, allow_executable=False)
     (allowed,) = check_format(release, allow_executable=True)

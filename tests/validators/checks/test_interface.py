@@ -123,7 +123,8 @@ def test_loader_that_hands_over_one_frame_refuses_a_sequence(
     make_release: MakeRelease, make_variant: MakeVariant, loader: str
 ) -> None:
     contract = make_variant().contract.model_copy(update={"evaluation": "sequence"})
-    variant = make_variant(loaders=(loader, "python"), contract=contract)
+    nuke = {"runtime": "nuke-cat", "loaders": (loader,)} if loader == "nuke-inference" else {}
+    variant = make_variant(**({"loaders": (loader, "python"), "contract": contract} | nuke))
 
     found, baseline = check_interface(make_release(variants=(variant,)), None)
 
