@@ -11,8 +11,8 @@ from typing import Literal
 from changeover_registry.clock import format_time
 from changeover_registry.errors import ChangeoverError, RefusedError
 from changeover_registry.records.station import Generation, Hold
+from changeover_updater.events import EventMaker
 from changeover_updater.station import Station
-from changeover_updater.update import EventMaker
 
 __all__ = ["hold", "roll_back", "unhold"]
 

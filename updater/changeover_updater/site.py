@@ -7,15 +7,17 @@ of it means; this module knows names and how files are put in place.
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from changeover_registry import _fs, canonical
 from changeover_registry.errors import InvalidInputError, TrustError
 from changeover_registry.names import check_name
 from changeover_registry.records.base import Record
-from changeover_registry.records.policy import Policy
 from changeover_registry.records.repository import TrustEntry
 from changeover_updater.store import FORMAT, check_format, check_root
+
+if TYPE_CHECKING:
+    from changeover_registry.records.policy import Policy
 
 __all__ = ["STARTER_POLICY", "Site", "SiteConfig", "VendorFolder"]
 
@@ -225,13 +227,15 @@ class Site:
         """``policy.toml`` as it stands."""
         return (self.root / "policy.toml").read_bytes()
 
-    def policy(self, signed: str | None) -> tuple[Policy, str]:
+    def policy(self, signed: str | None) -> "tuple[Policy, str]":
         """The policy and its digest.
 
         Raises:
             TrustError: The file is not the one that the studio's choice holds the digest of.
             InvalidInputError: The file is not a policy.
         """
+        from changeover_registry.records.policy import Policy
+
         data, path = self.policy_bytes(), self.root / "policy.toml"
         policy, actual = Policy.from_toml(data, where=str(path)), canonical.digest(data)
         if actual != signed:

@@ -10,15 +10,17 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from changeover_registry import _fs, chain
 from changeover_registry.errors import ChangeoverError, InvalidInputError, RefusedError
 from changeover_registry.names import check_path
 from changeover_registry.records.base import Record
-from changeover_registry.records.facts import HostFacts
 from changeover_registry.records.station import Current, Event, Generation, Hold
 from changeover_updater.store import Store
+
+if TYPE_CHECKING:
+    from changeover_registry.records.facts import HostFacts
 
 __all__ = ["BY_HOST", "Station", "check_station_id"]
 
@@ -187,19 +189,21 @@ class Station:
         """Append one event to the chain; the caller holds the lock."""
         return chain.append(self.folder / "events", make)
 
-    def facts(self) -> tuple[str, HostFacts] | None:
+    def facts(self) -> "tuple[str, HostFacts] | None":
         """The facts that were probed last, with the key under which they hold; None where they cannot be read.
 
         They are remembered to spare the probing, so a file that was damaged or written by another version is as good as
         none: the next command probes and writes it anew.
         """
+        from changeover_registry.records.facts import HostFacts
+
         try:
             key, _, body = (self.folder / "facts.json").read_bytes().partition(b"\n")
             return key.decode(), HostFacts.from_bytes(body, where=str(self.folder / "facts.json"))
         except (FileNotFoundError, UnicodeDecodeError, ChangeoverError):
             return None
 
-    def remember_facts(self, key: str, facts: HostFacts) -> None:
+    def remember_facts(self, key: str, facts: "HostFacts") -> None:
         """Keep probed facts under their key, so that the next command need not probe."""
         _fs.write_atomic(self.folder / "facts.json", key.encode() + b"\n" + facts.to_bytes())
 

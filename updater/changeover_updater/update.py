@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 from changeover_registry.clock import format_time
 from changeover_registry.errors import LostRaceError
@@ -18,8 +18,9 @@ from changeover_registry.records.facts import HostFacts
 from changeover_registry.records.findings import Finding
 from changeover_registry.records.policy import Policy
 from changeover_registry.records.release import Release, ReleaseRef, Variant
-from changeover_registry.records.station import Event, Generation
+from changeover_registry.records.station import Generation
 from changeover_updater.eligible import Eligible, blocking
+from changeover_updater.events import EventMaker
 from changeover_updater.install import Progress, install_variants
 from changeover_updater.plan import Arrival, Known, Plan, make_plan
 from changeover_updater.site import Site
@@ -27,7 +28,7 @@ from changeover_updater.station import Station
 from changeover_updater.studio import read_studio, read_verdicts
 from changeover_updater.writers.cattery import write_cattery
 
-__all__ = ["EventMaker", "Outcome", "Smoke", "Tools", "change_over", "known_now", "update"]
+__all__ = ["Outcome", "Smoke", "Tools", "change_over", "known_now", "update"]
 
 _TRIES = 3
 
@@ -47,38 +48,6 @@ class Outcome:
     plan: Plan
     generation: Generation | None
     changed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class EventMaker:
-    """What all events of one transaction share."""
-
-    transaction: str
-    what: Literal["update", "rollback", "hold", "unhold"]
-    who: str
-    when: str
-    why: str
-    before: int | None
-    after: int | None
-
-    def event(self, phase: Literal["intent", "done", "failed"]) -> Callable[[int, str | None], Event]:
-        """The maker that the chain calls with the event's number and its predecessor's digest."""
-
-        def make(sequence: int, previous: str | None) -> Event:
-            return Event(
-                sequence=sequence,
-                previous=previous,
-                transaction=self.transaction,
-                phase=phase,
-                what=self.what,
-                who=self.who,
-                when=self.when,
-                why=self.why,
-                before=self.before,
-                after=self.after,
-            )
-
-        return make
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from changeover_registry.errors import ChangeoverError
-from changeover_registry.inspect.cat import inspect_cat
-from changeover_registry.inspect.content import file_problems, missing_and_unlisted
 from changeover_registry.inspect.inspection import Inspection, Problem, TensorInfo, compute_capability
-from changeover_registry.inspect.torchscript import inspect_torchscript
 from changeover_registry.names import check_paths
 from changeover_registry.records.release import Requires
 
@@ -30,6 +27,8 @@ def inspect_variant(folder: Path, runtime: str, entry: str, files: Sequence[str]
     Raises:
         OSError: The folder cannot be read.
     """
+    from changeover_registry.inspect.content import file_problems, missing_and_unlisted
+
     problems = _paths(entry, files)
     if problems:
         return Inspection(Requires(), problems=problems)
@@ -42,8 +41,12 @@ def inspect_variant(folder: Path, runtime: str, entry: str, files: Sequence[str]
 
 def _inspect(folder: Path, runtime: str, entry: str, files: Sequence[str]) -> Inspection:
     if runtime == "torchscript":
+        from changeover_registry.inspect.torchscript import inspect_torchscript
+
         return inspect_torchscript(folder / entry, entry)
     if runtime == "nuke-cat":
+        from changeover_registry.inspect.cat import inspect_cat
+
         return inspect_cat(folder / entry, entry)
     from changeover_registry.inspect.onnx import inspect_onnx
 

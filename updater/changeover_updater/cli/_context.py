@@ -6,17 +6,19 @@ import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from changeover_registry import clock
 from changeover_registry.errors import InvalidInputError
-from changeover_registry.records.facts import HostFacts
 from changeover_updater.settings import Settings, load_settings
-from changeover_updater.site import Site
-from changeover_updater.station import Station
-from changeover_updater.store import Store
+
+if TYPE_CHECKING:
+    from changeover_registry.records.facts import HostFacts
+    from changeover_updater.site import Site
+    from changeover_updater.station import Station
+    from changeover_updater.store import Store
 
 __all__ = ["Invocation", "JsonFlag", "Reason", "host_facts", "invocation", "read_facts", "said"]
 
@@ -51,16 +53,22 @@ class Invocation:
     now: datetime
     verbose: bool = False
 
-    def site(self) -> Site:
+    def site(self) -> "Site":
         """The site."""
+        from changeover_updater.site import Site
+
         return Site.open(self.settings.need_site())
 
-    def store(self) -> Store:
+    def store(self) -> "Store":
         """The store."""
+        from changeover_updater.store import Store
+
         return Store.open(self.settings.need_store())
 
-    def station(self) -> Station:
+    def station(self) -> "Station":
         """The station."""
+        from changeover_updater.station import Station
+
         return Station(self.store(), self.settings.station).need()
 
     def key(self, name: str) -> Path:
@@ -107,12 +115,13 @@ def start(
     context.obj = Invocation(settings=settings, now=clock.now(), verbose=verbose)
 
 
-def read_facts(path: Path) -> HostFacts:
+def read_facts(path: Path) -> "HostFacts":
     """Host facts from a file, or from a forged host that ships with Changeover, by its name.
 
     Raises:
         InvalidInputError: It is neither.
     """
+    from changeover_registry.records.facts import HostFacts
     from changeover_validators.probe import forged_host, forged_hosts
 
     if path.is_file():
@@ -143,7 +152,7 @@ def _json(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds; the rec
         ) from error
 
 
-def host_facts(call: Invocation, station: Station | None) -> HostFacts:
+def host_facts(call: Invocation, station: "Station | None") -> "HostFacts":
     """This host's facts: remembered by the station while nothing changed, else probed."""
     from changeover_validators.probe import probe, probe_key
 

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from changeover_registry.inspect.inspection import Inspection, Problem, TensorInfo, formats
 from changeover_registry.records.findings import Finding, Passed, Refused
 from changeover_registry.records.release import Release, Requires, Variant
-from changeover_validators.vram.solve import tensor_size
 
 __all__ = ["check_files", "check_format"]
 
@@ -125,6 +124,9 @@ def _tensors(variant: Variant, found: Inspection) -> Iterator[Problem]:
 
 def _fixed(variant: Variant, info: TensorInfo) -> Iterator[Problem]:
     """Where the file fixes its height or width, and the contract would feed another."""
+    # Comparing files is no station's work; the records' check, which is, does without the prediction of memory.
+    from changeover_validators.vram.solve import tensor_size
+
     contract = variant.contract
     for tile in contract.tiles:
         whole_plate = tile.size == 0 and contract.resize is None
