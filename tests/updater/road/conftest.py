@@ -323,6 +323,12 @@ def make_world(tmp_path: Path, release_folders: Path) -> Callable[..., World]:
     return partial(build_world, tmp_path, release_folders)
 
 
+@pytest.fixture
+def world_at(release_folders: Path) -> Callable[[Path], World]:
+    """Makes a world in a folder that the test names, such as a file system of its own."""
+    return lambda root: build_world(root, release_folders)
+
+
 @pytest.fixture(scope="module")
 def module_world(tmp_path_factory: pytest.TempPathFactory, release_folders: Path) -> World:
     """A world that all tests of a module share: for a story told once, or for tests that change nothing."""
