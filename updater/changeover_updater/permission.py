@@ -140,10 +140,11 @@ def _missing(case: Case, newest: FiledVerdict | None, missing: tuple[CheckName, 
 def _refuse(case: Case, finding: Finding) -> ChangeoverError:
     ref = f"{case.release.model}@{case.release.version}"
     error = TrustError if finding.check == "trust" else RefusedError if isinstance(finding, Refused) else UndecidedError
+    mend = getattr(finding, "remedy", "") or "mend it"
     return error(
         f"promotion: {finding.check}",
         where=ref,
-        expected="every check to pass",
+        expected=getattr(finding, "expected", "every check to pass"),
         actual=getattr(finding, "actual", "") or describe(finding),
-        remedy="promote another release" if finding.check == "trust" else f"mend it, or: changeover override add {ref}",
+        remedy=mend if finding.check == "trust" else f"{mend}, or: changeover override add {ref}",
     )
