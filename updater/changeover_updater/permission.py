@@ -146,5 +146,5 @@ def _refuse(case: Case, finding: Finding) -> ChangeoverError:
         where=ref,
         expected=getattr(finding, "expected", "every check to pass"),
         actual=getattr(finding, "actual", "") or describe(finding),
-        remedy=mend if finding.check == "trust" else f"{mend}, or: changeover override add {ref}",
+        remedy="promote another release" if finding.check == "trust" else f"{mend}, or: changeover override add {ref}",
     )
