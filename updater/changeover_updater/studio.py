@@ -156,7 +156,15 @@ def read_choices(site: Site, station: Station) -> tuple[Choice, ...]:
 
     trust = station.folder / "trust" / "choice"
     root = (trust / "root.json").read_bytes()
-    return choice.read(site.choice, trust / "state", root)
+    try:
+        return choice.read(site.choice, trust / "state", root)
+    except TrustError as error:
+        if error.rule != "expiry":
+            raise
+        remedy = "run changeover sync where the studio's keys are, which signs it again; what is installed goes on"
+        raise TrustError(
+            error.rule, where=error.where, expected=error.expected, actual=error.actual, remedy=remedy
+        ) from error
 
 
 def choice_history(site: Site) -> tuple[Choice, ...]:

@@ -206,6 +206,7 @@ def test_expired_choice_refuses_updates_and_keeps_what_is_installed(world: Any, 
 
     assert code == 5
     assert "expired" in err
+    assert "changeover sync where the studio's keys are" in err
     assert keys_of(world.station.in_use()) == {"stable": str(first.ref())}
     assert world.run("status")[0] == 0
 
