@@ -1,6 +1,7 @@
 """The entry point of the command ``changeover``, and of ``python -m changeover_updater``."""
 
 import gc
+import os
 
 __all__ = ["main"]
 
@@ -14,6 +15,8 @@ def main() -> None:
     and looking through them again and again was a sixth of its time.
     """
     gc.set_threshold(_ALLOCATIONS, 20, 100)
+    # Looking for plug-ins of pydantic reads every installed package, and what it found would run in our process.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     from changeover_updater.cli.main import main as run_command
 
     run_command()
