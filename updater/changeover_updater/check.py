@@ -83,7 +83,7 @@ class _Bench:
         return self.store.variant_folder(release.ref(), variant.id)
 
     def install(self, release: Release) -> None:
-        vendor = self.site.vendor(release.model.partition("/")[0])
+        vendor = self.site.vendor_of(release.model)
         wanted = tuple(variant for variant in release.variants if variant.runtime != "nuke-cat")
         self.watch.step(f"install {release.ref()}")
         install_variants(self.store, vendor, release, wanted, self.watch.bytes)

@@ -5,12 +5,12 @@ of the choice the plan takes the chosen release if the station may run it; else 
 says why. Releases of the generation in use stay: open scripts carry their stamps.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, TypeAlias
 
-from changeover_registry.clock import format_time, parse_time
+from changeover_registry.clock import format_time
 from changeover_registry.errors import ChangeoverError
 from changeover_registry.records.choice import Choice
 from changeover_registry.records.facts import HostFacts
@@ -29,7 +29,7 @@ from changeover_updater.studio import FiledVerdict, Studio
 
 __all__ = ["Arrival", "Known", "Move", "Plan", "make_plan"]
 
-Outcome = Literal["take", "same", "keep", "gone"]
+Outcome = Literal["take", "same", "keep"]
 Judged: TypeAlias = Eligible | ChangeoverError | None
 """What is known of a chosen release: what the host may load of it, why its vendor does not verify, or nothing."""
 
@@ -137,16 +137,12 @@ def _arrivals(known: Known, generation: Generation, judged: Mapping[str, Eligibl
     held = known.held()
     found = []
     for release in generation.releases:
-        before = _variants(held[release.key].answers) if release.key in held else set()
-        new = _variants(release.answers) - before
+        before = held[release.key].served() if release.key in held else frozenset()
+        new = release.served() - before
         if new:
             eligible = judged[release.key]
             found.append(Arrival(eligible, tuple(v for v in eligible.release.variants if v.id in new)))
     return tuple(found)
-
-
-def _variants(answers: Iterable[Answer]) -> set[str]:
-    return {answer.variant for answer in answers if answer.path and answer.variant}
 
 
 def _eligible(moves: tuple[Move, ...], judged: tuple[Judged, ...]) -> Mapping[str, Eligible]:
@@ -163,7 +159,7 @@ def _eligible(moves: tuple[Move, ...], judged: tuple[Judged, ...]) -> Mapping[st
 
 def _live_hold(known: Known) -> Hold | None:
     hold = known.hold
-    return hold if hold and (hold.until is None or known.now < parse_time(hold.until)) else None
+    return hold if hold and hold.holds(known.now) else None
 
 
 def _targets(choices: tuple[Choice, ...]) -> tuple[Target, ...]:
@@ -336,8 +332,7 @@ def _answer(old: Answer | None, new: Answer | None) -> Answer:
 
 
 def _with_withdrawal(known: Known, release: GenerationRelease) -> GenerationRelease:
-    ref = ReleaseRef(model=release.model, version=release.version, digest=release.digest)
-    why = _withdrawn(known, ref)
+    why = _withdrawn(known, release.ref())
     return release.model_copy(update={"withdrawn": why}) if why else release
 
 

@@ -266,6 +266,14 @@ class Site:
             )
         return VendorFolder(folder)
 
+    def vendor_of(self, model: str) -> VendorFolder:
+        """The folder of the vendor of ``vendor/name``.
+
+        Raises:
+            InvalidInputError: That vendor is not trusted here.
+        """
+        return self.vendor(model.partition("/")[0])
+
     def vendors(self) -> tuple[VendorFolder, ...]:
         """All trusted vendors, by name; a folder that a killed command left half made or half removed is none."""
         folders = sorted(path for path in (self.root / "trust").iterdir() if _is_vendor(path))

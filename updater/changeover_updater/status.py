@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from changeover_registry import _fs
-from changeover_registry.clock import format_time, parse_time
+from changeover_registry.clock import format_time
 from changeover_registry.errors import ChangeoverError
 from changeover_registry.records.facts import HostFacts
 from changeover_registry.records.station import Generation, Hold, StationStatus
@@ -49,7 +49,7 @@ class Status:
 def status_now(station: Station, now: datetime) -> Status:
     """Read a station's state."""
     hold = station.hold()
-    live = hold if hold and (hold.until is None or now < parse_time(hold.until)) else None
+    live = hold if hold and hold.holds(now) else None
     return Status(station.id, station.in_use(), live, station.numbers())
 
 

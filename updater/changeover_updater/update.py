@@ -17,7 +17,7 @@ from changeover_registry.errors import LostRaceError
 from changeover_registry.records.facts import HostFacts
 from changeover_registry.records.findings import Finding
 from changeover_registry.records.policy import Policy
-from changeover_registry.records.release import Release, ReleaseRef, Variant
+from changeover_registry.records.release import Release, Variant
 from changeover_registry.records.station import Generation
 from changeover_updater.eligible import Eligible, blocking
 from changeover_updater.events import EventMaker
@@ -111,13 +111,12 @@ def update(site: Site, station: Station, facts: HostFacts, now: datetime, tools:
 def _bring_back(site: Site, station: Station, known: Known, tools: Tools) -> None:
     """Install again what is gone of a release that the station keeps: scripts are stamped with it."""
     for held in known.held().values():
-        ref = ReleaseRef(model=held.model, version=held.version, digest=held.digest)
+        ref, served = held.ref(), held.served()
         release = known.studio.release(ref)
-        served = {answer.variant for answer in held.answers if answer.path}
         gone = [v for v in release.variants if v.id in served and station.store.missing(ref, v)] if release else []
         if release and gone:
             tools.step(f"bring back {ref}")
-            vendor = site.vendor(ref.model.partition("/")[0])
+            vendor = site.vendor_of(ref.model)
             install_variants(station.store, vendor, release, tuple(gone), tools.progress)
 
 
@@ -128,7 +127,7 @@ def _prove(site: Site, station: Station, known: Known, plan: Plan, tools: Tools)
     again = [Arrival(eligible, _served(known, eligible)) for eligible in _taken_again(plan)]
     for arrival in (*plan.arrivals, *again):
         ref = arrival.eligible.ref
-        vendor = site.vendor(ref.model.partition("/")[0])
+        vendor = site.vendor_of(ref.model)
         tools.step(f"install {ref}")
         install_variants(station.store, vendor, arrival.eligible.release, arrival.variants, tools.progress)
     kept_out = tuple(_smoke(station, plan, tools, known.studio.policy))
@@ -142,8 +141,8 @@ def _taken_again(plan: Plan) -> tuple[Eligible, ...]:
 
 
 def _served(known: Known, eligible: Eligible) -> tuple[Variant, ...]:
-    ids = {answer.variant for answer in known.held()[str(eligible.ref)].answers if answer.path}
-    return tuple(variant for variant in eligible.release.variants if variant.id in ids)
+    served = known.held()[str(eligible.ref)].served()
+    return tuple(variant for variant in eligible.release.variants if variant.id in served)
 
 
 def _smoke(station: Station, plan: Plan, tools: Tools, policy: Policy) -> Iterator[tuple[str, Finding]]:

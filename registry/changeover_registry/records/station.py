@@ -1,12 +1,14 @@
 """What stands at a station: the pointer, a generation with its flat resolution list, a hold, an event, its status."""
 
 import re
+from datetime import datetime
 from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from changeover_registry.clock import parse_time
 from changeover_registry.records.base import Digest, ModelName, Record, RelativePath, Text, Time, Value, VersionText
-from changeover_registry.records.release import Loader
+from changeover_registry.records.release import Loader, ReleaseRef
 
 __all__ = [
     "Answer",
@@ -64,6 +66,14 @@ class GenerationRelease(Value):
     digest: Digest
     withdrawn: str | None = None
     answers: tuple[Answer, ...]
+
+    def ref(self) -> ReleaseRef:
+        """The release by model, version and digest."""
+        return ReleaseRef(model=self.model, version=self.version, digest=self.digest)
+
+    def served(self) -> frozenset[str]:
+        """The ids of the variants that some loader gets."""
+        return frozenset(answer.variant for answer in self.answers if answer.path and answer.variant)
 
 
 class GenerationChannel(Value):
@@ -144,6 +154,10 @@ class Hold(Record):
     why: Text
     since: Time
     until: Time | None = None
+
+    def holds(self, now: datetime) -> bool:
+        """Whether it is in force at this moment."""
+        return self.until is None or now < parse_time(self.until)
 
 
 class Event(Record):

@@ -16,7 +16,7 @@ _SHOTS = 12
 """How many shots `check` shows; a verdict shown whole shows all."""
 _SHOWN = 3
 _COLOURS = {"accept": "green", "reject": "red", "inconclusive": "yellow", "error": "magenta"}
-_OUTCOMES = {"take": "ok", "same": "skip", "keep": "no", "gone": "skip"}
+_OUTCOMES = {"take": "ok", "same": "skip", "keep": "no"}
 
 
 def plan_object(plan: Plan) -> dict[str, Any]:
@@ -66,7 +66,6 @@ def show_plan(plan: Plan, *, done: bool = False) -> None:
             "take": "changed to" if done else "change to",
             "same": "stays",
             "keep": "not changed to",
-            "gone": "ends",
         }
         sign = "skip" if plan.hold and move.outcome == "take" else _OUTCOMES[move.outcome]
         before = f" (from {move.before.partition('@')[2]})" if move.before and move.outcome == "take" else ""
