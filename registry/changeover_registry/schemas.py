@@ -16,6 +16,7 @@ from changeover_registry.records.golden import GoldenSet, GoldenShot
 from changeover_registry.records.policy import Policy
 from changeover_registry.records.release import Release
 from changeover_registry.records.repository import Index, TrustEntry, VendorCard
+from changeover_registry.records.scores import NoiseRecord, ScoreTask, ShotScores, ShotTimes
 from changeover_registry.records.station import Current, Event, Generation, Hold, StationStatus
 from changeover_registry.records.verdict import Verdict
 
@@ -31,8 +32,12 @@ RECORDS: tuple[type[Record], ...] = (
     Hold,
     HostFacts,
     Index,
+    NoiseRecord,
     Policy,
     Release,
+    ScoreTask,
+    ShotScores,
+    ShotTimes,
     StationStatus,
     TrustEntry,
     VendorCard,

@@ -47,12 +47,16 @@ class Refused(_Finding):
 
 
 class NotRun(_Finding):
-    """The check could not be done, and why; `error` means that a measurement was tried and broke."""
+    """The check could not be done, and why; `error` means that a measurement was tried and broke.
+
+    `rule` is ``few-shots`` where all that is missing is shots, so that a supervisor's sign-off may stand in for them.
+    """
 
     outcome: Literal["not-run"] = "not-run"
     why: Text
     remedy: str = ""
     error: bool = False
+    rule: Literal["few-shots"] | None = None
 
 
 class NotApplicable(_Finding):

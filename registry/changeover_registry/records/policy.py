@@ -44,22 +44,38 @@ class VramPolicy(Value):
 
 
 class SpeedPolicy(Value):
-    """Candidate against current, seconds a frame."""
+    """Candidate against current, seconds a frame, at the studio's `plates` (width, height; absent: the VRAM plate)."""
 
     ratio: Unsigned6 = "1.5"
+    plates: tuple[tuple[_Side, _Side], ...] | None = None
+    first_load_ms: int | None = Field(default=None, ge=1)
+    ram_mib: int | None = Field(default=None, ge=1)
 
 
 class Guards(Value):
-    """Per-shot limits: the worst drop of a shot's J and F against current, the absolute floors, the MAD ceiling."""
+    """Per-shot limits: the worst drop of a shot's J and F against current, the absolute floors, the MAD ceiling.
+
+    Absent limits have the defaults of `changeover_validators.golden.thresholds`, which the report shows as such.
+    """
 
     worst_shot: Unsigned6 = "0.03"
     floor_jaccard: Unsigned6 = "0.5"
     floor_boundary_f: Unsigned6 = "0.2"
     ceiling_mad: Unsigned6 = "0.1"
+    worst_window: Unsigned6 | None = None
+    window_frames: int | None = Field(default=None, ge=1, le=10000)
+    flicker_ratio: Unsigned6 | None = None
+    flicker_floor: Unsigned6 | None = None
+    empty_frames: int | None = Field(default=None, ge=0)
+    ratchet: Unsigned6 | None = None
 
 
 class GoldenPolicy(Value):
-    """The set that a candidate must pass, margins per metric in its unit, and the guards."""
+    """The set that a candidate must pass, margins per metric in its unit, and the guards.
+
+    `margins` gates further metrics by their full name (``dtssd:rvm``). `supervisor_review` lets guards and one named
+    sign-off stand in where there are fewer shots than `min_shots`.
+    """
 
     set: str = ""
     confidence: Unsigned6 = "0.95"
@@ -69,6 +85,8 @@ class GoldenPolicy(Value):
     margin_mad: Unsigned6 = "0.005"
     threshold: Unsigned6 = "0.5"
     guards: Guards = Guards()
+    margins: dict[str, Unsigned6] | None = None
+    supervisor_review: bool | None = None
 
     @model_validator(mode="after")
     def _probabilities(self) -> Self:

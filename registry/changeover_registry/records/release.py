@@ -189,8 +189,10 @@ class Tile(Value):
 class Contract(Value):
     """How a variant must be called, to the letter.
 
-    `colour` is the space of the values that the tensors take; `multiple` pads right and bottom by `pad`; `resize`
-    names a fixed (width, height); `pre_roll` frames are fed before the first scored one.
+    `colour` is the space of the values that the tensors take (``scene-linear`` has Rec. 709 primaries); `clamp` cuts
+    them to 0..1 after the conversion; `multiple` pads right and bottom by `pad`; `resize` names a fixed (width, height);
+    `pre_roll` frames are fed before the first scored one. `pixel_aspect` says whether an anamorphic plate is fed as it
+    is (also where absent) or widened to square pixels first.
     """
 
     evaluation: Literal["stateless", "sequence"]
@@ -204,6 +206,8 @@ class Contract(Value):
     tiles: tuple[Tile, ...] = (Tile(size=0),)
     pre_roll: int = Field(default=0, ge=0, le=1000)
     non_finite: Literal["zero", "error"] = "zero"
+    clamp: Literal["none", "unit"] | None = None
+    pixel_aspect: Literal["as-is", "desqueeze"] | None = None
 
     @model_validator(mode="after")
     def _states_need_a_sequence(self) -> Self:

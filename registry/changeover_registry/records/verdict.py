@@ -13,9 +13,13 @@ __all__ = [
     "Decision",
     "GoldenSetRef",
     "MetricSummary",
+    "NoiseFloor",
     "OperatingPoint",
     "PointReport",
+    "ScoresRef",
     "ShotScore",
+    "SignOff",
+    "SpeedPoint",
     "Verdict",
 ]
 
@@ -52,13 +56,46 @@ class GoldenSetRef(Value):
 
 
 class ShotScore(Value):
-    """One metric of one shot: mean over its scored frames, of candidate and (if any) current."""
+    """One metric of one shot: mean over its scored frames, of candidate and (if any) current.
+
+    `window_loss` is by how much the candidate's mean lies behind the current one's over the worst run of frames as long
+    as the policy says (positive is worse), `window_first` that run's first frame. `band_px` is the width of the band
+    around the truth's edge, where the metric looks only there.
+    """
 
     shot: Name
     metric: Text
     frames: int = Field(ge=1)
     candidate: Decimal6
     current: Decimal6 | None = None
+    window_loss: Decimal6 | None = None
+    window_first: int | None = None
+    band_px: int | None = Field(default=None, ge=0)
+
+
+class ScoresRef(Value):
+    """Where a shot's scores lie: the key under ``site/scores``, and the digest of the record there."""
+
+    shot: Name
+    key: Digest
+    digest: Digest
+
+
+class NoiseFloor(Value):
+    """How far one model's shot means lie apart when it runs twice here: the largest difference of one metric."""
+
+    metric: Text
+    difference: Decimal6
+
+
+class SpeedPoint(Value):
+    """Median microseconds a frame at one plate size in pixels, measured by turns on one host."""
+
+    width: int = Field(gt=0)
+    height: int = Field(gt=0)
+    frames: int = Field(ge=1)
+    candidate_us: int = Field(ge=0)
+    current_us: int | None = Field(default=None, ge=0)
 
 
 class MetricSummary(Value):
@@ -86,6 +123,26 @@ class PointReport(Value):
     scores: tuple[ShotScore, ...] = ()
     metrics: tuple[MetricSummary, ...] = ()
     findings: tuple[Finding, ...] = ()
+    scored: tuple[ScoresRef, ...] | None = None
+    noise: tuple[NoiseFloor, ...] | None = None
+    speeds: tuple[SpeedPoint, ...] | None = None
+    current_load_us: int | None = None
+    peak_ram_bytes: int | None = None
+    current_peak_ram_bytes: int | None = None
+    runtime_version: Text | None = None
+    evidence: Literal["direct", "twin", "nuke"] | None = None
+    """What was scored: the file itself, its twin on the torch line that Nuke embeds, or the file inside Nuke."""
+    warnings: tuple[Text, ...] | None = None
+
+
+class SignOff(Value):
+    """A supervisor's word on the report of the verdict `of`, by name."""
+
+    of: Digest
+    name: Text
+    note: Text
+    by: Text
+    at: Time
 
 
 class Verdict(Record):
@@ -109,3 +166,7 @@ class Verdict(Record):
     golden_set: GoldenSetRef | None = None
     findings: tuple[Finding, ...]
     points: tuple[PointReport, ...] = ()
+    sign_off: SignOff | None = None
+    """The sign-off that turned an inconclusive verdict on few shots into this one."""
+    full: bool | None = None
+    """Whether every shot was scored although an early one had decided."""
