@@ -1,8 +1,7 @@
-"""What scoring one golden shot gave: every frame's numbers, of candidate and current. Filed under the key of all that
-they depend on, so that an unchanged pair is never scored twice.
+"""What scoring one golden shot gave: every frame's numbers, of candidate and current, filed by all they depend on.
 
-``site/scores/<first two>/<key>/scores.json`` is byte-equal wherever and however often it is made in one golden class;
-``times.json`` beside it holds what is not.
+So an unchanged pair is never scored twice. ``site/scores/<first two>/<key>/scores.json`` is byte-equal wherever and
+however often it is made in one golden class; ``times.json`` beside it holds what is not.
 """
 
 from typing import ClassVar, Literal
@@ -14,7 +13,17 @@ from changeover_registry.records.base import Decimal6, Digest, Name, Record, Rel
 from changeover_registry.records.release import ReleaseRef
 from changeover_registry.records.verdict import NoiseFloor, OperatingPoint
 
-__all__ = ["Curve", "NoiseRecord", "Picture", "ScoreKey", "ScoreTask", "ShotScores", "ShotTimes", "SubjectKey", "WorstFrame"]
+__all__ = [
+    "Curve",
+    "NoiseRecord",
+    "Picture",
+    "ScoreKey",
+    "ScoreTask",
+    "ShotScores",
+    "ShotTimes",
+    "SubjectKey",
+    "WorstFrame",
+]
 
 
 class SubjectKey(Value):
@@ -50,9 +59,9 @@ class Curve(Value):
 
 
 class WorstFrame(Value):
-    """The frame on which the candidate lost most, and the pixel on it that is farthest from the truth (x right, y down).
+    """The frame on which the candidate lost most, and the pixel on it that is farthest from the truth.
 
-    `difference` is candidate minus truth at that pixel.
+    `x` counts to the right, `y` down; `difference` is candidate minus truth at that pixel.
     """
 
     frame: int
@@ -106,6 +115,8 @@ class ShotTimes(Record):
     stages_us: dict[str, int] = Field(default_factory=dict)
     """CPU time of each stage of the pipeline: decode, infer, score."""
     peak_ram_bytes: int | None = None
+    scores: Digest | None = None
+    """The digest of the ``scores.json`` that these times belong to: how damage to either is seen."""
 
 
 class ScoreTask(Record):
