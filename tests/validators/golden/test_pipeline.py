@@ -13,7 +13,7 @@ from changeover_registry.records.release import Contract, Port, State, TensorIn,
 from changeover_validators.golden.colour import linear_to_srgb
 from changeover_validators.golden.frames import sha256
 from changeover_validators.golden.metrics import Measured, score_frame
-from changeover_validators.golden.pipeline import Infers, NotScored, Progress, Subject, score_set
+from changeover_validators.golden.pipeline import Infers, NotScored, SetProgress, Subject, score_set
 from changeover_validators.golden.shots import NewShot, add_shot, create_set, load_set, shot_folder
 from changeover_validators.runtimes import interface
 from changeover_validators.runtimes.in_memory import InMemoryModel
@@ -244,7 +244,7 @@ def test_a_shot_without_a_scored_frame_has_no_score_and_says_why(add: Add) -> No
 
 def test_progress_tells_shot_and_frame(add: Add) -> None:
     golden, shots = add("a", "b", frames=2)
-    steps: list[Progress] = []
+    steps: list[SetProgress] = []
     score_set(shots, golden, subject(Spy(red)), None, threshold=0.5, progress=steps.append)
     assert [(step.shot, step.shot_number, step.shots, step.frame, step.done, step.frames) for step in steps] == [
         ("a", 1, 2, 1, 1, 2),

@@ -8,10 +8,11 @@ the models (any `Infers`), and what is good enough.
 
 import math
 import statistics
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +20,28 @@ from numpy.typing import NDArray
 from changeover_registry.errors import MeasurementError
 from changeover_registry.records.golden import GoldenFrame, GoldenShot
 from changeover_registry.records.release import Contract, Port
+from changeover_registry.records.scores import Curve, ScoreKey, ShotScores, ShotTimes, WorstFrame
 from changeover_registry.records.verdict import ShotScore
 from changeover_validators.golden.colour import convert
 from changeover_validators.golden.frames import at_frame, check_bytes, check_size, measuring, read_matte, read_region
 from changeover_validators.golden.images import Image, Pixels, read_image
 from changeover_validators.golden.metrics import FrameScores, Measured, NotAvailable, score_frame
+from changeover_validators.golden.results import Bundle
 from changeover_validators.golden.shots import shot_folder
+from changeover_validators.runtimes.interface import Started
 
-__all__ = ["Infers", "Matte", "NotScored", "Progress", "Scored", "Subject", "score_set"]
+__all__ = [
+    "Infers",
+    "Matte",
+    "NotScored",
+    "Progress",
+    "Scored",
+    "SetProgress",
+    "ShotJob",
+    "Subject",
+    "score_set",
+    "score_shot",
+]
 
 METRICS = tuple(field.name for field in fields(FrameScores))
 
@@ -59,15 +74,51 @@ class Infers(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """One who is scored: the loaded model, how it must be called, and the images that its interface takes."""
+    """One who is scored: the loaded model, how it must be called, the images that its interface takes, what runs it."""
 
     model: Infers
     contract: Contract
     ports: tuple[Port, ...]
+    started: Started | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ShotJob:
+    """One shot to score.
+
+    Attributes:
+        shot: Its record.
+        folder: Where its files lie.
+        key: What the result is filed under; its threshold is the masks'.
+        candidate: The release being judged.
+        current: The one in use, if there is one.
+        host: This machine's name, for the times.
+    """
+
+    shot: GoldenShot
+    folder: Path
+    key: ScoreKey
+    candidate: Subject
+    current: Subject | None
+    host: str
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
+    """Where the work on a shot stands: `done` of `frames` are scored, `frame` was the last one.
+
+    `seconds_left` is what the rest will take at the pace so far, None before there is one.
+    """
+
+    shot: str
+    frame: int
+    done: int
+    frames: int
+    seconds_left: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class SetProgress:
     """Where the work stands: shot `shot_number` of `shots`, and how many of its `frames` are done."""
 
     shot: str
@@ -116,6 +167,100 @@ class _Tally:
     not_scored: list[NotScored]
 
 
+_ROLES: tuple[Literal["candidate", "current"], ...] = ("candidate", "current")
+_NAMES = {"jaccard": "jaccard:davis2017", "boundary_f": "boundary_f:davis2017", "mad": "mad:rvm"}
+
+
+def score_shot(job: ShotJob, progress: Callable[[Progress], None] = lambda _: None) -> Bundle:
+    """Score candidate and current on one shot.
+
+    Args:
+        job: The shot and the loaded models; a `ModelProcess` must have been made in this thread.
+        progress: Called in this thread after each frame.
+
+    Raises:
+        MeasurementError: A file is damaged, missing or another one, a model failed, or a matte is not finite; names
+            shot and frame.
+        RefusedError: The shot's colour cannot be brought to a contract's.
+    """
+    subjects = (job.candidate,) if job.current is None else (job.candidate, job.current)
+    started = job.candidate.started
+    if started is None:
+        message = "a subject that says what runs it"
+        raise ValueError(message)
+    shot, begun = job.shot, time.perf_counter_ns()
+    _check_pre_roll(shot, subjects)
+    tally = _Tally(tuple([] for _ in subjects), 0, [], [])
+    numbers: list[int] = []
+    rows: list[tuple[FrameScores, ...]] = []
+    worst: tuple[float, WorstFrame] | None = None
+    with measuring(shot.shot):
+        region = _region(shot, job.folder)
+        for index, frame in enumerate(shot.frames):
+            mattes = _infer_frame(shot, job.folder, frame, subjects, tally, reset=index == 0)
+            if frame.scored and frame.matte is not None:
+                truth = _truth(shot, job.folder / frame.matte, frame)
+                row = tuple(
+                    score_frame(matte, truth, threshold=float(job.key.threshold), region=region) for matte in mattes
+                )
+                rows.append(row)
+                numbers.append(frame.number)
+                found = _loss(row), _worst_pixel(frame, mattes[0], truth, region)
+                worst = found if worst is None or found[0] > worst[0] else worst
+            seconds = (time.perf_counter_ns() - begun) / 1e9 / (index + 1) * (len(shot.frames) - index - 1)
+            progress(Progress(shot.shot, frame.number, index + 1, len(shot.frames), seconds))
+    if worst is None:
+        raise MeasurementError(
+            "golden shot", where=shot.shot, expected="a scored frame", actual="none", remedy="add the shot again"
+        )
+    curves = tuple(
+        Curve(metric=_NAMES[name], subject=subject, values=tuple(_text(getattr(row[at], name)) for row in rows))
+        for at, subject in enumerate(_ROLES[: len(subjects)])
+        for name in METRICS
+    )
+    scores = ShotScores(
+        key=job.key,
+        set=shot.set,
+        shot=shot.shot,
+        version=shot.version,
+        width=shot.width,
+        height=shot.height,
+        frames=tuple(numbers),
+        curves=curves,
+        worst=worst[1],
+        provider_ran=started.provider_ran,
+        runtime_version=started.runtime_version,
+        sandbox=started.sandbox,
+        replaced=tally.replaced,
+    )
+    times = ShotTimes(
+        host=job.host,
+        candidate_us=tuple(tally.times[0]),
+        current_us=tuple(tally.times[1]) if job.current else (),
+        wall_us=(time.perf_counter_ns() - begun) // 1000,
+        scores=scores.digest(),
+    )
+    return Bundle(scores, times)
+
+
+def _text(value: Measured | NotAvailable) -> str | None:
+    return f"{value.value:.9f}" if isinstance(value, Measured) else None
+
+
+def _loss(row: Sequence[FrameScores]) -> float:
+    values = [score.mad.value if isinstance(score.mad, Measured) else 0.0 for score in row]
+    return values[0] - values[1] if len(values) > 1 else values[0]
+
+
+def _worst_pixel(
+    frame: GoldenFrame, matte: NDArray[np.float32], truth: NDArray[np.float32], region: NDArray[np.bool_] | None
+) -> WorstFrame:
+    difference = matte - truth
+    away = np.abs(difference) if region is None else np.where(region, np.abs(difference), 0)
+    y, x = np.unravel_index(int(np.argmax(away)), away.shape)
+    return WorstFrame(frame=frame.number, x=int(x), y=int(y), difference=f"{difference[y, x]:.9f}")
+
+
 def score_set(
     shots: Sequence[GoldenShot],
     site_golden: Path,
@@ -123,7 +268,7 @@ def score_set(
     current: Subject | None,
     *,
     threshold: float,
-    progress: Callable[[Progress], None] = lambda _: None,
+    progress: Callable[[SetProgress], None] = lambda _: None,
 ) -> Scored:
     """Score every shot of a set.
 
@@ -163,11 +308,11 @@ class _Steps:
 
     number: int
     shots: int
-    tell: Callable[[Progress], None]
+    tell: Callable[[SetProgress], None]
 
     def done(self, shot: GoldenShot, index: int) -> None:
         frame = shot.frames[index].number
-        self.tell(Progress(shot.shot, self.number, self.shots, frame, index + 1, len(shot.frames)))
+        self.tell(SetProgress(shot.shot, self.number, self.shots, frame, index + 1, len(shot.frames)))
 
 
 def _score_shot(

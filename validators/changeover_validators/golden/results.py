@@ -1,0 +1,288 @@
+"""Results of golden shots, filed by all that they depend on: an unchanged pair of releases is never scored twice.
+
+``site/scores/<first two>/<key>/`` holds ``scores.json`` (byte-equal wherever it is made), ``times.json`` (what is not)
+and the small pictures of the worst frame. A result is published by one rename, so a reader sees all of it or nothing;
+of several writers the first one stands. What lies there is believed only if it is whole: the record is canonical, its
+key is the one that was asked for, and record and pictures have the digests that were written with them. Else it is
+scored again. Whoever may write the site could still write another number with another digest: a verdict therefore
+names the digest of each record that it judged, and signs it. Left out: what is judged, and when it is thrown away.
+"""
+
+import io
+import logging
+import uuid
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from changeover_registry import canonical
+from changeover_registry._fs import fsync_tree, lock, make_dirs, read_bytes_retry, remove_tree, rename_dir
+from changeover_registry.errors import ChangeoverError, InvalidInputError
+from changeover_registry.records.golden import GoldenShot
+from changeover_registry.records.release import Variant
+from changeover_registry.records.scores import Picture, ScoreKey, ShotScores, ShotTimes, SubjectKey
+from changeover_registry.records.verdict import OperatingPoint, ScoresRef
+
+__all__ = ["Bundle", "ResultStore", "score_key", "subject_key"]
+
+SCORES, TIMES = "scores.json", "times.json"
+_LIMIT_BYTES = 64 * 1024 * 1024
+"""The most that a carried result may unpack to; a real one has a few MiB."""
+_STALE_SECONDS = 24 * 3600
+_LOCK_SECONDS = 30.0
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+_LOG = logging.getLogger(__name__)
+
+
+def subject_key(variant: Variant, point: OperatingPoint) -> SubjectKey:
+    """What the numbers of a variant at an operating point depend on: its files' bytes, its contract, the point."""
+    contract = canonical.digest(canonical.dumps(variant.contract.model_dump(mode="json", exclude_none=True)))
+    return SubjectKey(files=tuple(file.sha256 for file in variant.files), contract=contract, point=point)
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """What scoring one shot gave, in one piece: the numbers, the times, and the pictures by file name.
+
+    A worker carries it home as bytes (`to_bytes`, `from_bytes`); only `ResultStore.put` files it.
+    """
+
+    scores: ShotScores
+    times: ShotTimes
+    pictures: tuple[tuple[str, bytes], ...] = ()
+
+    def to_bytes(self) -> bytes:
+        """A zip without compression or dates: equal bundles are equal bytes."""
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
+            for name, data in self.files():
+                archive.writestr(zipfile.ZipInfo(name, _EPOCH), data)
+        return out.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, where: str) -> "Bundle":
+        """Read what `to_bytes` wrote.
+
+        Args:
+            data: The bytes.
+            where: The file or worker that they came from, for the message.
+
+        Raises:
+            InvalidInputError: Cut, or a file is missing, too many, or not the one that the record names.
+        """
+        files = _unpack(data, where)
+        scores = ShotScores.from_bytes(_take(files, SCORES, where), where=f"{where}: {SCORES}")
+        times = ShotTimes.from_bytes(_take(files, TIMES, where), where=f"{where}: {TIMES}")
+        bundle = cls(scores, times, tuple(sorted(files.items())))
+        bundle.check(where)
+        return bundle
+
+    def files(self) -> tuple[tuple[str, bytes], ...]:
+        """Every file by name, in a fixed order."""
+        return ((SCORES, self.scores.to_bytes()), (TIMES, self.times.to_bytes()), *sorted(self.pictures))
+
+    def check(self, where: str) -> None:
+        """See that the pictures are those that the record names, and that the times belong to it.
+
+        Raises:
+            InvalidInputError: They are not.
+        """
+        for name, _ in self.pictures:
+            if "/" in name or not name.endswith(".png"):
+                raise _damaged(where, "pictures that are PNG files beside the record", name)
+        named = {picture.file: picture.sha256 for picture in self.scores.pictures}
+        there = {name: canonical.digest(data) for name, data in self.pictures}
+        if named != there:
+            wrong = min(named.items() ^ there.items())[0]
+            raise _damaged(f"{where}: {wrong}", "the pictures that the record names", "another, one too many, or none")
+        if self.times.scores != self.scores.digest():
+            raise _damaged(f"{where}: {SCORES}", f"the record with digest {self.times.scores}", self.scores.digest())
+
+
+class ResultStore:
+    """The results of a site. Readers need no right to write.
+
+    Args:
+        folder: ``site/scores``; it need not be there yet.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def get(self, key: ScoreKey) -> ShotScores | None:
+        """The result of `key`, or None where there is none or a damaged one, which a warning names.
+
+        Raises:
+            OSError: The site cannot be read.
+        """
+        bundle = self.bundle(key)
+        return bundle.scores if bundle else None
+
+    def bundle(self, key: ScoreKey) -> Bundle | None:
+        """As `get`, with times and pictures.
+
+        Raises:
+            OSError: The site cannot be read.
+        """
+        folder = self._place(key.digest())
+        try:
+            return _read(folder, key.digest())
+        except FileNotFoundError:
+            if folder.is_dir():
+                _LOG.warning("a result is not whole and is scored again: %s", folder)
+        except ChangeoverError as error:
+            _LOG.warning("a result is damaged and is scored again: %s", error)
+        return None
+
+    def put(self, bundle: Bundle) -> ScoresRef:
+        """File a result. Where another writer was first, theirs stands, and is what the answer names.
+
+        Raises:
+            InvalidInputError: The bundle's pictures are not those of its record.
+            OSError: The disk is full, read-only or gone; nothing is left half written.
+        """
+        key = bundle.scores.key
+        bundle.check(f"result {key.digest()}")
+        target = self._place(key.digest())
+        make_dirs(target.parent)
+        with self._staged(bundle) as staged:
+            if not _published(staged, target):
+                self._settle(staged, target, key)
+        stands = _read(target, key.digest()).scores
+        if stands != bundle.scores:
+            _LOG.warning("two runs in one golden class gave other numbers; the first one stands: %s", target)
+        return ScoresRef(shot=stands.shot, key=key.digest(), digest=stands.digest())
+
+    def picture(self, key_digest: str, picture: Picture) -> bytes:
+        """The PNG of a result's picture.
+
+        Raises:
+            InvalidInputError: It is gone, or is not the one that the record names.
+        """
+        path = self._place(key_digest) / picture.file
+        data = path.read_bytes() if path.is_file() else b""
+        if canonical.digest(data) != picture.sha256:
+            raise _damaged(str(path), f"the picture with sha256 {picture.sha256[:12]}", "another, or none")
+        return data
+
+    def _place(self, key_digest: str) -> Path:
+        return self._folder / key_digest[:2] / key_digest
+
+    @contextmanager
+    def _staged(self, bundle: Bundle) -> Iterator[Path]:
+        """The bundle's files on the disk, in a folder that nobody reads; it is gone afterwards."""
+        staging = self._folder / ".staging"
+        make_dirs(staging)
+        staged = staging / uuid.uuid4().hex
+        staged.mkdir()
+        try:
+            for name, data in bundle.files():
+                (staged / name).write_bytes(data)
+            fsync_tree(staged)
+            _sweep(staging, staged)
+            yield staged
+        finally:
+            remove_tree(staged)
+
+    def _settle(self, staged: Path, target: Path, key: ScoreKey) -> None:
+        """Somebody was first: leave what is whole, put ours in the place of what is damaged."""
+        with lock(self._folder / ".lock", what="the results", wait_seconds=_LOCK_SECONDS):
+            if self.get(key) is not None:
+                return
+            aside = self._folder / ".staging" / uuid.uuid4().hex
+            rename_dir(target, aside)
+            rename_dir(staged, target)
+            remove_tree(aside)
+
+
+def _published(staged: Path, target: Path) -> bool:
+    try:
+        rename_dir(staged, target)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _sweep(staging: Path, newest: Path) -> None:
+    """Remove what killed writers left a day ago, by the file system's own clock."""
+    now = newest.stat().st_mtime
+    for folder in staging.iterdir():
+        try:
+            stale = now - folder.stat().st_mtime > _STALE_SECONDS
+        except FileNotFoundError:
+            continue
+        if stale:
+            remove_tree(folder)
+
+
+def _read(folder: Path, key_digest: str) -> Bundle:
+    """The bundle in `folder`.
+
+    Raises:
+        FileNotFoundError: A file is missing.
+        ChangeoverError: One is damaged, or it is another key's.
+    """
+    scores = ShotScores.from_bytes(read_bytes_retry(folder / SCORES), where=str(folder / SCORES))
+    times = ShotTimes.from_bytes(read_bytes_retry(folder / TIMES), where=str(folder / TIMES))
+    pictures = tuple((picture.file, read_bytes_retry(folder / picture.file)) for picture in scores.pictures)
+    bundle = Bundle(scores, times, pictures)
+    bundle.check(str(folder))
+    if scores.key.digest() != key_digest:
+        raise _damaged(str(folder / SCORES), f"the result of key {key_digest}", f"that of {scores.key.digest()}")
+    return bundle
+
+
+def _unpack(data: bytes, where: str) -> dict[str, bytes]:
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            entries = archive.infolist()
+            _check_entries(entries, where)
+            return {entry.filename: archive.read(entry) for entry in entries}
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+        raise _damaged(where, "a whole result", str(error)) from error
+
+
+def _check_entries(entries: Sequence[zipfile.ZipInfo], where: str) -> None:
+    names = [entry.filename for entry in entries]
+    if len(set(names)) != len(names):
+        raise _damaged(where, "each file once", f"{len(names)} files of {len(set(names))} names")
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise _damaged(where, "files without compression", "compressed ones")
+    total = sum(entry.file_size for entry in entries)
+    if total > _LIMIT_BYTES:
+        raise _damaged(where, f"at most {_LIMIT_BYTES} bytes", f"{total} bytes")
+
+
+def _take(files: dict[str, bytes], name: str, where: str) -> bytes:
+    if name not in files:
+        raise _damaged(where, f"a result with {name}", "none")
+    return files.pop(name)
+
+
+def _damaged(where: str, expected: str, actual: str) -> InvalidInputError:
+    return InvalidInputError(
+        "golden result", where=where, expected=expected, actual=actual, remedy="run the check again; it scores it anew"
+    )
+
+
+def score_key(
+    shot: GoldenShot,
+    candidate: SubjectKey,
+    current: SubjectKey | None,
+    *,
+    threshold: str,
+    golden_class: str,
+) -> ScoreKey:
+    """All that a shot's numbers depend on, with the metrics' version of this installation."""
+    from changeover_validators.golden.catalogue import VERSION
+
+    return ScoreKey(
+        shot=shot.digest(),
+        candidate=candidate,
+        current=current,
+        threshold=threshold,
+        metrics=VERSION,
+        golden_class=golden_class,
+    )
