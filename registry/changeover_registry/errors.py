@@ -39,10 +39,18 @@ class ChangeoverError(Exception):
         self.actual = actual
         self.remedy = remedy
 
+    def __reduce__(self) -> "tuple[object, ...]":
+        """How another process gets it whole; the fields are keywords, which an exception's own pickle leaves out."""
+        return _again, (type(self), self.rule, self.where, self.expected, self.actual, self.remedy)
+
     def __str__(self) -> str:
         """The one line that a person reads; what a terminal would obey is written as an escape."""
         line = f"{self.rule}: {self.where}: expected {self.expected}, found {self.actual}; {self.remedy}"
         return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(line.split()))
+
+
+def _again(kind: type[ChangeoverError], rule: str, where: str, expected: str, actual: str, remedy: str) -> Exception:
+    return kind(rule, where=where, expected=expected, actual=actual, remedy=remedy)
 
 
 class InvalidInputError(ChangeoverError):

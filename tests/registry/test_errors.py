@@ -1,3 +1,7 @@
+import copy
+import pickle
+from collections.abc import Callable
+
 import pytest
 
 from changeover_registry import errors
@@ -47,3 +51,13 @@ def test_the_parts_stay_readable_one_by_one() -> None:
     error = errors.TrustError("digest", where="a", expected="b", actual="c", remedy="d")
 
     assert (error.rule, error.where, error.expected, error.actual, error.remedy) == ("digest", "a", "b", "c", "d")
+
+
+@pytest.mark.parametrize("carried", [copy.copy, lambda error: pickle.loads(pickle.dumps(error))])  # noqa: S301 - our own bytes
+def test_another_process_gets_an_error_whole(carried: Callable[[Exception], Exception]) -> None:
+    error = errors.MeasurementError("crash", where="shot a, frame 7", expected="b", actual="c", remedy="d")
+
+    again = carried(error)
+
+    assert type(again) is errors.MeasurementError
+    assert str(again) == str(error)
