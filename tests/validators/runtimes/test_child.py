@@ -30,6 +30,7 @@ def head(variant: Path, contract: Contract) -> dict[str, Any]:
         "threads": 1,
         "ram_mib": 100_000,
         "wall_seconds": 1e6,
+        "room": None,
     }
 
 

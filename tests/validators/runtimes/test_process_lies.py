@@ -10,6 +10,7 @@ import pytest
 from changeover_registry.errors import ChangeoverError, MeasurementError, UndecidedError
 from changeover_validators.runtimes.interface import RunRequest
 from changeover_validators.runtimes.process import ModelProcess
+from changeover_validators.runtimes.room import has_rooms
 
 Lie = Callable[..., RunRequest]
 STARTED = 'say({"kind": "started", "load_us": 5, "runtime_version": "1", "provider_ran": "cpu"})'
@@ -25,9 +26,9 @@ def liar(tmp_path: Path, nets: Any, request_for: Callable[..., RunRequest]) -> L
         script.write_text(
             "import struct, sys, time\n"
             "from changeover_validators.runtimes.frames import read_frame, write_frame\n"
-            "def ask():\n    read_frame(sys.stdin.buffer, limit_bytes=1 << 30)\n"
+            "def ask():\n    return read_frame(sys.stdin.buffer, limit_bytes=1 << 30)\n"
             "def say(head, blobs=()):\n    write_frame(sys.stdout.buffer, head, blobs)\n"
-            f"ask()\n{code}\n"
+            f"first = ask()\n{code}\n"
         )
         interpreter = tmp_path / "python"
         interpreter.write_text(
@@ -39,8 +40,8 @@ def liar(tmp_path: Path, nets: Any, request_for: Callable[..., RunRequest]) -> L
     return make
 
 
-def infer(request: RunRequest, plate: Any) -> ChangeoverError:
-    with ModelProcess(request) as model, pytest.raises(ChangeoverError) as caught:
+def infer(request: RunRequest, plate: Any, *, room: bool = False) -> ChangeoverError:
+    with ModelProcess(request, room=room) as model, pytest.raises(ChangeoverError) as caught:
         model.infer({"plate": plate}, reset=True)
     return caught.value
 
@@ -63,6 +64,32 @@ def infer(request: RunRequest, plate: Any) -> ChangeoverError:
 )
 def test_an_answer_that_makes_no_sense_ends_the_child(liar: Lie, plate: Any, answer: str, said: str) -> None:
     error = infer(liar(f"{STARTED}\nask()\n{answer}\nask()"), plate)
+
+    assert isinstance(error, MeasurementError)
+    assert error.rule == "crash"
+    assert said in error.actual
+
+
+@pytest.mark.skipif(not has_rooms(), reason="no shared memory of this kind on this system")
+@pytest.mark.parametrize(
+    ("deed", "said"),
+    [
+        ("os.truncate(room, 0)", "no matte of the plate's size"),
+        ("os.truncate(room, 14400 + 4799)", "no matte of the plate's size"),
+        ('os.pwrite(room, b"\\xff" * 4800, 14400)', "a matte that is not finite"),
+        ("shape = [2, 2]", "no matte of the plate's size"),
+        ("blobs = [bytes(4800)]", "4800 bytes where at most 0 belong"),
+    ],
+)
+def test_a_child_that_spoils_the_shared_room_is_ended_and_harms_nobody(
+    liar: Lie, plate: Any, deed: str, said: str
+) -> None:
+    request = liar(
+        f"{STARTED}\nimport os\nroom, shape, blobs = first.head['room'], [30, 40], ()\nask()\n{deed}\n"
+        'say({"kind": "matte", "shape": shape, "frame_us": 1}, blobs)\nask()'
+    )
+
+    error = infer(request, plate, room=True)
 
     assert isinstance(error, MeasurementError)
     assert error.rule == "crash"

@@ -1,10 +1,12 @@
 """The child: loads one model and answers frames over the pipe. Started by `process` as ``-m`` of its interpreter.
 
-The first frame says what to load; then ``infer``, ``smoke`` and ``make-smoke`` are answered until the pipe ends. What
-the model writes on its standard output goes to standard error, so it cannot speak on the pipe. Every error is
-answered as data; the parent decides what it means.
+The first frame says what to load; then ``infer``, ``smoke`` and ``make-smoke`` are answered until the pipe ends. Planes
+and mattes lie in the `room` that the parent lends, or come and go as blobs where it lends none. What the model writes
+on its standard output goes to standard error, so it cannot speak on the pipe. Every error is answered as data; the
+parent decides what it means.
 """
 
+import math
 import os
 import sys
 import time
@@ -16,6 +18,7 @@ from changeover_registry.records.release import Contract, Port, Tile
 from changeover_validators.runtimes.frames import Frame, read_frame, write_frame
 from changeover_validators.runtimes.interface import PROTOCOL
 from changeover_validators.runtimes.limits import allow_cpu, apply_limits, plan_limits
+from changeover_validators.runtimes.room import Shelf
 
 __all__ = ["Served", "main", "serve"]
 
@@ -33,7 +36,8 @@ class Served:
     """One loaded model and the commands that it answers.
 
     Args:
-        head: The first frame's head: protocol, folder, entry, runtime, contract, tile, ports, provider, threads.
+        head: The first frame's head: protocol, folder, entry, runtime, contract, tile, ports, provider, threads, and
+            the room's descriptor or None.
 
     Raises:
         UndecidedError: Parent and child are of different Changeovers.
@@ -48,6 +52,7 @@ class Served:
         self._tile = Tile.model_validate_json(head["tile"])
         self._ports = tuple(Port.model_validate_json(port) for port in head["ports"])
         self._seconds, self._threads = float(head["wall_seconds"]), int(head["threads"])
+        self._shelf = None if head["room"] is None else Shelf(int(head["room"]))
         self._load(head)
 
     def _load(self, head: Any) -> None:  # noqa: ANN401 - as above
@@ -75,14 +80,17 @@ class Served:
     def _infer(self, frame: Frame) -> tuple[dict[str, Any], list[bytes | memoryview]]:
         import numpy as np
 
-        shapes = frame.head["planes"]
+        shapes, shelf = frame.head["planes"], self._shelf
+        blobs, place = (frame.blobs, None) if shelf is None else _laid_out(shapes, shelf.reach(frame.head["bytes"]))
         planes = {
-            port: np.frombuffer(blob, "<f4").reshape(shape)
-            for (port, shape), blob in zip(shapes, frame.blobs, strict=True)
+            port: np.frombuffer(blob, "<f4").reshape(shape) for (port, shape), blob in zip(shapes, blobs, strict=True)
         }
         matte = self._runner.frame(planes, reset=bool(frame.head["reset"]))
-        data = np.ascontiguousarray(matte.values, "<f4")
-        return {"kind": "matte", "shape": list(data.shape), "frame_us": matte.model_us}, [data.data]
+        head = {"kind": "matte", "shape": list(matte.values.shape), "frame_us": matte.model_us}
+        if place is None:
+            return head, [np.ascontiguousarray(matte.values, "<f4").data]
+        np.copyto(np.frombuffer(place, "<f4").reshape(matte.values.shape), matte.values)
+        return head, []
 
     def _smoke(self, _frame: Frame) -> tuple[dict[str, Any], list[bytes | memoryview]]:
         from changeover_validators.runtimes.smoke import read_smoke, run_smoke
@@ -122,6 +130,16 @@ def serve(reader: BinaryIO, writer: BinaryIO) -> None:
         except Exception as error:  # noqa: BLE001 - as above
             head, blobs = describe(error), []
         write_frame(writer, head, blobs)
+
+
+def _laid_out(shapes: Any, room: memoryview) -> tuple[list[memoryview], memoryview]:  # noqa: ANN401 - JSON
+    """The parts of the room: each plane's, not to be written, and behind them the matte's."""
+    parts, at = [], 0
+    for _, shape in shapes:
+        count = 4 * math.prod(shape)
+        parts.append(room[at : at + count].toreadonly())
+        at += count
+    return parts, room[at:]
 
 
 def describe(error: Exception) -> dict[str, Any]:

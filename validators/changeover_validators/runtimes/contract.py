@@ -19,7 +19,7 @@ import numpy as np
 
 from changeover_registry.errors import InvalidInputError, MeasurementError
 from changeover_registry.records.release import Contract, Port, TensorIn, Tile
-from changeover_validators.runtimes.geometry import Array, Box, blend_weights, boxes, pad_to, resize, round_up
+from changeover_validators.runtimes.geometry import Array, Box, blend_weights, boxes, fill, resize, round_up
 from changeover_validators.runtimes.interface import port_channels, port_names
 
 __all__ = ["ContractRunner", "Loaded", "Matte", "tensor_size"]
@@ -139,16 +139,19 @@ class ContractRunner:
         return resize(matte, box.height, box.width)
 
     def _tensor(self, tensor: TensorIn, plane: Array, inner: tuple[int, int], padded: tuple[int, int]) -> Array:
+        """One tensor, NCHW: each channel is written where it belongs in one go, for a 4K plate is 106 MB."""
         order = [self._channels[tensor.port].index(name) for name in tensor.channels]
-        image = pad_to(resize(plane[..., order], *inner), *padded, self._contract.pad)
-        if tensor.mean:
-            image = image - np.array([float(text) for text in tensor.mean], np.float32)
-        if tensor.scale:
-            image = image * np.array([float(text) for text in tensor.scale], np.float32)
+        image: Array = np.empty((1, len(order), *padded), np.float32)
+        for index, place in enumerate(order):
+            fill(image[0, index], resize(plane[..., place], *inner), self._contract.pad)
+            if tensor.mean:
+                image[0, index] -= np.float32(tensor.mean[index])
+            if tensor.scale:
+                image[0, index] *= np.float32(tensor.scale[index])
         if tensor.dtype == "float16":
             most = np.finfo(np.float16).max
-            image = np.clip(image, -most, most)
-        return np.ascontiguousarray(image.transpose(2, 0, 1)[None], dtype=tensor.dtype)
+            np.clip(image, -most, most, out=image)
+        return image.astype(tensor.dtype, copy=False)
 
     def _states_of(self, box: Box) -> dict[str, Array]:
         known = self._states.get(box)

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-__all__ = ["Array", "Box", "blend_weights", "boxes", "pad_to", "resize", "round_up"]
+__all__ = ["Array", "Box", "blend_weights", "boxes", "fill", "pad_to", "resize", "round_up"]
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
@@ -46,19 +46,30 @@ def pad_to(image: Array, height: int, width: int, rule: str) -> Array:
     """
     if image.shape[:2] == (height, width):
         return image
+    padded: Array = np.empty((height, width, *image.shape[2:]), image.dtype)
+    fill(padded, image, rule)
+    return padded
+
+
+def fill(target: Array, image: Array, rule: str) -> None:
+    """Write `image` into the top left of `target`, which is not smaller, and its padding into the rest."""
+    rows, columns = image.shape[:2]
+    height, width = target.shape[:2]
+    target[:rows, :columns] = image
     if rule == "zero":
-        padded: Array = np.zeros((height, width, *image.shape[2:]), image.dtype)
-        padded[: image.shape[0], : image.shape[1]] = image
-        return padded
+        target[:rows, columns:] = 0
+        target[rows:] = 0
+        return
     index = _reflected if rule == "reflect" else _replicated
-    return image[index(image.shape[0], height)][:, index(image.shape[1], width)]
+    target[:rows, columns:] = image[:, index(columns, width)[columns:]]
+    target[rows:] = target[index(rows, height)[rows:]]
 
 
 def resize(image: Array, height: int, width: int) -> Array:
     """`image` [H, W, ...] at another size, float32."""
     if image.shape[:2] == (height, width):
         return image
-    return _resize_rows(_resize_rows(image, height).swapaxes(0, 1), width).swapaxes(0, 1)
+    return _resize_axis(_resize_axis(image, height, 0), width, 1)
 
 
 def boxes(height: int, width: int, size: int, overlap: int) -> tuple[Box, ...]:
@@ -86,13 +97,17 @@ def _ramp(length: int, overlap: int) -> Array:
     return ramp
 
 
-def _resize_rows(image: Array, count: int) -> Array:
-    rows = image.shape[0]
-    centre = np.clip((np.arange(count) + 0.5) * (rows / count) - 0.5, 0, rows - 1)
+def _resize_axis(image: Array, count: int, axis: int) -> Array:
+    length = image.shape[axis]
+    centre = np.clip((np.arange(count) + 0.5) * (length / count) - 0.5, 0, length - 1)
     low = np.floor(centre).astype(np.intp)
-    high = np.minimum(low + 1, rows - 1)
-    share = (centre - low).astype(np.float32).reshape(-1, *(1,) * (image.ndim - 1))
-    mixed: Array = image[low] * (1 - share) + image[high] * share
+    high = np.minimum(low + 1, length - 1)
+    share = (centre - low).astype(np.float32).reshape(-1, *(1,) * (image.ndim - 1 - axis))
+    mixed: Array = np.take(image, low, axis)
+    mixed *= 1 - share
+    other = np.take(image, high, axis)
+    other *= share
+    mixed += other
     return mixed
 
 

@@ -33,7 +33,7 @@ __all__ = [
 Plane: TypeAlias = "np.ndarray[Any, np.dtype[np.float32]]"
 SandboxName = Literal["bubblewrap", "namespaces", "limits-only", "none"]
 
-PROTOCOL = 1
+PROTOCOL = 2
 """The pipe's version; parent and child must agree, for the interpreter may hold another Changeover."""
 
 SMOKE_FILE = "smoke.npz"
@@ -77,12 +77,26 @@ class RunRequest:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A model that is loaded: what really runs it. `load_us` is the time for loading the file, without imports."""
+    """A model that is loaded: what really runs it.
+
+    Attributes:
+        provider_ran: The provider that the runtime says it uses.
+        load_us: Microseconds for loading the file, without imports.
+        runtime_version: As the runtime names it.
+        sandbox: The isolation.
+        start_us: Microseconds from starting the child until it could begin to load: isolation, interpreter, imports.
+    """
 
     provider_ran: str
     load_us: int
     runtime_version: str
     sandbox: SandboxName
+    start_us: int = 0
+
+    @property
+    def first_load_us(self) -> int:
+        """Microseconds from nothing to a model that takes frames: what a user waits for the first time."""
+        return self.start_us + self.load_us
 
 
 @dataclass(frozen=True, slots=True)

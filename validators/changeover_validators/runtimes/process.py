@@ -1,15 +1,16 @@
 """A model in an isolated child: the parent's side. Importable in the base install; numpy is imported only to infer.
 
 One process a model and variant, so that a crash, a hang or a broken GPU context ends with it and never takes us
-along. The child is watched (`watch`) and whatever ends it is named (`endings`). Nothing that the child says is
-believed without a check of its length and shape. Use it in the thread that made it: the isolated child ends when that
-thread does.
+along. The child is watched (`watch`) and whatever ends it is named (`endings`). Planes and mattes go through a `room`
+in memory where the system has such, else through the pipe. Nothing that the child says is believed without a check of
+its length and shape. Use it in the thread that made it: the isolated child ends when that thread does.
 """
 
 import contextlib
 import math
 import os
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from changeover_validators.runtimes.endings import Death, cause_of_death, cause_
 from changeover_validators.runtimes.frames import BrokenFrameError, CutFrameError, Frame, read_frame, write_frame
 from changeover_validators.runtimes.interface import PROTOCOL, Inferred, Plane, RunRequest, SmokeResult, Started
 from changeover_validators.runtimes.interpreter import inspect_interpreter
+from changeover_validators.runtimes.room import Room, has_rooms
 from changeover_validators.runtimes.sandbox import Isolation, Launch, available, choose, launch
 from changeover_validators.runtimes.watch import Tail, Watch, end_family, oom_kills
 
@@ -33,14 +35,16 @@ _SMOKE_LIMIT_BYTES = 256 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class _Running:
-    """A child with its pipes and its watchers."""
+    """A child with its pipes, its room and its watchers, and when it was started (monotonic nanoseconds)."""
 
     process: subprocess.Popen[bytes]
     stdin: BinaryIO
     stdout: BinaryIO
+    room: Room | None
     watch: Watch
     tail: Tail
     oom_before: int
+    started_ns: int
 
 
 class ModelProcess:
@@ -49,10 +53,12 @@ class ModelProcess:
     Args:
         request: What to run and how.
         isolation: What isolates on this machine; None finds out.
+        room: Whether frames go through shared memory; None is wherever the system has it.
     """
 
-    def __init__(self, request: RunRequest, isolation: Isolation | None = None) -> None:
+    def __init__(self, request: RunRequest, isolation: Isolation | None = None, *, room: bool | None = None) -> None:
         self._request = request
+        self._with_room = has_rooms() if room is None else room
         self._isolation = isolation if isolation is not None else available()
         self._where = str(request.folder / request.entry)
         self._running: _Running | None = None
@@ -74,9 +80,9 @@ class ModelProcess:
         choose(self._request, self._isolation)
         interpreter = inspect_interpreter(self._request.interpreter)
         started = launch(self._request, self._isolation, interpreter, _MODULE)
-        self._running = _start(started, self._request)
+        self._running = _start(started, self._request, Room() if self._with_room else None)
         try:
-            self._started = self._load(started)
+            self._started = self._load(self._running, started)
         except BaseException:
             self._stop()
             raise
@@ -123,16 +129,32 @@ class ModelProcess:
         import numpy as np
 
         arrays = {port: np.ascontiguousarray(plane, "<f4") for port, plane in planes.items()}
-        head = {"kind": "infer", "reset": reset, "planes": [[port, list(a.shape)] for port, a in arrays.items()]}
         size = next((array.shape[:2] for array in arrays.values()), (0, 0))
-        limit_bytes = 4 * math.prod(size)
-        frame = self._exchange(head, [array.data for array in arrays.values() if array.size], limit_bytes)
-        if frame.head.get("shape") != list(size) or len(frame.blobs) != 1 or len(frame.blobs[0]) != limit_bytes:
-            raise self._broken("an answer that is no matte of the plate's size")
-        matte = np.frombuffer(frame.blobs[0], "<f4").reshape(size)
+        head = {"kind": "infer", "reset": reset, "planes": [[port, list(a.shape)] for port, a in arrays.items()]}
+        matte = np.empty(math.prod(size), "<f4")
+        blobs = [array.data for array in arrays.values()]
+        frame = self._ask_for_matte(head, [blob for blob in blobs if blob.nbytes], matte.data, list(size))
         if not np.isfinite(matte).all():
             raise self._broken("a matte that is not finite")
-        return Inferred(matte, self._integer(frame, "frame_us"))
+        return Inferred(matte.reshape(size), self._integer(frame, "frame_us"))
+
+    def _ask_for_matte(
+        self, head: Mapping[str, Any], blobs: Sequence[memoryview], matte: memoryview, shape: list[int]
+    ) -> Frame:
+        """Send the planes, and have the answer's values in `matte`; through the room if there is one."""
+        room = self._running.room if self._running is not None else None
+        if room is None:
+            frame = self._exchange(head, blobs, matte.nbytes)
+            there = len(frame.blobs) == 1 and len(frame.blobs[0]) == matte.nbytes
+            if there:
+                matte.cast("B")[:] = frame.blobs[0]
+        else:
+            total = room.put(blobs, matte.nbytes)
+            frame = self._exchange({**head, "bytes": total}, [], 0)
+            there = room.take(matte, total - matte.nbytes)
+        if not there or frame.head.get("shape") != shape:
+            raise self._broken("an answer that is no matte of the plate's size")
+        return frame
 
     def smoke(self) -> SmokeResult:
         """Run the variant's ``smoke.npz`` in the child and compare.
@@ -160,7 +182,7 @@ class ModelProcess:
             raise self._broken("an answer without a smoke file")
         return bytes(frame.blobs[0])
 
-    def _load(self, started: Launch) -> Started:
+    def _load(self, running: _Running, started: Launch) -> Started:
         request = self._request
         head = {
             "protocol": PROTOCOL,
@@ -174,12 +196,15 @@ class ModelProcess:
             "threads": request.threads,
             "ram_mib": request.ram_mib,
             "wall_seconds": request.wall_seconds,
+            "room": None if running.room is None else running.room.descriptor,
         }
         frame = self._exchange(head, [], 0)
         ran, version = str(frame.head.get("provider_ran")), str(frame.head.get("runtime_version"))
         if ran != request.provider:
             raise failure("provider", where=self._where, expected=request.provider, actual=ran)
-        return Started(ran, self._integer(frame, "load_us"), version, started.sandbox)
+        whole_us = (time.monotonic_ns() - running.started_ns) // 1000
+        load_us = self._integer(frame, "load_us")
+        return Started(ran, load_us, version, started.sandbox, start_us=max(whole_us - load_us, 0))
 
     def _exchange(self, head: Mapping[str, Any], blobs: Sequence[memoryview], limit_bytes: int) -> Frame:
         """Ask, and take the answer, within the request's time."""
@@ -267,6 +292,8 @@ class ModelProcess:
         running.tail.join(_GRACE_SECONDS)
         self._peak_bytes = max(self._peak_bytes, running.watch.peak_bytes)
         running.stdout.close()
+        if running.room is not None:
+            running.room.close()
 
 
 def _check_request(request: RunRequest) -> None:
@@ -294,21 +321,27 @@ def _bad_request(field: str, expected: str, actual: str) -> InvalidInputError:
     )
 
 
-def _start(started: Launch, request: RunRequest) -> _Running:
-    before = oom_kills()
-    process = subprocess.Popen(
-        started.argv,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=dict(started.environment),
-        cwd=Path(request.folder.anchor or os.sep),
-        start_new_session=True,
-    )
+def _start(started: Launch, request: RunRequest, room: Room | None) -> _Running:
+    before, now = oom_kills(), time.monotonic_ns()
+    try:
+        process = subprocess.Popen(
+            started.argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=dict(started.environment),
+            cwd=Path(request.folder.anchor or os.sep),
+            start_new_session=True,
+            pass_fds=() if room is None else (room.descriptor,),
+        )
+    except BaseException:
+        if room is not None:
+            room.close()
+        raise
     stdin, stdout, stderr = process.stdin, process.stdout, process.stderr
     if stdin is None or stdout is None or stderr is None:  # pragma: no cover - all three were asked for
         raise OSError(0, "no pipe")
     watch, tail = Watch(process, request.ram_mib * 1024 * 1024), Tail(stderr)  # type: ignore[arg-type]
     watch.start()
     tail.start()
-    return _Running(process, stdin, stdout, watch, tail, before)  # type: ignore[arg-type]
+    return _Running(process, stdin, stdout, room, watch, tail, before, now)  # type: ignore[arg-type]
