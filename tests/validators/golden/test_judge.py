@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from changeover_registry.records.findings import NotApplicable, NotRun, Passed, Refused
 from changeover_registry.records.policy import GoldenPolicy, Guards
 from changeover_registry.records.verdict import ShotScore
+from changeover_validators.golden.gates import BOUNDARY_F, JACCARD, MAD
 from changeover_validators.golden.judge import bounds, judge
 
 POLICY = GoldenPolicy()
-BASE = {"jaccard": Decimal("0.9"), "boundary_f": Decimal("0.8"), "mad": Decimal("0.02")}
-BETTER = {"jaccard": 1, "boundary_f": 1, "mad": -1}
+BASE = {JACCARD: Decimal("0.9"), BOUNDARY_F: Decimal("0.8"), MAD: Decimal("0.02")}
+BETTER = {JACCARD: 1, BOUNDARY_F: 1, MAD: -1}
 
 
 def shots(gains: list[str], *, only: str | None = None, baseline: bool = True) -> tuple[ShotScore, ...]:
@@ -73,7 +74,7 @@ def test_a_better_release_is_accepted_with_its_numbers() -> None:
     assert judged.reason.startswith("no worse than the current release on 6 shots: Jaccard +0.0200, at least +0.0")
     assert judged.findings == (Passed(check="golden", detail=judged.reason),)
     jaccard = judged.metrics[0]
-    assert (jaccard.metric, jaccard.shots, jaccard.margin, jaccard.mean) == ("jaccard", 6, "0.01", "0.020000")
+    assert (jaccard.metric, jaccard.shots, jaccard.margin, jaccard.mean) == (JACCARD, 6, "0.01", "0.020000")
     assert jaccard.lower is not None
     assert 0.016 < float(jaccard.lower) < 0.02
 
@@ -88,11 +89,11 @@ def test_the_same_release_again_is_accepted() -> None:
     ("gain", "decision"), [("-0.009999", "accept"), ("-0.01", "inconclusive"), ("-0.010001", "reject")]
 )
 def test_without_variance_the_margin_decides_to_the_last_digit(gain: str, decision: str) -> None:
-    judged = judge(shots([gain] * 6, only="jaccard"), POLICY, baseline=True)
+    judged = judge(shots([gain] * 6, only=JACCARD), POLICY, baseline=True)
     assert judged.decision == decision
 
 
-@pytest.mark.parametrize(("metric", "loss"), [("jaccard", "-0.02"), ("boundary_f", "-0.02"), ("mad", "-0.01")])
+@pytest.mark.parametrize(("metric", "loss"), [(JACCARD, "-0.02"), (BOUNDARY_F, "-0.02"), (MAD, "-0.01")])
 def test_one_metric_that_is_surely_worse_rejects(metric: str, loss: str) -> None:
     gains = [str(Decimal(loss) + Decimal(step) / 10000) for step in range(6)]
     judged = judge(shots(gains, only=metric), POLICY, baseline=True)
@@ -101,13 +102,11 @@ def test_one_metric_that_is_surely_worse_rejects(metric: str, loss: str) -> None
     assert isinstance(finding, Refused)
     assert finding.rule == "margin"
     assert "over 6 shots" in judged.reason
-    assert {"jaccard": "Jaccard", "boundary_f": "boundary F", "mad": "MAD"}[metric] in judged.reason
+    assert {JACCARD: "Jaccard", BOUNDARY_F: "boundary F", MAD: "MAD"}[metric] in judged.reason
 
 
 def test_a_wide_spread_is_inconclusive_with_its_interval() -> None:
-    judged = judge(
-        shots(["0.02", "-0.025", "0.02", "-0.025", "0.01", "-0.01"], only="boundary_f"), POLICY, baseline=True
-    )
+    judged = judge(shots(["0.02", "-0.025", "0.02", "-0.025", "0.01", "-0.01"], only=BOUNDARY_F), POLICY, baseline=True)
     assert judged.decision == "inconclusive"
     assert judged.reason.startswith("6 shots cannot tell whether it is worse than the margin: boundary F between -0.0")
     (finding,) = judged.findings
@@ -117,7 +116,7 @@ def test_a_wide_spread_is_inconclusive_with_its_interval() -> None:
 
 def test_eleven_better_shots_do_not_hide_one_that_collapses() -> None:
     policy = GoldenPolicy(margin_jaccard="0.05", margin_boundary_f="0.05", margin_mad="0.05")
-    scores = shots(["0.004"] * 11 + ["-0.04"], only="jaccard")
+    scores = shots(["0.004"] * 11 + ["-0.04"], only=JACCARD)
     judged = judge(scores, policy, baseline=True, names={"s12": "fox"})
     assert float(judged.metrics[0].mean) > 0
     assert judged.decision == "reject"
@@ -130,7 +129,7 @@ def test_eleven_better_shots_do_not_hide_one_that_collapses() -> None:
 @pytest.mark.parametrize(("drop", "decision"), [("-0.03", "accept"), ("-0.030001", "reject")])
 def test_the_worst_shot_may_drop_to_the_limit_and_no_further(drop: str, decision: str) -> None:
     policy = GoldenPolicy(margin_jaccard="0.05", margin_boundary_f="0.05", margin_mad="0.05")
-    assert judge(shots(["0"] * 9 + [drop], only="boundary_f"), policy, baseline=True).decision == decision
+    assert judge(shots(["0"] * 9 + [drop], only=BOUNDARY_F), policy, baseline=True).decision == decision
 
 
 @pytest.mark.parametrize(
@@ -212,7 +211,7 @@ def test_the_number_of_frames_proves_nothing() -> None:
 @given(st.lists(st.integers(-40_000, 40_000), min_size=5, max_size=12))
 def test_the_decision_follows_from_what_is_printed(gains: list[int]) -> None:
     judged = judge(shots([str(Decimal(gain) / 1_000_000) for gain in gains]), POLICY, baseline=True)
-    margins = {"jaccard": 0.01, "boundary_f": 0.01, "mad": 0.005}
+    margins = {JACCARD: 0.01, BOUNDARY_F: 0.01, MAD: 0.005}
     dropped = min(gains) < -30_000
     worse = any(float(one.upper or "nan") < -margins[one.metric] for one in judged.metrics)
     sure = all(float(one.lower or "nan") > -margins[one.metric] for one in judged.metrics)

@@ -2,34 +2,39 @@
 
 The unit is the shot: frames of one shot resemble each other, so their number proves nothing. In this order:
 
-1. No shot scored, or a candidate's score without its current one: inconclusive.
-2. A guard breaks on any one shot: reject, however good the mean is. Guards are the worst drop of Jaccard and boundary F
-   against the current release, floors of both, and a ceiling of the mean absolute difference.
-3. Fewer shots than the policy asks for: inconclusive.
-4. No baseline (nothing is in use yet): the guards have held, accept, and the reason says so.
-5. For each metric, a paired one-sided t interval on the shots' differences (positive is better): reject if the upper
-   bound of any lies below -margin, accept if the lower bound of every one lies above it, else inconclusive.
+1. A guard breaks on any one shot (`guards`): reject, however good the mean is. A run may stop at the first one.
+2. What is needed is not there: no score of a gated metric, a score without its current one, a sum over pixels on shots
+   of several sizes, a margin under five times this machine's noise: inconclusive.
+3. Fewer shots than the policy asks for: inconclusive; the one case in which a named sign-off may stand in.
+4. For each gated metric, a paired one-sided t interval on the shots' differences (positive is better), against the
+   current release and against the best ever approved: reject if the upper bound of any lies below -margin.
+5. No baseline (nothing is in use yet): the guards have held, accept, and the reason says so.
+6. Accept if the lower bound of every one lies above -margin, else inconclusive, with how many shots would decide.
 
 All guards and all metrics must hold, so no correction for their number is due (an intersection-union test). Bounds are
 rounded outwards to six digits and compared as they are printed, so that a reader of the record comes to the same
 decision. Left out: how a score came about (`pipeline`), what an override may pass over.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from changeover_registry.records.findings import Finding, NotApplicable, NotRun, Passed, Refused
 from changeover_registry.records.policy import GoldenPolicy
-from changeover_registry.records.verdict import Decision, MetricSummary, ShotScore
+from changeover_registry.records.verdict import Decision, MetricSummary, NoiseFloor, ShotScore
+from changeover_validators.golden.gates import NOISE_FACTOR, Gate, below_noise, full_names, gates, mixed_sizes
+from changeover_validators.golden.guards import broken_guards, refused, short
+from changeover_validators.golden.power import MOST_SHOTS, quantile, shots_to_decide
+from changeover_validators.golden.ratchet import Best, gains_by_release
+from changeover_validators.golden.thresholds import limits
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Bounds", "Judgement", "bounds", "judge"]
+__all__ = ["Bounds", "Judgement", "bounds", "broken_early", "judge"]
 
 _MICRO = Decimal(1_000_000)
 
@@ -61,20 +66,36 @@ class Bounds:
 
 
 @dataclass(frozen=True, slots=True)
-class _Metric:
-    """A gated metric: its name in scores, its name for people, its direction, its margin, its limits."""
+class _Paired:
+    """One gated metric against one release, over the shots that both were scored on. Bounds are absent for one shot."""
 
-    name: str
-    label: str
-    higher_is_better: bool
-    margin: Decimal
-    worst_drop: Decimal | None
-    limit: Decimal
+    gate: Gate
+    against: str
+    shots: int
+    mean: Decimal
+    spread: Decimal
+    lower: Decimal
+    upper: Decimal
 
-    def gain(self, score: ShotScore) -> Decimal:
-        """How much better the candidate is than the current release; the latter must be there."""
-        difference = Decimal(score.candidate) - Decimal(score.current or "NaN")
-        return difference if self.higher_is_better else -difference
+    def summary(self) -> MetricSummary:
+        return MetricSummary(
+            metric=self.gate.name,
+            shots=self.shots,
+            margin=str(self.gate.margin),
+            mean=f"{self.mean:.6f}",
+            lower=f"{self.lower:.6f}" if self.shots > 1 else None,
+            upper=f"{self.upper:.6f}" if self.shots > 1 else None,
+        )
+
+    @property
+    def worse(self) -> bool:
+        """Surely worse by more than the margin."""
+        return self.upper < -self.gate.margin
+
+    @property
+    def open(self) -> bool:
+        """Not surely within the margin."""
+        return self.lower <= -self.gate.margin
 
 
 def judge(
@@ -83,6 +104,9 @@ def judge(
     *,
     baseline: bool,
     names: Mapping[str, str] | None = None,
+    best: Sequence[Best] = (),
+    noise: Sequence[NoiseFloor] = (),
+    sizes: Mapping[str, tuple[int, int]] | None = None,
 ) -> Judgement:
     """Decide.
 
@@ -91,21 +115,40 @@ def judge(
         policy: Margins, confidence, guards, and how many shots are enough.
         baseline: Whether a release is in use that the candidate is compared with.
         names: What to call a shot in texts (its alias), by its name; without one, the name.
+        best: Approved scores that these may be compared with (`ratchet.best_scores`).
+        noise: By how much two runs of one model differ on this machine; empty where nobody measured.
+        sizes: Width and height of each shot in pixels; needed only where a gated metric is a sum over pixels.
+
+    Raises:
+        InvalidInputError: The policy gates a metric that cannot be.
     """
     called = names or {}
-    metrics = _metrics(policy)
-    missing = _missing(scores, metrics, baseline=baseline)
-    if missing:
-        return _inconclusive(missing, (), "check again; add a shot on which every metric is defined")
-    summaries = tuple(_summary(metric, scores, policy) for metric in metrics) if baseline else ()
-    broken = _broken_guards(scores, metrics, called, baseline=baseline)
+    scores = full_names(scores)
+    gated = gates(policy)
+    against = tuple(_against_current(gate, scores, policy) for gate in gated if baseline and _of(gate, scores))
+    summaries = tuple(paired.summary() for paired in against)
+    broken = broken_guards(scores, limits(policy.guards), baseline=baseline, names=called, best=best)
     if broken:
         return _reject(broken, summaries, "guards")
-    shots = min(len(_of(metric, scores)) for metric in metrics)
+    lacking = _lacking(scores, policy, gated, noise, sizes, baseline=baseline)
+    if lacking is not None:
+        return Judgement("inconclusive", lacking.why, summaries, (lacking,))
+    shots = min(len(_of(gate, scores)) for gate in gated)
     if shots < policy.min_shots:
-        few = f"golden shots scored: {shots}, the policy asks for {policy.min_shots}"
-        return _inconclusive(few, summaries, "add golden shots to the set")
-    return _by_margins(metrics, scores, summaries) if baseline else _accept_alone(metrics, scores, called)
+        return _too_few(shots, policy, against)
+    ever = tuple(_against_best(best, scores, policy, gated))
+    return _by_bounds(against, ever, policy) if baseline else _alone(ever, gated, scores, called)
+
+
+def broken_early(
+    scores: Sequence[ShotScore],
+    policy: GoldenPolicy,
+    *,
+    baseline: bool,
+    best: Sequence[Best] = (),
+) -> bool:
+    """Whether a guard is broken already, which no later shot can mend: `judge` rejects, however the others come out."""
+    return bool(broken_guards(scores, limits(policy.guards), baseline=baseline, names={}, best=best))
 
 
 def bounds(differences: "NDArray[np.float64]", confidence: float) -> Bounds:
@@ -116,175 +159,177 @@ def bounds(differences: "NDArray[np.float64]", confidence: float) -> Bounds:
         confidence: Of each bound by itself, such as 0.95.
 
     Returns:
-        The mean, and the bounds rounded outwards to whole millionths. Equal differences have their own value as bounds.
+        The mean, and the bounds rounded outwards to whole millionths. Equal differences that are whole millionths have
+        their own value as bounds.
     """
     import numpy as np  # The base installation has no numpy; it never judges.
 
     shots = differences.shape[-1]
     mean = differences.mean(axis=-1)
-    reach = _quantile(confidence, shots - 1) * differences.std(axis=-1, ddof=1) / np.sqrt(shots)
+    reach = quantile(confidence, shots - 1) * differences.std(axis=-1, ddof=1) / np.sqrt(shots)
     return Bounds(mean, np.floor(mean - reach), np.ceil(mean + reach))
 
 
-@lru_cache(maxsize=64)
-def _quantile(confidence: float, freedom: int) -> float:
-    from scipy import special  # As numpy above; `stats` has the same quantile and takes a second to import.
-
-    return float(special.stdtrit(freedom, confidence))
+def _of(gate: Gate, scores: Sequence[ShotScore]) -> list[ShotScore]:
+    return [score for score in scores if score.metric == gate.name]
 
 
-def _metrics(policy: GoldenPolicy) -> tuple[_Metric, ...]:
-    guards, drop = policy.guards, Decimal(policy.guards.worst_shot)
-    return (
-        _Metric("jaccard", "Jaccard", True, Decimal(policy.margin_jaccard), drop, Decimal(guards.floor_jaccard)),
-        _Metric(
-            "boundary_f", "boundary F", True, Decimal(policy.margin_boundary_f), drop, Decimal(guards.floor_boundary_f)
-        ),
-        _Metric("mad", "MAD", False, Decimal(policy.margin_mad), None, Decimal(guards.ceiling_mad)),
-    )
+def _against_current(gate: Gate, scores: Sequence[ShotScore], policy: GoldenPolicy) -> _Paired:
+    gains = [gate.gain(score) for score in _of(gate, scores) if score.current is not None]
+    return _paired(gate, "the current release", gains, policy)
 
 
-def _of(metric: _Metric, scores: Sequence[ShotScore]) -> list[ShotScore]:
-    return [score for score in scores if score.metric == metric.name]
+def _against_best(
+    best: Sequence[Best], scores: Sequence[ShotScore], policy: GoldenPolicy, gated: Iterable[Gate]
+) -> Iterable[_Paired]:
+    """Each metric against the approved release that lies farthest above the candidate, over the shots they share."""
+    for gate in gated:
+        found = gains_by_release(best, gate, scores, policy.min_shots)
+        if found:
+            release, gains = min(found.items(), key=lambda item: (sum(item[1]) / len(item[1]), str(item[0])))
+            yield _paired(gate, f"{release.version}, the best ever approved,", gains, policy)
 
 
-def _missing(scores: Sequence[ShotScore], metrics: Sequence[_Metric], *, baseline: bool) -> str:
-    """What is not there and must be, as a sentence; empty if nothing is."""
-    absent = [metric.label for metric in metrics if not _of(metric, scores)]
-    if absent:
-        return f"no golden shot has a score of {', '.join(absent)}"
-    unpaired = [score.shot for score in scores if baseline and score.current is None]
-    return f"shot {unpaired[0]} has no score of the current release" if unpaired else ""
-
-
-def _broken_guards(
-    scores: Sequence[ShotScore], metrics: Sequence[_Metric], called: Mapping[str, str], *, baseline: bool
-) -> tuple[Refused, ...]:
-    drops = [_drop(metric, score, called) for metric in metrics for score in _of(metric, scores) if baseline]
-    limits = [_limit(metric, score, called) for metric in metrics for score in _of(metric, scores)]
-    return tuple(finding for finding in (*drops, *limits) if finding is not None)
-
-
-def _drop(metric: _Metric, score: ShotScore, called: Mapping[str, str]) -> Refused | None:
-    loss = -metric.gain(score)
-    if metric.worst_drop is None or loss <= metric.worst_drop:
-        return None
-    shot = called.get(score.shot, score.shot)
-    return _refused(
-        "worst shot",
-        f"{metric.label} at most {metric.worst_drop} below the current release on every shot",
-        f"shot {shot}: {metric.label} {_short(score.candidate)}, {_short(loss)} below {_short(score.current or '')}",
-    )
-
-
-def _limit(metric: _Metric, score: ShotScore, called: Mapping[str, str]) -> Refused | None:
-    value = Decimal(score.candidate)
-    within = value >= metric.limit if metric.higher_is_better else value <= metric.limit
-    if within:
-        return None
-    shot, side = called.get(score.shot, score.shot), "at least" if metric.higher_is_better else "at most"
-    rule = "floor" if metric.higher_is_better else "ceiling"
-    return _refused(
-        rule,
-        f"{metric.label} {side} {metric.limit} on every shot",
-        f"shot {shot}: {metric.label} {_short(score.candidate)}",
-    )
-
-
-def _summary(metric: _Metric, scores: Sequence[ShotScore], policy: GoldenPolicy) -> MetricSummary:
+def _paired(gate: Gate, against: str, gains: Sequence[Decimal], policy: GoldenPolicy) -> _Paired:
     import numpy as np  # As in `bounds`.
 
-    gains = [float(metric.gain(score) * _MICRO) for score in _of(metric, scores)]
-    lower = upper = None
-    if len(gains) > 1:
-        found = bounds(np.array(gains, np.float64), float(policy.confidence))
-        lower, upper = _decimal(float(found.lower)), _decimal(float(found.upper))
-    return MetricSummary(
-        metric=metric.name,
-        shots=len(gains),
-        margin=str(metric.margin),
-        mean=_decimal(sum(gains) / len(gains)),
-        lower=lower,
-        upper=upper,
-    )
+    shots = len(gains)
+    if not shots:
+        return _Paired(gate, against, 0, Decimal(0), Decimal(0), Decimal("-Infinity"), Decimal("Infinity"))
+    mean = Decimal(round(sum(gains, Decimal(0)) / shots * _MICRO)) / _MICRO
+    if shots == 1:
+        return _Paired(gate, against, 1, mean, Decimal(0), Decimal("-Infinity"), Decimal("Infinity"))
+    millionths = np.array([float(gain * _MICRO) for gain in gains], np.float64)
+    found = bounds(millionths, float(policy.confidence))
+    spread = Decimal(float(millionths.std(ddof=1))) / _MICRO
+    return _Paired(gate, against, shots, mean, spread, _decimal(found.lower), _decimal(found.upper))
 
 
-def _by_margins(
-    metrics: Sequence[_Metric], scores: Sequence[ShotScore], summaries: tuple[MetricSummary, ...]
-) -> Judgement:
-    pairs = tuple(zip(metrics, summaries, strict=True))
-    worse = tuple(_worse(metric, found) for metric, found in pairs if _upper(found) < -metric.margin)
+def _decimal(millionths: "NDArray[np.float64]") -> Decimal:
+    return Decimal(int(millionths)) / _MICRO
+
+
+def _lacking(
+    scores: Sequence[ShotScore],
+    policy: GoldenPolicy,
+    gated: Sequence[Gate],
+    noise: Sequence[NoiseFloor],
+    sizes: Mapping[str, tuple[int, int]] | None,
+    *,
+    baseline: bool,
+) -> NotRun | None:
+    """What is not there and must be, or None."""
+    absent = [gate.label for gate in gated if not _of(gate, scores)]
+    if absent:
+        why = f"no golden shot has a score of {', '.join(absent)}"
+        return _not_run(why, "check again; add a shot on which every metric is defined")
+    if not baseline:
+        return None
+    unpaired = [score.shot for gate in gated for score in _of(gate, scores) if score.current is None]
+    if unpaired:
+        return _not_run(f"shot {unpaired[0]} has no score of the current release", "check again")
+    mixed = mixed_sizes(policy, sizes, [score.shot for score in scores])
+    if mixed:
+        return _not_run(mixed, "gate a metric that is a mean, or keep shots of another size in a set of their own")
+    fine = below_noise(policy, noise)
+    if fine:
+        why = f"policy margin below the noise of this machine: {'; '.join(map(str, fine))}"
+        return _not_run(why, f"widen the margin in the policy to {NOISE_FACTOR} times the noise, and sign it")
+    return None
+
+
+def _not_run(why: str, remedy: str) -> NotRun:
+    return NotRun(check="golden", why=why, remedy=remedy)
+
+
+def _too_few(shots: int, policy: GoldenPolicy, against: Sequence[_Paired]) -> Judgement:
+    why = f"golden shots scored: {shots}, the policy asks for {policy.min_shots}"
+    worse = [f"{paired.gate.label} is worse by at least {short(-paired.upper)}" for paired in against if paired.worse]
+    if worse:
+        why += f"; on these shots {', '.join(worse)}"
+    remedy = "add golden shots to the set"
+    if policy.supervisor_review:
+        why += "; every guard holds, and one named sign-off on the report would accept it"
+        remedy += ", or: changeover verdict sign-off DIGEST --name NAME --note NOTE"
+    finding = NotRun(check="golden", why=why, remedy=remedy, rule="few-shots")
+    return Judgement("inconclusive", why, tuple(paired.summary() for paired in against), (finding,))
+
+
+def _by_bounds(against: Sequence[_Paired], ever: Sequence[_Paired], policy: GoldenPolicy) -> Judgement:
+    summaries = tuple(paired.summary() for paired in against)
+    worse = tuple(_worse(paired) for paired in against if paired.worse) + _below_best(ever)
     if worse:
         return _reject(worse, summaries, "margins")
-    open_ones = [(metric, found) for metric, found in pairs if _lower(found) <= -metric.margin]
-    if open_ones:
-        listed = "; ".join(
-            f"{metric.label} between {_signed(_lower(found))} and {_signed(_upper(found))} (margin {metric.margin})"
-            for metric, found in open_ones
-        )
-        why = f"{summaries[0].shots} shots cannot tell whether it is worse than the margin: {listed}"
-        return _inconclusive(why, summaries, "add golden shots to the set, or ask for a wider margin")
-    gains = "; ".join(
-        f"{metric.label} {_signed(Decimal(found.mean))}, at least {_signed(_lower(found))}" for metric, found in pairs
-    )
-    reason = f"no worse than the current release on {len(_of(metrics[0], scores))} shots: {gains}"
+    undecided = [paired for paired in (*against, *ever) if paired.open]
+    if undecided:
+        return _undecided(undecided, summaries, policy)
+    gains = "; ".join(f"{p.gate.label} {_signed(p.mean)}, at least {_signed(p.lower)}" for p in against)
+    reason = f"no worse than the current release on {against[0].shots} shots: {gains}"
     return Judgement("accept", reason, summaries, (Passed(check="golden", detail=reason),))
 
 
-def _accept_alone(metrics: Sequence[_Metric], scores: Sequence[ShotScore], called: Mapping[str, str]) -> Judgement:
-    worst = "; ".join(_worst(metric, _of(metric, scores), called) for metric in metrics)
-    reason = f"no baseline: floors and guards hold on {len(_of(metrics[0], scores))} shots; worst {worst}"
+def _alone(
+    ever: Sequence[_Paired], gated: Sequence[Gate], scores: Sequence[ShotScore], called: Mapping[str, str]
+) -> Judgement:
+    """Without a baseline: what was approved before is still the bar where it is surely missed."""
+    worse = _below_best(ever)
+    if worse:
+        return _reject(worse, (), "margins")
+    worst = "; ".join(_worst(gate, _of(gate, scores), called) for gate in gated)
+    reason = f"no baseline: floors and guards hold on {len(_of(gated[0], scores))} shots; worst {worst}"
     absent = NotApplicable(check="golden", rule="no-baseline", detail="nothing is in use to compare with")
     return Judgement("accept", reason, (), (Passed(check="golden", detail=reason), absent))
 
 
-def _worst(metric: _Metric, scores: Sequence[ShotScore], called: Mapping[str, str]) -> str:
-    ordered = sorted(scores, key=lambda score: Decimal(score.candidate), reverse=not metric.higher_is_better)
-    return f"{metric.label} {_short(ordered[0].candidate)} ({called.get(ordered[0].shot, ordered[0].shot)})"
+def _worst(gate: Gate, scores: Sequence[ShotScore], called: Mapping[str, str]) -> str:
+    ordered = sorted(scores, key=lambda score: Decimal(score.candidate), reverse=not gate.higher_is_better)
+    return f"{gate.label} {short(ordered[0].candidate)} ({called.get(ordered[0].shot, ordered[0].shot)})"
 
 
-def _worse(metric: _Metric, found: MetricSummary) -> Refused:
-    return _refused(
+def _worse(paired: _Paired) -> Refused:
+    return refused(
         "margin",
-        f"{metric.label} not worse than the current release by more than {metric.margin}",
-        f"worse by at least {_short(-_upper(found))} over {found.shots} shots",
+        f"{paired.gate.label} not worse than {paired.against} by more than {paired.gate.margin}",
+        f"worse by at least {short(-paired.upper)} over {paired.shots} shots",
     )
 
 
-def _refused(rule: str, expected: str, actual: str) -> Refused:
-    return Refused(
-        check="golden",
-        rule=rule,
-        expected=expected,
-        actual=actual,
-        remedy="keep the current release and tell the vendor; an override needs a name and a reason",
+def _below_best(ever: Sequence[_Paired]) -> tuple[Refused, ...]:
+    found = (_worse(paired) for paired in ever if paired.worse)
+    return tuple(finding.model_copy(update={"rule": "ratchet"}) for finding in found)
+
+
+def _undecided(undecided: Sequence[_Paired], summaries: tuple[MetricSummary, ...], policy: GoldenPolicy) -> Judgement:
+    listed = "; ".join(
+        f"{p.gate.label} between {_signed(p.lower)} and {_signed(p.upper)} of {p.against.rstrip(',')} "
+        f"(margin {p.gate.margin})"
+        for p in undecided
     )
+    shots, enough = undecided[0].shots, _how_many(undecided, policy)
+    why = f"{shots} shots cannot tell whether it is worse than the margin: {listed}; {enough}"
+    finding = _not_run(why, "add golden shots to the set, or ask for a wider margin")
+    return Judgement("inconclusive", why, summaries, (finding,))
+
+
+def _how_many(undecided: Sequence[_Paired], policy: GoldenPolicy) -> str:
+    """How many shots would decide, if further ones came out as these: the first to reject, or the last to accept."""
+    worse = [paired for paired in undecided if paired.mean < -paired.gate.margin]
+    needed = [_needed(paired, policy) for paired in worse or undecided]
+    known = [number for number in needed if number is not None]
+    if not known or (not worse and len(known) < len(needed)):
+        return f"no number up to {MOST_SHOTS} would decide, since the loss is as large as the margin"
+    return f"about {min(known) if worse else max(known)} would, if further ones came out as these did"
+
+
+def _needed(paired: _Paired, policy: GoldenPolicy) -> int | None:
+    figures = (float(paired.mean), float(paired.spread), float(paired.gate.margin))
+    return shots_to_decide(*figures, float(policy.confidence), least=paired.shots + 1)
 
 
 def _reject(broken: tuple[Refused, ...], summaries: tuple[MetricSummary, ...], what: str) -> Judgement:
     more = f" ({len(broken) - 1} more {what} broken)" if len(broken) > 1 else ""
     reason = f"{broken[0].rule}: {broken[0].actual}, expected {broken[0].expected}{more}"
     return Judgement("reject", reason, summaries, broken)
-
-
-def _inconclusive(why: str, summaries: tuple[MetricSummary, ...], remedy: str) -> Judgement:
-    return Judgement("inconclusive", why, summaries, (NotRun(check="golden", why=why, remedy=remedy),))
-
-
-def _lower(found: MetricSummary) -> Decimal:
-    return Decimal(found.lower or "-Infinity")
-
-
-def _upper(found: MetricSummary) -> Decimal:
-    return Decimal(found.upper or "Infinity")
-
-
-def _decimal(millionths: float) -> str:
-    return f"{Decimal(round(millionths)) / _MICRO:.6f}"
-
-
-def _short(value: Decimal | str) -> str:
-    return f"{Decimal(value):.4f}"
 
 
 def _signed(value: Decimal) -> str:

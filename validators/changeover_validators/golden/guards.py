@@ -1,0 +1,181 @@
+"""The guards: limits that hold on each shot by itself, whatever the mean says. One that breaks rejects. Pure.
+
+With a current release: the worst shot and the worst window of neighbouring frames, of Jaccard and boundary F. Always:
+floors of both and a ceiling of MAD; frames on which the candidate finds nothing where the truth has something (as many
+as the current release has are let through); flicker, which may be the policy's ratio times the current release's or the
+truth's own, whichever is larger; and the ratchet against the best ever approved on that shot. A metric that is not
+defined on a shot (flicker of a single frame) guards nothing there. Broken guards come in the order of the shots, so
+that a run which stops at the first one says the same first reason as one that scores every shot.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from changeover_registry.records.findings import Refused
+from changeover_registry.records.verdict import ShotScore
+from changeover_validators.golden.gates import BOUNDARY_F, EMPTY, FLICKER, JACCARD, MAD, TRUTH_FLICKER
+from changeover_validators.golden.ratchet import Best, best_on
+from changeover_validators.golden.thresholds import Limits
+
+__all__ = ["broken_guards", "refused", "short"]
+
+_MASKS = ((JACCARD, "Jaccard"), (BOUNDARY_F, "boundary F"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Shot:
+    """One shot: what to call it, its scores by metric, and the limits that it must keep."""
+
+    name: str
+    called: str
+    scores: Mapping[str, ShotScore]
+    limits: Limits
+    best: Sequence[Best]
+    baseline: bool
+
+    def broken(self) -> Iterator[Refused]:
+        """Each broken guard."""
+        if self.baseline:
+            yield from self._worst_shot()
+            yield from self._worst_window()
+        yield from self._limits()
+        yield from self._empty()
+        yield from self._flicker()
+        yield from self._ratchet()
+
+    def _masks(self) -> Iterator[tuple[str, ShotScore]]:
+        return ((label, self.scores[name]) for name, label in _MASKS if name in self.scores)
+
+    def _worst_shot(self) -> Iterator[Refused]:
+        limit = self.limits.worst_shot
+        for label, score in self._masks():
+            loss = Decimal(score.current or score.candidate) - Decimal(score.candidate)
+            if loss > limit:
+                yield refused(
+                    "worst shot",
+                    f"{label} at most {limit} below the current release on every shot",
+                    f"shot {self.called}: {label} {short(score.candidate)}, {short(loss)} below "
+                    f"{short(score.current or '')}",
+                )
+
+    def _worst_window(self) -> Iterator[Refused]:
+        limit, most = self.limits.worst_window, self.limits.window_frames
+        for label, score in self._masks():
+            loss = Decimal(score.window_loss or 0)
+            if loss > limit:
+                yield refused(
+                    "worst window",
+                    f"{label} at most {limit} below the current release over any {most} frames",
+                    f"shot {self.called}: {label} {short(loss)} below it from frame {score.window_first} on",
+                )
+
+    def _limits(self) -> Iterator[Refused]:
+        floors = (self.limits.floor_jaccard, self.limits.floor_boundary_f)
+        for (name, label), floor in zip(_MASKS, floors, strict=True):
+            score = self.scores.get(name)
+            if score is not None and Decimal(score.candidate) < floor:
+                yield self._beyond("floor", label, f"at least {floor}", score)
+        mad = self.scores.get(MAD)
+        if mad is not None and Decimal(mad.candidate) > self.limits.ceiling_mad:
+            yield self._beyond("ceiling", "MAD", f"at most {self.limits.ceiling_mad}", mad)
+
+    def _beyond(self, rule: str, label: str, limit: str, score: ShotScore) -> Refused:
+        return refused(rule, f"{label} {limit} on every shot", f"shot {self.called}: {label} {short(score.candidate)}")
+
+    def _empty(self) -> Iterator[Refused]:
+        score = self.scores.get(EMPTY)
+        if score is None:
+            return
+        found, before = _frames(score, score.candidate), _frames(score, score.current or "0")
+        allowed = max(self.limits.empty_frames, before if self.baseline else 0)
+        if found > allowed:
+            yield refused(
+                "not empty",
+                f"something found on all but {allowed} frames of every shot where the truth has something",
+                f"shot {self.called}: nothing found on {found} of {score.frames} frames",
+            )
+
+    def _flicker(self) -> Iterator[Refused]:
+        current = self.scores[FLICKER].current if self.baseline and FLICKER in self.scores else None
+        yield from self._boils("flicker", "the current release", current)
+
+    def _boils(self, rule: str, whose: str, other: str | None) -> Iterator[Refused]:
+        """Flicker beyond the ratio times the larger of another's and the truth's."""
+        if FLICKER not in self.scores:
+            return
+        truth = self.scores[TRUTH_FLICKER].candidate if TRUTH_FLICKER in self.scores else "0"
+        allowed, of = max(
+            (self.limits.flicker_floor, "what nobody sees"), (Decimal(truth), "the truth"), (Decimal(other or 0), whose)
+        )
+        found = Decimal(self.scores[FLICKER].candidate)
+        if found > self.limits.flicker_ratio * allowed:
+            yield refused(
+                rule,
+                f"flicker at most {self.limits.flicker_ratio} times that of {of}, {allowed:.6f}, on every shot",
+                f"shot {self.called}: flicker {found:.6f}, {found / allowed:.2f} times as much",
+            )
+
+    def _ratchet(self) -> Iterator[Refused]:
+        limit = self.limits.ratchet
+        for label, score in self._masks():
+            best = best_on(self.best, self.name, score.metric, higher=True)
+            loss = Decimal(best.value) - Decimal(score.candidate) if best else Decimal(0)
+            if best and loss > limit:
+                yield refused(
+                    "ratchet",
+                    f"{label} at most {limit} below the best ever approved on every shot",
+                    f"shot {self.called}: {label} {short(score.candidate)}, {short(loss)} below {short(best.value)} "
+                    f"of {best.release.version}",
+                )
+        calmest = best_on(self.best, self.name, FLICKER, higher=False)
+        if calmest:
+            yield from self._boils("ratchet", f"{calmest.release.version}, the calmest ever approved", calmest.value)
+
+
+def broken_guards(
+    scores: Sequence[ShotScore],
+    limits: Limits,
+    *,
+    baseline: bool,
+    names: Mapping[str, str],
+    best: Sequence[Best] = (),
+) -> tuple[Refused, ...]:
+    """Every broken guard of every shot, in the shots' order.
+
+    Args:
+        scores: One for each shot and metric.
+        limits: What must hold.
+        baseline: Whether to compare with the scores of a current release.
+        names: What to call a shot in texts, by its name.
+        best: Approved scores that today's may be compared with.
+    """
+    shots: dict[str, dict[str, ShotScore]] = {}
+    for score in scores:
+        shots.setdefault(score.shot, {})[score.metric] = score
+    return tuple(
+        finding
+        for name, found in shots.items()
+        for finding in _Shot(name, names.get(name, name), found, limits, best, baseline).broken()
+    )
+
+
+def refused(rule: str, expected: str, actual: str) -> Refused:
+    """A refusal of the check golden."""
+    return Refused(
+        check="golden",
+        rule=rule,
+        expected=expected,
+        actual=actual,
+        remedy="keep the current release and tell the vendor; an override needs a name and a reason",
+    )
+
+
+def short(value: Decimal | str) -> str:
+    """A score or a difference as a person reads it."""
+    return f"{Decimal(value):.4f}"
+
+
+def _frames(score: ShotScore, share: str) -> int:
+    """How many of a score's frames a mean of zeros and ones stands for."""
+    return round(Decimal(share) * score.frames)
