@@ -136,12 +136,17 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         read_plate(tmp_path / "a.exr")
 
 
-def test_jpeg_is_refused_whatever_its_name(tmp_path: Path, write_image: Write) -> None:
+def test_jpeg_is_read_and_called_lossy_whatever_its_name(tmp_path: Path, write_image: Write) -> None:
     path = write_image(tmp_path / "a.jpg", ramp(8, 8, 3), ("R", "G", "B"), kind="uint8")
-    for named in (path, path.rename(tmp_path / "a.png")):
-        if named.exists():
-            with pytest.raises(InvalidInputError, match="found jpeg"):
-                read_plate(named)
+    assert read_image(path, ("R", "G", "B")).lossy
+    assert read_image(path.rename(tmp_path / "a.png"), ("R", "G", "B")).lossy
+
+
+@pytest.mark.parametrize("name", ["a.bmp", "a.tga", "a.hdr"])
+def test_other_formats_are_refused_by_their_name(tmp_path: Path, write_image: Write, name: str) -> None:
+    path = write_image(tmp_path / name, ramp(8, 8, 3), ("R", "G", "B"), kind="uint8")
+    with pytest.raises(InvalidInputError, match=r"found (bmp|targa|hdr); write it as OpenEXR"):
+        read_plate(path)
 
 
 def test_a_deep_image_is_refused(tmp_path: Path) -> None:

@@ -1,29 +1,35 @@
-"""Reading plates and mattes: OpenEXR, PNG, TIFF and DPX, through one function of one library (OpenImageIO).
+"""Reading plates and mattes: OpenEXR, PNG, TIFF, DPX and JPEG, each channel by its name.
 
 What is returned is the display window: pixels of the data window lie where they belong, all else is 0, and what hangs
 over is cut off. Channels are named explicitly: ``R``, ``A``, ``layer.name``, and ``part:name`` where several parts of a
 file have a channel of that name. Only the part that is asked for is decoded. Integer formats become 0 to 1; an alpha is
-neither multiplied in nor divided out. Half pixels stay half, which is what makes the colour table possible.
+neither multiplied in nor divided out. Half pixels stay half, which is what makes the colour table possible. Of a tiled
+file with levels the full-size one is read.
 
-Refused, each by name: damaged and truncated files, other formats (JPEG is lossy), deep and subsampled images, channels
-of identifiers (uint), and sizes that no plate has, before any memory is taken for them. Left out: what NaN means.
+OpenImageIO opens every file and decodes all but large plain EXR files, which OpenEXR decodes in half the time. Each
+image is decoded in one thread, so that many can be decoded at once. Refused, each by name: damaged and truncated files,
+other formats, deep and subsampled images, channels of identifiers (uint), turned pictures, and sizes that no plate has,
+before any memory is taken for them. Left out: what NaN means.
 """
 
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import numpy as np
 import OpenImageIO as oiio  # noqa: N813 - the name that its own documentation uses
 from numpy.typing import NDArray
 
 from changeover_registry.errors import InvalidInputError
+from changeover_validators.golden import _openexr
+from changeover_validators.golden.held import Held, held
 
-__all__ = ["FORMATS", "Image", "read_image", "read_plane", "read_plate"]
+__all__ = ["FORMATS", "Image", "Part", "Pixels", "decode", "opened", "read_image", "read_plane", "read_plate"]
 
-FORMATS = frozenset({"openexr", "png", "tiff", "dpx"})
+FORMATS = frozenset({"openexr", "png", "tiff", "dpx", "jpeg"})
 """The formats that are read, as OpenImageIO names them; a file is what its content says, whatever its name."""
 
 MAX_SIDE = 65536
@@ -41,11 +47,13 @@ class Image:
         pixels: float16 or float32 [H, W, C], the display window, channels in the order asked for.
         pixel_aspect: Width over height of one pixel.
         lossy: Whether the file's compression may have changed these channels.
+        aspect_stated: Whether the file says its pixel aspect; a file that does not is taken for square.
     """
 
     pixels: Pixels
     pixel_aspect: float
     lossy: bool
+    aspect_stated: bool = True
 
     @property
     def size(self) -> tuple[int, int]:
@@ -54,34 +62,35 @@ class Image:
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
-    """One part of a file: its index, its name ("" if it has none) and OpenImageIO's description of it."""
+class Part:
+    """One part of a file: its index, its name ("" if it has none), OpenImageIO's description, the file's format."""
 
     index: int
     name: str
     spec: oiio.ImageSpec
+    format: str
 
     def channels(self) -> tuple[str, ...]:
+        """The names of its channels, as they stand in the file."""
         return tuple(self.spec.channelnames)
 
-    def has(self, wanted: str) -> bool:
+    def position(self, wanted: str) -> int | None:
+        """Where the channel `wanted` is: as it stands in the file, after ``part:``, or by what artists call it."""
+        names = self.channels()
         part, colon, channel = wanted.rpartition(":")
-        names = self.channels()
-        return _in_file(wanted, names) in names or (bool(colon) and part == self.name and channel in names)
-
-    def position(self, wanted: str) -> int:
-        names = self.channels()
-        known = _in_file(wanted, names)
-        return names.index(known if known in names else wanted.rpartition(":")[2])
+        if colon and part == self.name and channel in names:
+            return names.index(channel)
+        known = wanted if wanted in names else _FILE_NAMES.get(wanted.removeprefix("rgba."), wanted)
+        if known not in names and known in _COLOURS and names[0] == "Y" and self.format != "openexr":
+            return 0
+        return names.index(known) if known in names else None
 
 
 _FILE_NAMES = {"red": "R", "green": "G", "blue": "B", "alpha": "A"}
 """What Nuke and artists call a channel (also ``rgba.red``), and what it is called in files."""
 
-
-def _in_file(wanted: str, names: tuple[str, ...]) -> str:
-    """The name in the file: the one that is wanted, else the file's name for what artists call it."""
-    return wanted if wanted in names else _FILE_NAMES.get(wanted.removeprefix("rgba."), wanted)
+_COLOURS = frozenset({"R", "G", "B"})
+"""All three are the one channel of a grey PNG, TIFF, DPX or JPEG, which OpenImageIO calls Y."""
 
 
 def read_plane(path: Path, channel: str) -> NDArray[np.float32]:
@@ -108,51 +117,86 @@ def read_image(path: Path, channels: Sequence[str]) -> Image:
     Raises:
         InvalidInputError: `path` is damaged, refused, or has no or several channels of those names.
     """
+    with held(path) as file:
+        return decode(file, channels)
+
+
+def decode(file: Held, channels: Sequence[str]) -> Image:
+    """The named channels of bytes that are held, all from one part.
+
+    Raises:
+        InvalidInputError: They are damaged, refused, or have no or several channels of those names.
+    """
+    with opened(file) as (source, parts):
+        part = _part(file.path, parts, channels)
+        _check_spec(file.path, part)
+        positions = [position for channel in channels if (position := part.position(channel)) is not None]
+        pixels = _decode(file, source, part, positions, alone=len(parts) == 1)
+        return Image(
+            pixels=_compose(pixels, part.spec),
+            pixel_aspect=float(part.spec.get_float_attribute("PixelAspectRatio", 1.0)),
+            lossy=_is_lossy(part, positions),
+            aspect_stated=part.spec.get_float_attribute("PixelAspectRatio", -1.0) > 0,
+        )
+
+
+@contextmanager
+def opened(file: Held) -> Iterator[tuple[oiio.ImageInput, tuple[Part, ...]]]:
+    """The open file and its parts, headers only.
+
+    Raises:
+        InvalidInputError: No reader knows it, it is in a format that is refused, or its header is damaged.
+    """
+    source = None
     try:
-        with closing(_open(path)) as file:
-            return _read(path, file, channels)
+        source = _open(file)
+        yield source, tuple(_parts(source))
     except UnicodeDecodeError as error:
         # Damaged headers have names that are no text, and so have the library's messages about them.
-        raise _damaged(path, "a header with names that are no text") from error
+        raise _damaged(file.path, "a header with names that are no text") from error
+    finally:
+        if source is not None:
+            source.close()
 
 
-def _read(path: Path, file: oiio.ImageInput, channels: Sequence[str]) -> Image:
-    part = _part(path, _parts(file), channels)
-    _check_spec(path, part.spec)
-    positions = [part.position(channel) for channel in channels]
-    pixels = _decode(path, file, part, positions)
-    return Image(
-        pixels=_compose(pixels, part.spec),
-        pixel_aspect=float(part.spec.get_float_attribute("PixelAspectRatio", 1.0)),
-        lossy=_is_lossy(part, positions),
-    )
+@cache
+def _one_thread() -> None:
+    """Decode each image in the thread that asks, so that stages beside each other do not fight for cores."""
+    oiio.attribute("threads", 1)
 
 
-def _open(path: Path) -> oiio.ImageInput:
-    if not path.is_file():
-        raise _damaged(path, "no file", remedy="bring the file back")
+def _open(file: Held) -> oiio.ImageInput:
+    _one_thread()
     wishes = oiio.ImageSpec()
     wishes.attribute("oiio:UnassociatedAlpha", 1)
-    file = oiio.ImageInput.open(str(path), wishes)
-    if file is None:
-        raise _damaged(path, _last_line(oiio.geterror()) or "a file that no reader knows")
-    if file.format_name() not in FORMATS:
-        found = file.format_name()
-        file.close()
-        raise _damaged(path, f"{found}", remedy="write it as OpenEXR, or as PNG, TIFF or DPX")
-    return file
+    source = oiio.ImageInput.open(file.at, wishes)
+    if source is None:
+        raise _damaged(file.path, _why_not(file))
+    if source.format_name() not in FORMATS:
+        found = source.format_name()
+        source.close()
+        raise _damaged(file.path, f"{found}", remedy="write it as OpenEXR, or as PNG, TIFF or DPX")
+    return source
 
 
-def _parts(file: oiio.ImageInput) -> tuple[_Part, ...]:
-    parts: list[_Part] = []
-    while file.seek_subimage(len(parts), 0):
-        spec = file.spec()
-        parts.append(_Part(len(parts), spec.get_string_attribute("oiio:subimagename"), spec))
-    return tuple(parts)
+def _why_not(file: Held) -> str:
+    """What the reader says that the file's ending names; without an ending the library says only that none fits."""
+    oiio.geterror()
+    if file.path.is_file() and (source := oiio.ImageInput.open(str(file.path))) is not None:
+        source.close()
+    return _reason(file, oiio.geterror(), "a file that no reader knows")
 
 
-def _part(path: Path, parts: Sequence[_Part], channels: Sequence[str]) -> _Part:
-    fitting = [part for part in parts if all(part.has(channel) for channel in channels)]
+def _parts(source: oiio.ImageInput) -> Iterator[Part]:
+    index = 0
+    while source.seek_subimage(index, 0):
+        spec = source.spec()
+        yield Part(index, spec.get_string_attribute("oiio:subimagename"), spec, source.format_name())
+        index += 1
+
+
+def _part(path: Path, parts: Sequence[Part], channels: Sequence[str]) -> Part:
+    fitting = [part for part in parts if all(part.position(channel) is not None for channel in channels)]
     if len(fitting) == 1:
         return fitting[0]
     wanted = ", ".join(channels)
@@ -168,24 +212,64 @@ def _part(path: Path, parts: Sequence[_Part], channels: Sequence[str]) -> _Part:
     )
 
 
-def _check_spec(path: Path, spec: oiio.ImageSpec) -> None:
+def _check_spec(path: Path, part: Part) -> None:
+    spec = part.spec
     if spec.deep:
         raise _damaged(path, "a deep image", remedy="flatten it")
     for width, height in ((spec.width, spec.height), (spec.full_width, spec.full_height)):
         if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE and width * height <= MAX_PIXELS):
             raise _damaged(path, f"a window of {width} x {height}", expected=f"at most {MAX_PIXELS} pixels")
+    if spec.depth > 1:
+        raise _damaged(path, f"a volume {spec.depth} pixels deep", remedy="export a flat image")
+    turned = spec.get_int_attribute("Orientation", 1)
+    if turned not in {0, 1}:
+        raise _damaged(path, f"a picture to be turned (orientation {turned})", remedy="export it upright")
 
 
-def _decode(path: Path, file: oiio.ImageInput, part: _Part, positions: Sequence[int]) -> Pixels:
+def _decode(file: Held, source: oiio.ImageInput, part: Part, positions: Sequence[int], *, alone: bool) -> Pixels:
     kinds = {_kind(part.spec, position) for position in positions}
-    if file.format_name() == "openexr" and not kinds <= {"half", "float"}:
-        raise _damaged(path, f"{', '.join(sorted(kinds))} pixels", expected="half or float pixels in those channels")
+    if part.format == "openexr" and not kinds <= {"half", "float"}:
+        found = f"{', '.join(sorted(kinds))} pixels"
+        raise _damaged(file.path, found, expected="half or float pixels in those channels")
+    kind = "half" if kinds == {"half"} else "float"
+    if alone and len(kinds) == 1 and _is_large_and_plain(part, positions):
+        pixels = _decode_plain(file, source, part, positions, kind)
+        if pixels is not None:
+            return pixels
+    if max(positions) - min(positions) < 4 * len(positions):
+        return _decode_span(file, source, part, positions, kind)
+    planes = [_decode_span(file, source, part, [position], kind) for position in positions]
+    return cast("Pixels", np.concatenate(planes, axis=2))
+
+
+def _is_large_and_plain(part: Part, positions: Sequence[int]) -> bool:
+    spec = part.spec
+    large = spec.width * spec.height >= _openexr.WORTH_IT
+    return part.format == "openexr" and large and spec.tile_width == 0 and 2 * len(positions) >= spec.nchannels
+
+
+def _decode_plain(
+    file: Held, source: oiio.ImageInput, part: Part, positions: Sequence[int], kind: str
+) -> Pixels | None:
+    """Through OpenEXR, if first and last line are there: a file that was cut lacks one, whatever its line order."""
+    spec = part.spec
+    for row in (spec.y, spec.y + spec.height - 1):
+        if source.read_scanlines(part.index, 0, row, row + 1, 0, positions[0], positions[0] + 1, kind) is None:
+            raise _damaged(file.path, _reason(file, source.geterror(), "a file that ends too early"))
+    pixels = _openexr.decode(file.at, [part.channels()[position] for position in positions])
+    if pixels is None or pixels.shape[:2] != (spec.height, spec.width):
+        return None
+    return cast("Pixels", pixels) if pixels.dtype == (np.float16 if kind == "half" else np.float32) else None
+
+
+def _decode_span(file: Held, source: oiio.ImageInput, part: Part, positions: Sequence[int], kind: str) -> Pixels:
+    """Through OpenImageIO: one reading of all channels between the first and the last of them."""
     first, last = min(positions), max(positions) + 1
-    read = file.read_image(part.index, 0, first, last, "half" if kinds == {"half"} else "float")
+    read = source.read_image(part.index, 0, first, last, kind)
     if read is None:
-        raise _damaged(path, _last_line(file.geterror()) or "a file that ends too early")
-    pixels: Pixels = read[..., [position - first for position in positions]]
-    return pixels
+        raise _damaged(file.path, _reason(file, source.geterror(), "a file that ends too early"))
+    wanted = [position - first for position in positions]
+    return cast("Pixels", read if wanted == list(range(last - first)) else read[..., wanted])
 
 
 def _kind(spec: oiio.ImageSpec, position: int) -> str:
@@ -210,20 +294,27 @@ def _overlap(start: int, length: int, whole: int) -> range:
     return range(max(start, 0), min(start + length, whole))
 
 
-def _is_lossy(part: _Part, positions: Sequence[int]) -> bool:
-    """Whether DWA or B44 took these channels as colour, or PXR24 cut their floats."""
+_DWA_LOSES = frozenset({"R", "G", "B", "Y", "RY", "BY"})
+"""Channels that DWA takes for colour, by the end of their name and to the letter: ``hair.R``, not ``hair.red``."""
+
+
+def _is_lossy(part: Part, positions: Sequence[int]) -> bool:
+    """Whether DWA took these channels for colour, B44 their halves, PXR24 cut their floats, or JPEG all of them."""
     compression = part.spec.get_string_attribute("compression").lower()
-    names = [part.channels()[position].rpartition(".")[2].upper() for position in positions]
+    kinds = {_kind(part.spec, position) for position in positions}
+    if part.format == "jpeg" or compression.startswith("jpeg"):
+        return True
     if compression.startswith("dwa"):
-        return any(name in {"R", "G", "B", "Y", "RED", "GREEN", "BLUE"} for name in names)
+        return any(part.channels()[position].rpartition(".")[2] in _DWA_LOSES for position in positions)
     if compression.startswith("b44"):
-        return any(_kind(part.spec, position) == "half" for position in positions)
-    return compression.startswith("pxr24") and any(_kind(part.spec, position) == "float" for position in positions)
+        return "half" in kinds
+    return compression.startswith("pxr24") and "float" in kinds
 
 
-def _last_line(said: str) -> str:
+def _reason(file: Held, said: str, otherwise: str) -> str:
     """The end of a library's account of what went wrong, which is where it says why it gave up."""
-    return said.strip().rpartition("\n")[2][:200]
+    last = said.strip().rpartition("\n")[2].replace(file.at, file.path.name)[:200]
+    return last or otherwise
 
 
 def _damaged(
