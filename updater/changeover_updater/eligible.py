@@ -19,6 +19,7 @@ from changeover_registry.records.policy import Policy
 from changeover_registry.records.release import Loader, Release, ReleaseRef, Tile, Variant
 from changeover_registry.records.station import Answer, InstalledFile
 from changeover_registry.records.verdict import OperatingPoint, PointReport
+from changeover_updater.sign_off import holding
 from changeover_updater.studio import FiledVerdict, VendorState
 from changeover_validators.checks.format import check_format
 from changeover_validators.checks.hardware import check_hardware, check_nuke, providers_for, runtime_for
@@ -270,7 +271,7 @@ def _report(candidate: Candidate, variant: Variant, point: OperatingPoint) -> Po
     ref = candidate.release.ref()
     found = [
         (filed.digest, report)
-        for filed in candidate.verdicts
+        for filed in holding(candidate.verdicts, candidate.policy)
         if filed.verdict.candidate == ref
         for report in filed.verdict.points
         if report.point == point and report.golden_class == wanted

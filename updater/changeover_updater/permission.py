@@ -1,5 +1,6 @@
 """Whether a release may be promoted: an accept verdict that holds, or overrides for every open check. Pure."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -10,16 +11,15 @@ from changeover_registry.records.findings import CHECKS, CheckName, Finding, Ref
 from changeover_registry.records.policy import Policy
 from changeover_registry.records.release import Release, ReleaseRef
 from changeover_updater.eligible import answered, blocking, describe, overridden
+from changeover_updater.sign_off import first_of, in_order, problem_of
 from changeover_updater.studio import FiledVerdict
+from changeover_validators.verdict import CLOCKS_APART
 
 __all__ = ["Case", "permitting_verdict"]
 
 
 MEASURED: tuple[CheckName, ...] = ("hardware", "vram", "speed", "golden", "smoke")
 """The checks that only a verdict or an override answers for."""
-
-_CLOCKS_APART = timedelta(hours=1)
-"""How far ahead of this host's clock a verdict may be dated: hosts differ by minutes, and none is from tomorrow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,31 +67,39 @@ def permitting_verdict(case: Case) -> str | None:
 def _newest(case: Case) -> FiledVerdict | None:
     """The verdict that decides: the newest that is not dated in the future, and not about another host's facts.
 
-    Asking what an older GPU would say undoes no accept; where nothing else was asked, it is what there is.
+    Asking what an older GPU would say undoes no accept; where nothing else was asked, it is what there is. A sign-off
+    is as old as what it signs off: a later check that rejects stands.
     """
-    found = [f for f in case.verdicts if f.verdict.candidate == case.release.ref()]
+    found = [f for f in in_order(case.verdicts) if f.verdict.candidate == case.release.ref()]
     return min(found, key=lambda f: (_to_come(case, f), f.verdict.judged_host is not None), default=None)
 
 
 def _to_come(case: Case, filed: FiledVerdict) -> bool:
-    return parse_time(filed.verdict.made_at) - case.now > _CLOCKS_APART
+    return parse_time(filed.verdict.made_at) - case.now > CLOCKS_APART
 
 
 def _stale(case: Case, filed: FiledVerdict) -> str | None:
+    """Why a verdict does not hold for this promotion; None where it does."""
+    return next(_flaws(case, filed), None)
+
+
+def _flaws(case: Case, filed: FiledVerdict) -> Iterator[str]:
     verdict = filed.verdict
     if verdict.policy != case.policy_digest:
-        return "it was made under another policy"
+        yield "it was made under another policy"
     wanted, used = case.policy.golden.set, verdict.golden_set.name if verdict.golden_set else "none"
     if wanted and used != wanted:
-        return f"it was made on golden set {used}, and the policy asks for {wanted}"
-    made_at = parse_time(verdict.made_at)
+        yield f"it was made on golden set {used}, and the policy asks for {wanted}"
+    problem = problem_of(filed, case.verdicts, case.policy)
+    if problem is not None:
+        yield problem
     if _to_come(case, filed):
-        return f"it is dated {verdict.made_at}, which is to come"
-    if case.now - made_at > timedelta(days=case.policy.verdict_days):
-        return f"it is older than {case.policy.verdict_days} days"
+        yield f"it is dated {verdict.made_at}, which is to come"
+    measured = first_of(filed, case.verdicts) or filed
+    if case.now - parse_time(measured.verdict.made_at) > timedelta(days=case.policy.verdict_days):
+        yield f"it is older than {case.policy.verdict_days} days"
     if case.baseline is not None and verdict.current != case.baseline:
-        return f"it compares with {verdict.current or 'nothing'}, and {case.baseline} is in use now"
-    return None
+        yield f"it compares with {verdict.current or 'nothing'}, and {case.baseline} is in use now"
 
 
 def _open_checks(case: Case, newest: FiledVerdict | None, passes: tuple[CheckName, ...]) -> tuple[CheckName, ...]:

@@ -100,11 +100,10 @@ def promote_policy(call: "Invocation", reason: str) -> Choice:
         InvalidInputError: The file is not a policy.
     """
     from changeover_registry import canonical
-    from changeover_registry.records.policy import Policy
 
     site = call.site()
     data = site.policy_bytes()
-    Policy.from_toml(data, where=str(site.root / "policy.toml"))
+    site.read_policy(data)
     digest = canonical.digest(data)
     _renew_what_is_due(call, site)
     return _write(call, site, "site", lambda last: choose.sign_policy(last, digest, _change(call, reason)))

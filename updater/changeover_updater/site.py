@@ -58,6 +58,11 @@ context_mib = 400
 [speed]
 # A candidate may take this many times the current release's seconds a frame.
 ratio = 1.5
+# At which plate sizes (width, height); without it, at [vram] plate. And limits of its own: time until the model is
+# ready, host RAM of all its processes. Without them, none.
+# plates = [[1920, 1080], [4096, 2160]]
+# first_load_ms = 20000
+# ram_mib = 8192
 
 [golden]
 # The golden set that "changeover check" uses when none is named.
@@ -70,6 +75,10 @@ margin_boundary_f = 0.01
 margin_mad = 0.005
 # A matte's value above this is inside, for J and F.
 threshold = 0.5
+# With fewer shots than min_shots, the guards and one named sign-off may stand in: changeover verdict sign-off.
+# supervisor_review = false
+# Margins of further metrics, by full name (docs: reference, metrics).
+# margins = { "dtssd:rvm" = 0.003, "mad:truth-band" = 0.02 }
 
 [golden.guards]
 # One broken guard rejects, whatever the mean says.
@@ -77,6 +86,16 @@ worst_shot = 0.03
 floor_jaccard = 0.5
 floor_boundary_f = 0.2
 ceiling_mad = 0.1
+# The most that J or F may lose over any run of so many frames; without it, twice worst_shot.
+# worst_window = 0.06
+# window_frames = 12
+# Frames of a shot on which nothing is found where the truth has something.
+# empty_frames = 0
+# Flicker, as a multiple of the larger of the current release's, the truth's and a floor that nobody sees.
+# flicker_ratio = 1.25
+# flicker_floor = 0.0005
+# The most that a shot may lose in J or F against the best ever approved on it; without it, as worst_shot.
+# ratchet = 0.03
 
 [scope]
 # How Nuke finds the show, sequence and shot of a script, in this order.
@@ -207,6 +226,11 @@ class Site:
         """The signed verdicts."""
         return self.root / "verdicts"
 
+    @property
+    def scores(self) -> Path:
+        """What golden shots scored, by key; the noise floors are in ``noise`` below it."""
+        return self.root / "scores"
+
     def config(self) -> SiteConfig:
         """``site.toml``."""
         path = self.root / "site.toml"
@@ -234,19 +258,33 @@ class Site:
             TrustError: The file is not the one that the studio's choice holds the digest of.
             InvalidInputError: The file is not a policy.
         """
-        from changeover_registry.records.policy import Policy
-
-        data, path = self.policy_bytes(), self.root / "policy.toml"
-        policy, actual = Policy.from_toml(data, where=str(path)), canonical.digest(data)
+        data = self.policy_bytes()
+        policy, actual = self.read_policy(data), canonical.digest(data)
         if actual != signed:
             raise TrustError(
                 "policy",
-                where=str(path),
+                where=str(self.root / "policy.toml"),
                 expected=f"the signed policy, sha256 {signed or 'none'}",
                 actual=f"sha256 {actual}",
                 remedy='undo the change, or sign it: changeover promote --policy --reason "..."',
             )
         return policy, actual
+
+    def read_policy(self, data: bytes) -> "Policy":
+        """The policy that these bytes of ``policy.toml`` are.
+
+        Raises:
+            InvalidInputError: They are none, or a further margin is of a metric that cannot be gated.
+        """
+        from changeover_registry.records.policy import Policy
+
+        where = str(self.root / "policy.toml")
+        policy = Policy.from_toml(data, where=where)
+        if policy.golden.margins:
+            from changeover_validators.golden.gates import check_margins
+
+            check_margins(policy.golden, where=where)
+        return policy
 
     def vendor(self, name: str) -> VendorFolder:
         """The folder of a trusted vendor.

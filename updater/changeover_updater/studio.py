@@ -6,6 +6,7 @@ metadata does not verify (expired, altered) is kept with its error: what is inst
 
 import base64
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,17 @@ from changeover_registry.records.verdict import Verdict
 from changeover_updater.site import Site, VendorFolder
 from changeover_updater.station import Station
 
-__all__ = ["FiledVerdict", "Studio", "VendorState", "choice_history", "read_choices", "read_studio", "read_verdicts"]
+__all__ = [
+    "FiledVerdict",
+    "Studio",
+    "VendorState",
+    "choice_history",
+    "find_verdict",
+    "read_accepted",
+    "read_choices",
+    "read_studio",
+    "read_verdicts",
+]
 
 _LIMIT_BYTES = 8 * 1024 * 1024
 """What no verdict is larger than."""
@@ -202,6 +213,39 @@ def read_verdicts(site: Site, studio: Studio, release: str | None = None) -> tup
     return tuple(sorted(found, key=lambda filed: (filed.verdict.made_at, filed.digest), reverse=True))
 
 
+def find_verdict(verdicts: Iterable[FiledVerdict], digest: str) -> FiledVerdict:
+    """The one verdict whose digest begins so.
+
+    Raises:
+        InvalidInputError: There is none, or there are several.
+    """
+    found = [filed for filed in verdicts if filed.digest.startswith(digest)]
+    if len(found) != 1:
+        raise InvalidInputError(
+            "verdict",
+            where=digest,
+            expected="the first characters of exactly one signed verdict",
+            actual=f"{len(found)} of them",
+            remedy="see them with: changeover verdict list",
+        )
+    return found[0]
+
+
+def read_accepted(site: Site, studio: Studio, candidates: frozenset[str]) -> tuple[FiledVerdict, ...]:
+    """The signed verdicts that accept a release whose digest is among `candidates`, newest first.
+
+    Of thousands of files only these are verified: canonical JSON says both in bytes that can be looked for.
+    """
+    heads = tuple(f'"candidate":{{"digest":"{digest}"'.encode() for digest in candidates)
+    found: list[FiledVerdict] = []
+    for path in site.verdicts.glob("*.json") if heads else ():
+        payload = _payload(data := _small_file(path))
+        if b'"decision":"accept"' in payload and any(head in payload for head in heads):
+            found.extend(_verdict(path, data, studio.verdict_keys()))
+    accepted = [filed for filed in found if filed.verdict.decision == "accept"]
+    return tuple(sorted(accepted, key=lambda filed: (filed.verdict.made_at, filed.digest), reverse=True))
+
+
 def _small_file(path: Path) -> bytes:
     """The bytes of a file; none where it is larger than any verdict, cannot be read, or is no file."""
     try:
@@ -222,11 +266,15 @@ def _verdict(path: Path, data: bytes, keys: tuple[VerdictKey, ...]) -> tuple[Fil
 
 def _mentions(envelope: bytes, release: str) -> bool:
     """Whether an envelope's payload names a digest: a cheap look before the signature is verified."""
+    return release.encode() in _payload(envelope)
+
+
+def _payload(envelope: bytes) -> bytes:
+    """What an envelope holds, unverified; nothing where it is no envelope."""
     try:
-        payload = json.loads(envelope)["payload"]
-        return release.encode() in base64.b64decode(payload)
+        return base64.b64decode(json.loads(envelope)["payload"])
     except (ValueError, KeyError, TypeError, RecursionError):
-        return False
+        return b""
 
 
 def _vendor(folder: VendorFolder, station: Station) -> VendorState:

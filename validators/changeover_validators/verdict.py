@@ -9,8 +9,8 @@ Rules, in order:
     5. Everything else is inconclusive: not run is never accept.
 
 A sign-off is a second verdict. Where shots are all that is missing, and the policy says so, a supervisor's name makes
-an accept of an inconclusive verdict: the same findings, the one that asks for shots answered. Whoever reads a signed-off
-verdict makes it again from the first one and compares, so that nothing else can be slipped in.
+an accept of an inconclusive verdict: the same findings, the one that asks for shots answered. Whoever reads it makes
+it again from the first one and compares, so that nothing else can be slipped in.
 """
 
 from collections.abc import Iterable, Iterator
@@ -22,7 +22,10 @@ from changeover_registry.records.findings import Finding, NotRun, Passed, Refuse
 from changeover_registry.records.policy import Policy
 from changeover_registry.records.verdict import Decision, PointReport, SignOff, Verdict
 
-__all__ = ["decide", "point_decision", "sign_off_problem", "signed_off"]
+__all__ = ["CLOCKS_APART", "decide", "point_decision", "sign_off_problem", "signed_off"]
+
+CLOCKS_APART = timedelta(hours=1)
+"""How far ahead of this host's clock a verdict may be dated: hosts differ by minutes, and none is from tomorrow."""
 
 
 def decide(findings: Iterable[Finding], points: tuple[PointReport, ...]) -> tuple[Decision, str]:
@@ -145,7 +148,7 @@ def _problems(verdict: Verdict, policy: Policy, now: datetime) -> Iterator[str]:
         yield f"the verdict is {verdict.decision}: {verdict.reason}"
     if now - parse_time(verdict.made_at) > timedelta(days=policy.verdict_days):
         yield f"it is older than {policy.verdict_days} days"
-    if now < parse_time(verdict.made_at):
+    if parse_time(verdict.made_at) - now > CLOCKS_APART:
         yield f"it is dated {verdict.made_at}, which is to come"
     yield from (_line(finding) for finding in verdict.findings if isinstance(finding, (Refused, NotRun)))
     if not any(_lacks_shots_alone(report) for report in verdict.points):

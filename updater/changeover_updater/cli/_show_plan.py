@@ -9,12 +9,14 @@ from changeover_registry.records.verdict import PointReport, ShotScore, Verdict
 from changeover_updater.cli._output import escape, mark, rows, say
 from changeover_updater.eligible import PassedOver, blocking, describe
 from changeover_updater.plan import Plan
+from changeover_validators.golden.catalogue import METRICS, SUMMARIES
 
 __all__ = ["plan_object", "show_plan", "show_verdict"]
 
 _SHOTS = 12
 """How many shots `check` shows; a verdict shown whole shows all."""
 _SHOWN = 3
+_FLOORED = ("jaccard:davis2017", "boundary_f:davis2017", "mad:rvm")
 _COLOURS = {"accept": "green", "reject": "red", "inconclusive": "yellow", "error": "magenta"}
 _OUTCOMES = {"take": "ok", "same": "skip", "keep": "no"}
 
@@ -136,7 +138,7 @@ def _show_shots(report: PointReport, *, whole: bool) -> None:
     shots = _by_shot(report.scores)
     if not shots:
         return
-    metrics = tuple(dict.fromkeys(score.metric for score in report.scores))
+    metrics = _columns(report)
     shown = shots if whole else shots[:_SHOTS]
     lines = [(name, *(_cell(scores.get(metric)) for metric in metrics)) for name, scores in shown]
     rows("", ("shot", *metrics), lines, indent=4)
@@ -144,11 +146,23 @@ def _show_shots(report: PointReport, *, whole: bool) -> None:
         say(f"    [dim]{len(shots) - len(shown)} more shots; changeover verdict show tells all[/]")
 
 
+def _columns(report: PointReport) -> tuple[str, ...]:
+    """The gated metrics; all others stand in the report. Without a baseline, those that floors and ceiling are of."""
+    there = dict.fromkeys(score.metric for score in report.scores)
+    wanted = {metric.metric for metric in report.metrics} or {*_FLOORED, *(one.partition(":")[0] for one in _FLOORED)}
+    return tuple(metric for metric in there if metric in wanted)
+
+
 def _by_shot(scores: tuple[ShotScore, ...]) -> list[tuple[str, dict[str, ShotScore]]]:
     shots: dict[str, dict[str, ShotScore]] = {}
     for score in scores:
         shots.setdefault(score.shot, {})[score.metric] = score
-    return sorted(shots.items(), key=lambda item: (_gain(item[1].get("jaccard")), item[0]))
+    return sorted(shots.items(), key=lambda item: (_gain(_first(item[1])), item[0]))
+
+
+def _first(scores: dict[str, ShotScore]) -> ShotScore | None:
+    """A shot's score of J, under the name of today or of the first verdicts."""
+    return next((score for metric, score in scores.items() if metric.partition(":")[0] == "jaccard"), None)
 
 
 def _gain(score: ShotScore | None) -> Decimal:
@@ -164,9 +178,16 @@ def _cell(score: ShotScore | None) -> str:
     if score.current is None:
         return value
     difference = Decimal(score.candidate) - Decimal(score.current)
-    better = difference if score.metric != "mad" else -difference
+    better = difference if _higher_is_better(score.metric) else -difference
     colour = "green" if better > 0 else "red" if better < 0 else "dim"
     return f"{value} [{colour}]({difference:+.4f})[/]"
+
+
+def _higher_is_better(name: str) -> bool:
+    """A metric's direction by the catalogue; the first verdicts named three of them without their variant."""
+    return next(
+        (m.higher_is_better for m in (*METRICS, *SUMMARIES) if name in {m.name, m.name.partition(":")[0]}), True
+    )
 
 
 def _show_point_findings(report: PointReport) -> None:

@@ -8,6 +8,7 @@ import typer
 from changeover_registry.errors import ChangeoverError, InvalidInputError
 from changeover_updater.cli._context import JsonFlag, Reason, host_facts, invocation, read_facts, said
 from changeover_updater.cli._output import emit, escape, mark, notice, progress, rows, say
+from changeover_updater.cli.signoff import verdict_sign_off
 from changeover_updater.cli.station import moment
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def add_to(app: typer.Typer) -> None:
     for command in (init, sync, check, promote, pin, unpin):
         app.command()(command)
     app.add_typer(trust, name="trust")
+    verdicts.command("sign-off")(verdict_sign_off)
     app.add_typer(verdicts, name="verdict")
     app.add_typer(overrides, name="override")
 
@@ -289,21 +291,12 @@ def verdict_show(
 ) -> None:
     """Show one verdict whole."""
     from changeover_updater.cli._show_plan import show_verdict
-    from changeover_updater.studio import read_studio, read_verdicts
+    from changeover_updater.studio import find_verdict, read_studio, read_verdicts
 
     call = invocation(context)
     site = call.site()
     studio = read_studio(site, call.station())
-    found = [filed for filed in read_verdicts(site, studio) if filed.digest.startswith(digest)]
-    if len(found) != 1:
-        raise InvalidInputError(
-            "verdict",
-            where=digest,
-            expected="the first characters of exactly one signed verdict",
-            actual=f"{len(found)} of them",
-            remedy="see them with: changeover verdict list",
-        )
-    filed = found[0]
+    filed = find_verdict(read_verdicts(site, studio), digest)
     answer = {
         "verdict": filed.digest,
         "signer": filed.signer,

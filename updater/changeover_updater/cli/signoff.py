@@ -1,0 +1,57 @@
+"""``changeover verdict sign-off``: a supervisor's word where there are too few golden shots for a verdict."""
+
+from typing import Annotated
+
+import typer
+
+from changeover_registry.errors import InvalidInputError
+from changeover_updater.cli._context import JsonFlag, invocation
+from changeover_updater.cli._output import emit, escape, mark, notice, say
+
+__all__ = ["verdict_sign_off"]
+
+
+def _words(parameter: typer.CallbackParam, text: str) -> str:
+    """What a person gave: some words, without control characters, which no record holds."""
+    if not text.strip() or not text.replace("\n", " ").isprintable():
+        raise InvalidInputError(
+            "sign-off",
+            where=f"--{parameter.name}",
+            expected="some words, without control characters",
+            actual=ascii(text),
+            remedy="say who signs off, and what the report shows; it is recorded for ever",
+        )
+    return text.strip()
+
+
+def verdict_sign_off(
+    context: typer.Context,
+    digest: Annotated[str, typer.Argument(help="The verdict's digest, or its first characters.")],
+    name: Annotated[str, typer.Option(help="The supervisor who looked at the report.", callback=_words)],
+    note: Annotated[str, typer.Option(help="What the report shows; it is recorded for ever.", callback=_words)],
+    as_json: JsonFlag = False,
+) -> None:
+    """Sign off a verdict to which nothing but golden shots is missing, by name; the policy must allow it."""
+    from changeover_updater.records import log_verdict
+    from changeover_updater.sign_off import sign_off
+
+    call = invocation(context)
+    call.key("verdict")
+    done = sign_off(call, digest, name, note)
+    verdict, word = done.filed.verdict, done.filed.verdict.sign_off
+    if not done.before:
+        log_verdict(call.site(), verdict, done.filed.digest, notice)
+
+    def show() -> None:
+        ref = f"{verdict.candidate.model}@{verdict.candidate.version}"
+        said = f"signed off by {word.name}: {word.note}" if word else ""
+        say(f"{mark('skip' if done.before else 'ok')} {escape(ref)} {'was ' if done.before else ''}{escape(said)}")
+        say(f"  verdict {done.filed.digest}, {verdict.decision}")
+        say(f'  next: changeover promote {escape(ref)} --reason "..."')
+
+    answer = {
+        "verdict": done.filed.digest,
+        "before": done.before,
+        **verdict.model_dump(mode="json", exclude_none=True),
+    }
+    emit(answer, as_json=as_json, show=show)
