@@ -114,6 +114,9 @@ def show_verdict(digest: str, verdict: Verdict, *, whole: bool = False) -> None:
     )
     say(f"  [dim]against {escape(current)}{golden}, sandbox {verdict.sandbox}[/]")
     say(f"  [dim]verdict {digest[:12]}, {verdict.made_at}, by {escape(verdict.made_by)} on {escape(verdict.host)}[/]")
+    if verdict.sign_off:
+        word = verdict.sign_off
+        say(f"  [dim]signed off by {escape(word.name)}, {word.at}, of verdict {word.of[:12]}: {escape(word.note)}[/]")
     for finding in verdict.findings:
         _show_finding(finding)
     for report in verdict.points:

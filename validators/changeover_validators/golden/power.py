@@ -4,6 +4,7 @@ The differences of shot means are taken as normal with a known spread, and the t
 one-sided t. Left out: where a spread comes from (a verdict's own shots, or experience).
 """
 
+import math
 from functools import lru_cache
 
 __all__ = ["detectable", "power", "quantile", "shots_needed", "shots_to_decide"]
@@ -37,7 +38,9 @@ def power(shots: int, sd: float, margin: float, confidence: float, *, loss: floa
     from scipy import special
 
     away = (margin - loss) * shots**0.5 / sd
-    return 1.0 - float(special.nctdtr(shots - 1, away, quantile(confidence, shots - 1)))
+    below = float(special.nctdtr(shots - 1, away, quantile(confidence, shots - 1)))
+    # It is not a number at some points so far out that the share is 0 or 1 to every digit.
+    return float(away > 0) if math.isnan(below) else 1.0 - below
 
 
 def shots_needed(
@@ -78,3 +81,40 @@ def shots_to_decide(
     """
     away = abs(mean + margin)
     return next((n for n in range(max(least, 2), most + 1) if quantile(confidence, n - 1) * sd / n**0.5 < away), None)
+
+
+def markdown() -> str:
+    """The power table as it stands in the reference."""
+    from changeover_validators.golden.simulation import SETTING, SHOTS, rates
+
+    sd, margins = SETTING.mean_sd(), (SETTING.margin, 2 * SETTING.margin)
+    head = (
+        f"| shots | false accepts | false rejects | accepted if equal, margin {margins[0]:g} | margin {margins[1]:g} "
+        "| smallest margin for 80 % |"
+    )
+    lines = [head, "| ---: | ---: | ---: | ---: | ---: | ---: |"]
+    for shots in SHOTS:
+        found, smallest = rates(shots), detectable(shots, sd, 0.95)
+        chances = " | ".join(f"{100 * power(shots, sd, margin, 0.95):.0f} %" for margin in margins)
+        lines.append(
+            f"| {shots} | {100 * found.false_accepts:.1f} % | {100 * found.false_rejects:.1f} % | {chances} "
+            f"| {smallest:.4f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _main(arguments: list[str]) -> int:
+    """``python -m changeover_validators.golden.power --markdown``: print the table."""
+    import sys
+
+    if arguments != ["--markdown"]:
+        sys.stderr.write("usage: python -m changeover_validators.golden.power --markdown\n")
+        return 2
+    sys.stdout.write(markdown())
+    return 0
+
+
+if __name__ == "__main__":
+    import sys
+
+    raise SystemExit(_main(sys.argv[1:]))
