@@ -102,7 +102,8 @@ class GoldenSet(Record):
     """``golden/<set>/set.json``; each change is a new `version`, kept beside as ``set-<version>.json``.
 
     `shots` are scored. `pending` are waiting for an approval by name; where one is a new version of a shot, the old
-    version goes on being scored until then. `retired` is the whole set's end, with the reason.
+    version goes on being scored until then. `retired` is the whole set's end, with the reason. `changed_by` and
+    `changed_at` say who made this version and when; the first releases did not write them.
     """
 
     NAME: ClassVar[str] = "golden-set"
@@ -115,6 +116,8 @@ class GoldenSet(Record):
     pending: tuple[ShotRef, ...] | None = None
     retired_shots: tuple[RetiredShot, ...] | None = None
     retired: Text | None = None
+    changed_by: Text | None = None
+    changed_at: Time | None = None
 
     @model_validator(mode="after")
     def _shots_are_distinct(self) -> Self:
