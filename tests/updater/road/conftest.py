@@ -379,6 +379,7 @@ def add_golden_set(world: World) -> World:
         world.ok(
             *("golden", "add", "hero", f"sh{shot}", "--plate", str(folder / "plate.####.exr")),
             *("--matte", str(folder / "matte.####.exr"), "--channel", "A", "--colour", "scene-linear", "--level", "2"),
+            *("--approved-by", "Jane Doe"),
         )
     return world
 

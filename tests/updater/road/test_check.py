@@ -133,6 +133,7 @@ def test_too_few_shots_are_inconclusive_with_4(world: Any) -> None:
         world.ok(
             *("golden", "add", "few", shot, "--plate", str(folder / "plate.####.exr")),
             *("--matte", str(folder / "matte.####.exr"), "--channel", "A", "--colour", "scene-linear"),
+            *("--approved-by", "Jane Doe"),
         )
 
     code, verdict = judged(world, "tiny-roto@1.1.0", "--set", "few")

@@ -82,6 +82,7 @@ def add(tmp_path: Path, write_image: Write) -> Add:
                 "colour": "scene-linear",
                 "level": 1,
                 "added_by": "ana",
+                "approved_by": "Jane Doe",
                 **footage,
                 **more,
             }

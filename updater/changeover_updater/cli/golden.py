@@ -1,13 +1,16 @@
-"""Golden sets and shots: ``golden set create``, ``golden add``, ``golden list``, ``golden verify``."""
+"""Golden sets and shots: ``golden set create|readers``, ``golden add|list|show|approve|verify|retire|power``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from changeover_registry.names import check_name
-from changeover_updater.cli._context import JsonFlag, invocation
-from changeover_updater.cli._output import emit, escape, mark, notice, progress, rows, say
+from changeover_registry.errors import InvalidInputError
+from changeover_updater.cli._context import JsonFlag, Reason, invocation
+from changeover_updater.cli._output import emit, escape, mark, notice, progress, say
+
+if TYPE_CHECKING:
+    from changeover_validators.golden.shots import AddedShot
 
 __all__ = ["app"]
 
@@ -15,28 +18,54 @@ app = typer.Typer(help="Golden sets and shots: the studio's own plates with appr
 sets = typer.Typer(help="Golden sets.", no_args_is_help=True)
 app.add_typer(sets, name="set")
 
+SetName = Annotated[str, typer.Argument(metavar="SET", help="The set.")]
+
 
 @sets.command("create")
 def create(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="The set's name.")],
-    show: Annotated[str | None, typer.Option(help="The show that owns the set.")] = None,
-    reader: Annotated[list[str] | None, typer.Option(help="A show that may use it too; repeatable.")] = None,
+    show: Annotated[str | None, typer.Option(help="The show that owns the set; without one, everybody's.")] = None,
+    reader: Annotated[
+        list[str] | None, typer.Option(help="Another show that may use it, or site for stable and beta; repeatable.")
+    ] = None,
 ) -> None:
     """Make an empty set."""
-    from changeover_validators.golden.shots import create_set
+    from changeover_updater.cli._show_golden import users
+    from changeover_validators.golden.sets import create_set
 
-    for one in (*(() if show is None else (show,)), *(reader or ())):
-        check_name(one, where="show")
-    create_set(invocation(context).site().golden, name, owner_show=show, readers=tuple(reader or ()))
-    say(f"{mark('ok')} golden set {escape(name)}")
+    call = invocation(context)
+    made = create_set(
+        call.site().golden, name, owner_show=show, readers=tuple(reader or ()), by=call.settings.who, now=call.now
+    )
+    say(f"{mark('ok')} golden set {escape(name)}: {users(made)}")
     say(f"  add shots with: changeover golden add {escape(name)} SHOT --plate ... --matte ...")
+
+
+@sets.command("readers")
+def readers(
+    context: typer.Context,
+    set_name: SetName,
+    add: Annotated[list[str] | None, typer.Option(help="A show, or site for stable and beta; repeatable.")] = None,
+    remove: Annotated[list[str] | None, typer.Option(help="One that may use it no longer; repeatable.")] = None,
+) -> None:
+    """Say who may use a set beside the show that owns it."""
+    from changeover_updater.cli._show_golden import users
+    from changeover_validators.golden.sets import change_readers, read_set
+
+    call = invocation(context)
+    golden, who = call.site().golden, call.settings.who
+    if add or remove:
+        found = change_readers(golden, set_name, add=add or (), remove=remove or (), by=who, now=call.now)
+    else:
+        found = read_set(golden, set_name)
+    say(f"{mark('ok')} golden set {escape(set_name)}: {users(found)}")
 
 
 @app.command("add")
 def add(  # noqa: PLR0917 - each is an option of the command
     context: typer.Context,
-    set_name: Annotated[str, typer.Argument(metavar="SET", help="The set.")],
+    set_name: SetName,
     shot: Annotated[str, typer.Argument(help="The shot's name; one that is there already gets a new version.")],
     plate: Annotated[str, typer.Option(help="plate.####.exr, plate.%04d.exr, a folder, or one file.")],
     matte: Annotated[str, typer.Option(help="The approved mattes, with the plates' frame numbers.")],
@@ -49,8 +78,12 @@ def add(  # noqa: PLR0917 - each is an option of the command
     ] = None,
     region_channel: Annotated[str | None, typer.Option(help="The region's channel.")] = None,
     alias: Annotated[str | None, typer.Option(help="What reports outside the show call it.")] = None,
+    approved_by: Annotated[
+        str | None, typer.Option(help="The person who approves it here and now; else it waits for golden approve.")
+    ] = None,
+    note: Annotated[str | None, typer.Option(help="What that person says of it.")] = None,
 ) -> None:
-    """Copy a shot into a set, after a look at every frame."""
+    """Copy a shot into a set, after a look at every frame; it is scored once a person has approved it."""
     from changeover_validators.golden.shots import NewShot, add_shot
 
     call = invocation(context)
@@ -60,13 +93,15 @@ def add(  # noqa: PLR0917 - each is an option of the command
         plate=plate,
         matte=matte,
         matte_channel=channel,
-        colour=colour,  # type: ignore[arg-type]  # add_shot refuses another value with one clear line
+        colour=colour,
         level=level,
         added_by=call.settings.who,
         alias=alias,
         region=region,
         region_channel=region_channel,
         pre_roll=pre_roll,
+        approved_by=approved_by,
+        note=note,
     )
     with progress() as line:
         added = add_shot(
@@ -74,11 +109,81 @@ def add(  # noqa: PLR0917 - each is an option of the command
         )
     for warning in added.warnings:
         notice(f"{shot}: {warning}")
-    one = added.shot
+    _say_added(added)
+
+
+def _say_added(added: "AddedShot") -> None:
+    one, its_set = added.shot, escape(added.shot.set)
     say(
-        f"{mark('ok')} {escape(set_name)}/{escape(shot)} version {one.version}: {len(one.frames)} frames, "
-        f"{one.width}x{one.height}, {one.colour}, alias {one.alias}; the set has {len(added.set.shots)} shots"
+        f"{mark('ok')} {its_set}/{one.shot} version {one.version}: {len(one.frames)} frames, "
+        f"{one.width}x{one.height}, {escape(one.colour)}, alias {one.alias}"
     )
+    approval = next((r.approval for r in added.set.shots if (r.shot, r.version) == (one.shot, one.version)), None)
+    if approval is not None:
+        say(f"  approved by {escape(approval.name)}; {len(added.set.shots)} shots of the set are scored")
+        return
+    before = next((ref.version for ref in added.set.shots if ref.shot == one.shot), None)
+    until = f"; until then version {before} is scored" if before else ""
+    say(f"  {mark('open')} it waits for approval{until}")
+    say(f'  look at the mattes, then: changeover golden approve {its_set} {one.shot} --name "Jane Doe"')
+
+
+@app.command("approve")
+def approve(
+    context: typer.Context,
+    set_name: SetName,
+    name: Annotated[str, typer.Option(help='The person who approves, such as "Jane Doe".')],
+    shots: Annotated[list[str] | None, typer.Argument(metavar="SHOT...", help="The shots; else all that wait.")] = None,
+    note: Annotated[str | None, typer.Option(help="What that person says of them.")] = None,
+) -> None:
+    """Approve shots that wait: every file is hashed once more, and from now on they are scored."""
+    from changeover_validators.golden.approvals import approval_of
+    from changeover_validators.golden.approvals import approve as approve_shots
+
+    call = invocation(context)
+    approval = approval_of(name, note, by=call.settings.who, now=call.now)
+    with progress() as line:
+        done = approve_shots(
+            call.site().golden,
+            set_name,
+            approval,
+            tuple(shots or ()),
+            watch=lambda shot, frame: line.step(f"{shot}: {_file_of(frame)}"),
+        )
+    if not done.refs:
+        say(f"{mark('ok')} nothing of {escape(set_name)} waits for approval")
+        return
+    for ref in done.refs:
+        say(f"{mark('ok')} {escape(set_name)}/{ref.shot} version {ref.version} approved by {escape(approval.name)}")
+    say(f"  {len(done.set.shots)} shots of the set are scored, {len(done.set.pending or ())} wait")
+
+
+@app.command("retire")
+def retire(
+    context: typer.Context,
+    set_name: SetName,
+    reason: Reason,
+    shot: Annotated[str | None, typer.Argument(metavar="SHOT", help="A shot; else the whole set, for ever.")] = None,
+    waiting: Annotated[
+        bool, typer.Option("--waiting", help="Only the version that waits for approval: it was turned down.")
+    ] = False,
+) -> None:
+    """Take a shot or a set out of use; its files stay, and old verdicts still name them."""
+    from changeover_validators.golden.approvals import retire_set, retire_shot
+
+    call = invocation(context)
+    golden, who = call.site().golden, call.settings.who
+    if shot is None:
+        if waiting:
+            raise InvalidInputError(
+                "usage", where="--waiting", expected="a shot beside it", actual="none", remedy="name the shot"
+            )
+        retire_set(golden, set_name, reason=reason, by=who, now=call.now)
+        say(f"{mark('ok')} golden set {escape(set_name)} is retired; no check runs on it any more")
+        return
+    left = retire_shot(golden, set_name, shot, reason=reason, by=who, now=call.now, pending_only=waiting)
+    what = "the waiting version of " if waiting else ""
+    say(f"{mark('ok')} {what}{escape(set_name)}/{escape(shot)} is retired; {len(left.shots)} shots are scored")
 
 
 @app.command("list")
@@ -88,40 +193,54 @@ def list_them(
     as_json: JsonFlag = False,
 ) -> None:
     """Show the sets, or the shots of one."""
-    from changeover_validators.golden.shots import list_sets, load_set
+    from changeover_updater.cli import _show_golden
 
     golden = invocation(context).site().golden
-    if set_name is None:
-        sets_ = list_sets(golden)
-        lines = [(s.name, str(s.version), str(len(s.shots)), s.owner_show or "-") for s in sets_]
-        answer = [s.model_dump(mode="json", exclude_none=True) for s in sets_]
-        emit(answer, as_json=as_json, show=lambda: rows("golden sets", ("set", "version", "shots", "show"), lines))
-        return
-    _, shots = load_set(golden, set_name)
-    lines_of = [
-        (s.shot, s.alias, str(s.version), str(len(s.frames)), f"{s.width}x{s.height}", str(s.level)) for s in shots
-    ]
-    emit(
-        [s.model_dump(mode="json", exclude_none=True) for s in shots],
-        as_json=as_json,
-        show=lambda: rows(set_name, ("shot", "alias", "version", "frames", "size", "level"), lines_of),
+    answer, show = _show_golden.sets(golden) if set_name is None else _show_golden.shots(golden, set_name)
+    emit(answer, as_json=as_json, show=show)
+
+
+@app.command("show")
+def show_one(
+    context: typer.Context,
+    set_name: SetName,
+    shot: Annotated[str | None, typer.Argument(metavar="SHOT", help="One shot; else the set and its history.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show a set with who approved what and what it was before, or all that is known of one shot."""
+    from changeover_updater.cli import _show_golden
+
+    golden = invocation(context).site().golden
+    answer, show = (
+        _show_golden.one_set(golden, set_name) if shot is None else _show_golden.one_shot(golden, set_name, shot)
     )
+    emit(answer, as_json=as_json, show=show)
 
 
 @app.command("verify")
 def verify(
     context: typer.Context,
-    set_name: Annotated[str, typer.Argument(metavar="SET", help="The set.")],
+    set_name: SetName,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also retired shots and earlier versions, which old verdicts name.")
+    ] = False,
+    as_json: JsonFlag = False,
 ) -> None:
-    """Hash every frame again: a truth that changed is not the truth that was approved."""
-    from changeover_validators.golden.shots import load_set
+    """Hash every file again and name each that is damaged: a truth that changed is not the one that was approved."""
+    from changeover_updater.cli import _show_golden
+    from changeover_validators.golden.history import all_refs, current_refs
+    from changeover_validators.golden.kept import check_undamaged, verify_shots
+    from changeover_validators.golden.sets import read_set
 
+    golden = invocation(context).site().golden
+    golden_set = read_set(golden, set_name)
+    refs = all_refs(golden, golden_set) if everything else current_refs(golden_set)
     with progress() as line:
-        _, shots = load_set(
-            invocation(context).site().golden,
-            set_name,
-            verify=True,
-            progress=lambda shot, frame: line.step(f"{shot}: frame {frame}"),
-        )
-    frames = sum(len(shot.frames) for shot in shots)
-    say(f"{mark('ok')} {escape(set_name)}: {len(shots)} shots, {frames} frames as they were added")
+        verified = verify_shots(golden, set_name, refs, lambda shot, frame: line.step(f"{shot}: {_file_of(frame)}"))
+    answer, show = _show_golden.damage(set_name, verified)
+    emit(answer, as_json=as_json, show=show)
+    check_undamaged(set_name, verified.damage)
+
+
+def _file_of(frame: int | None) -> str:
+    return "region and colour" if frame is None else f"frame {frame}"

@@ -267,6 +267,7 @@ def _golden_add(stage: Stage, name: str, level: int) -> tuple[str, ...]:
     return (
         *("golden", "add", "hero", name, "--plate", f"{folder}/plate.####.exr", "--matte", f"{folder}/matte.####.exr"),
         *("--channel", "A", "--colour", "scene-linear", "--level", str(level), "--alias", name),
+        *("--approved-by", "Jane Doe"),
     )
 
 

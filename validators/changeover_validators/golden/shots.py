@@ -1,30 +1,42 @@
-"""Golden sets and shots on disk: ``golden/<set>/set.json`` and ``golden/<set>/<shot>/<n>/``, never overwritten.
+"""Adding a golden shot: ``golden/<set>/<shot>/<n>/``, copied, looked at, hashed, and never overwritten.
 
-A shot is staged beside its place, every frame copied, decoded and hashed there, and published by one rename; then the
-set gets a new version that names it. A kill leaves the set as it was, and at most a hidden folder that nothing reads.
-`load_set` hashes every file again when asked: a truth that changed is not the truth that was approved.
+A shot is staged beside its place and published by one rename; then the set gets a new version that names it, waiting
+for approval or approved at once. A kill leaves the set as it was, and at most a hidden folder that the next addition
+removes.
 
-Left out: approval, retiring, power and readers' rights; what a score is (`pipeline`).
+Left out: what a set is (`sets`), who approves (`approvals`), what is seen in a file (`staging`).
 """
 
-import hashlib
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import get_args
 
-from changeover_registry._fs import fsync_tree, lock, remove_tree, rename_dir, write_atomic
+from changeover_registry._fs import fsync_tree, lock, make_dirs, remove_tree, rename_dir, write_atomic
 from changeover_registry.clock import format_time
-from changeover_registry.errors import InvalidInputError, MeasurementError
+from changeover_registry.errors import InvalidInputError, LostRaceError
 from changeover_registry.names import check_name
-from changeover_registry.records.golden import GoldenSet, GoldenShot, ShotRef
+from changeover_registry.records.golden import Approval, GoldenSet, GoldenShot, ShotRef
+from changeover_validators.golden.approvals import approval_of, with_approved, with_pending
 from changeover_validators.golden.colour import Colour
-from changeover_validators.golden.frames import at_frame, check_bytes, measuring
+from changeover_validators.golden.outlines import Outline, outlines
 from changeover_validators.golden.sequences import find_frames
-from changeover_validators.golden.staging import Look, Source, Staged, pair_frames, stage
+from changeover_validators.golden.sets import (
+    LOCK_SECONDS,
+    changing,
+    create_set,
+    is_current,
+    list_sets,
+    load_set,
+    next_version,
+    shot_folder,
+    write_set,
+)
+from changeover_validators.golden.shot_warnings import ShotWarning, warnings_of
+from changeover_validators.golden.staging import Source, Staged, pair_frames, stage
 
 __all__ = [
     "AddedShot",
@@ -36,8 +48,6 @@ __all__ = [
     "load_set",
     "shot_folder",
 ]
-
-_LOCK_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +67,8 @@ class NewShot:
         region: An image outside which nothing is scored.
         region_channel: Its channel; without one, the mattes'.
         pre_roll: How many of the first frames are fed and not scored; they need no matte.
+        approved_by: The person who approves it here and now; without one, the shot waits for `approvals.approve`.
+        note: What that person says of it.
     """
 
     set: str
@@ -64,28 +76,15 @@ class NewShot:
     plate: str
     matte: str
     matte_channel: str
-    colour: Colour
+    colour: str
     level: int
     added_by: str
     alias: str | None = None
     region: Path | None = None
     region_channel: str | None = None
     pre_roll: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class ShotWarning:
-    """Something that is allowed and looks wrong, on these frames (none means the shot as a whole)."""
-
-    what: str
-    frames: tuple[int, ...] = ()
-
-    def __str__(self) -> str:
-        """One line."""
-        if not self.frames:
-            return self.what
-        more = f" and {len(self.frames) - 1} more" if len(self.frames) > 1 else ""
-        return f"{self.what} (frame {self.frames[0]}{more})"
+    approved_by: str | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,76 +96,13 @@ class AddedShot:
     warnings: tuple[ShotWarning, ...]
 
 
-def create_set(
-    site_golden: Path, name: str, *, owner_show: str | None = None, readers: Sequence[str] = ()
-) -> GoldenSet:
-    """Make an empty set, version 1.
-
-    Raises:
-        InvalidInputError: The name is bad, or the set is there already.
-    """
-    check_name(name, where="golden set")
-    folder = site_golden / name
-    folder.mkdir(parents=True, exist_ok=True)
-    with lock(folder / ".lock", what=f"the golden set {name}", wait_seconds=_LOCK_SECONDS):
-        if (folder / "set.json").exists():
-            raise InvalidInputError(
-                "golden set",
-                where=name,
-                expected="a name that no set has",
-                actual=f"a set with {len(_read_set(site_golden, name).shots)} shots",
-                remedy="add shots to it, or choose another name",
-            )
-        golden_set = GoldenSet(name=name, version=1, owner_show=owner_show, readers=tuple(readers))
-        _write_set(folder, golden_set)
-    return golden_set
-
-
-def list_sets(site_golden: Path) -> tuple[GoldenSet, ...]:
-    """Every set of the site, by name."""
-    found = sorted(site_golden.glob("*/set.json"))
-    return tuple(_read_set(site_golden, path.parent.name) for path in found)
-
-
-def load_set(
-    site_golden: Path,
-    name: str,
-    *,
-    verify: bool = False,
-    progress: Callable[[str, int], None] = lambda _shot, _frame: None,
-) -> tuple[GoldenSet, tuple[GoldenShot, ...]]:
-    """A set and its shots; with `verify`, every file is hashed again.
-
-    Args:
-        site_golden: The site's folder of golden sets.
-        name: The set.
-        verify: Whether to read every file.
-        progress: Called with shot and frame number before a frame is hashed.
-
-    Raises:
-        InvalidInputError: There is no such set.
-        MeasurementError: A record or a file is gone or is not what was added; names it.
-    """
-    golden_set = _read_set(site_golden, name)
-    shots = tuple(_read_shot(site_golden, golden_set, ref) for ref in golden_set.shots)
-    if verify:
-        for shot in shots:
-            _verify_shot(site_golden, shot, progress)
-    return golden_set, shots
-
-
-def shot_folder(site_golden: Path, shot: GoldenShot) -> Path:
-    """Where the files of a shot are."""
-    return site_golden / shot.set / shot.shot / str(shot.version)
-
-
 def add_shot(
     site_golden: Path,
     new: NewShot,
     *,
     now: datetime,
     progress: Callable[[int, int], None] = lambda _done, _frames: None,
-    wait_seconds: float = _LOCK_SECONDS,
+    wait_seconds: float = LOCK_SECONDS,
 ) -> AddedShot:
     """Copy a shot into its set, look at every frame, and publish both as new versions.
 
@@ -180,31 +116,25 @@ def add_shot(
     Raises:
         InvalidInputError: No such set, a bad name or level, a file that cannot be read, sizes that differ, frames that
             are missing; nothing has changed.
+        RefusedError: The set is retired.
         LostRaceError: Somebody else is changing the set.
         OSError: The disk is full or read-only; nothing has changed.
     """
-    _check_names(new)
-    _read_set(site_golden, new.set)
+    _check_said(new)
+    approval = _approval(new, now)
     source = _source(new)
-    folder = site_golden / new.set
-    with _staging_folder(folder) as staging:
+    with _staging_folder(site_golden, new.set, wait_seconds) as staging:
         staged = stage(staging, source, progress)
-        with lock(folder / ".lock", what=f"the golden set {new.set}", wait_seconds=wait_seconds):
-            golden_set, others = load_set(site_golden, new.set)
-            shot = _record(new, folder, _alias(new, golden_set, others), staged, now)
-            _publish_shot(staging, folder, shot)
-            golden_set = _with_shot(golden_set, shot)
-            _write_set(folder, golden_set)
-    return AddedShot(shot, golden_set, _warnings(shot, staged.looks, others))
+        fsync_tree(staging)
+        with changing(site_golden, new.set, wait_seconds=wait_seconds) as before:
+            others = outlines(site_golden, before)
+            shot = _record(new, site_golden / new.set, _alias(new, before, others), staged, now)
+            golden_set = _with_shot(before, shot, approval)
+            _publish(site_golden, staging, shot, golden_set)
+    return AddedShot(shot, golden_set, warnings_of(shot, staged.looks, others))
 
 
-def _source(new: NewShot) -> Source:
-    plates = find_frames(new.plate)
-    mattes = pair_frames(plates, find_frames(new.matte), new.pre_roll)
-    return Source(plates, mattes, new.matte_channel, new.region, new.region_channel)
-
-
-def _check_names(new: NewShot) -> None:
+def _check_said(new: NewShot) -> None:
     check_name(new.set, where="golden set")
     check_name(new.shot, where="golden shot")
     if new.alias is not None:
@@ -215,15 +145,40 @@ def _check_names(new: NewShot) -> None:
         raise _refused("colour", new.shot, expected=", ".join(get_args(Colour)), actual=repr(new.colour))
 
 
+def _approval(new: NewShot, now: datetime) -> Approval | None:
+    if new.approved_by is not None:
+        return approval_of(new.approved_by, new.note, by=new.added_by, now=now)
+    if new.note is not None:
+        raise _refused("note", new.shot, expected="who approves, beside the note", actual="a note alone")
+    return None
+
+
+def _source(new: NewShot) -> Source:
+    plates = find_frames(new.plate)
+    mattes = pair_frames(plates, find_frames(new.matte), new.pre_roll)
+    return Source(plates, mattes, new.matte_channel, new.region, new.region_channel)
+
+
 @contextmanager
-def _staging_folder(folder: Path) -> Iterator[Path]:
-    """A hidden folder beside the shots; what is left of it at the end is removed."""
-    staged = folder / f".staging-{uuid.uuid4().hex[:12]}"
-    staged.mkdir()
-    try:
-        yield staged
-    finally:
-        remove_tree(staged)
+def _staging_folder(site_golden: Path, name: str, wait_seconds: float) -> Iterator[Path]:
+    """A hidden folder beside the shots, held by a lock of its own; what is left of it at the end is removed."""
+    held = site_golden / name / f".staging-{uuid.uuid4().hex[:12]}"
+    with ExitStack() as stack:
+        stack.callback(remove_tree, held)
+        with changing(site_golden, name, wait_seconds=wait_seconds):
+            _remove_left(held.parent)
+            (held / "shot").mkdir(parents=True)
+            stack.enter_context(lock(held / "lock", what=f"adding to the golden set {name}"))
+        yield held / "shot"
+
+
+def _remove_left(folder: Path) -> None:
+    """Remove what killed commands left; a folder whose lock is held belongs to one that runs."""
+    for left in folder.glob(".staging-*"):
+        with suppress(LostRaceError, FileNotFoundError):
+            with lock(left / "lock", what="adding a golden shot"):
+                pass
+            remove_tree(left)
 
 
 def _record(new: NewShot, folder: Path, alias: str, staged: Staged, now: datetime) -> GoldenShot:
@@ -254,106 +209,38 @@ def _next_version(folder: Path) -> int:
     return max(versions, default=0) + 1
 
 
-def _alias(new: NewShot, golden_set: GoldenSet, others: Sequence[GoldenShot]) -> str:
+def _alias(new: NewShot, golden_set: GoldenSet, others: Sequence[Outline]) -> str:
     """What the person said, else what it was, else its place; no two shots of a set share one."""
     taken = {other.alias for other in others if other.shot != new.shot}
-    before = next((other.alias for other in others if other.shot == new.shot), None)
-    places = (f"shot-{place}" for place in range(len(golden_set.shots) + 1, 2 * len(golden_set.shots) + 2))
+    before = next((other.alias for other in reversed(others) if other.shot == new.shot), None)
+    # A retired shot's place stays its own: outside the show its alias is all that an old report calls it.
+    first = len({other.shot for other in others}) + len(golden_set.retired_shots or ()) + 1
+    places = (f"shot-{place}" for place in range(first, first + len(taken) + 1))
     alias = new.alias or before or next(place for place in places if place not in taken)
     if alias in taken:
         raise _refused("alias", new.shot, expected="an alias that no other shot of the set has", actual=alias)
     return alias
 
 
-def _publish_shot(staged: Path, folder: Path, shot: GoldenShot) -> None:
-    (staged / "shot.json").write_bytes(shot.to_bytes())
-    fsync_tree(staged)
-    (folder / shot.shot).mkdir(exist_ok=True)
-    rename_dir(staged, folder / shot.shot / str(shot.version))
+def _with_shot(golden_set: GoldenSet, shot: GoldenShot, approval: Approval | None) -> GoldenSet:
+    """The next version of a set, in which the shot waits, or is scored if it was approved."""
+    ref = ShotRef(shot=shot.shot, version=shot.version, digest=shot.digest(), approval=approval)
+    changes = with_pending(golden_set, ref) if approval is None else with_approved(golden_set, (ref,))
+    return next_version(golden_set, by=shot.added_by, at=shot.added_at, **changes)
 
 
-def _with_shot(golden_set: GoldenSet, shot: GoldenShot) -> GoldenSet:
-    """The next version of a set, the shot in its old place or at the end."""
-    fresh = ShotRef(shot=shot.shot, version=shot.version, digest=shot.digest())
-    known = any(ref.shot == shot.shot for ref in golden_set.shots)
-    replaced = tuple(fresh if ref.shot == shot.shot else ref for ref in golden_set.shots)
-    shots = replaced if known else (*golden_set.shots, fresh)
-    return golden_set.model_copy(update={"version": golden_set.version + 1, "shots": shots})
-
-
-def _write_set(folder: Path, golden_set: GoldenSet) -> None:
-    """File this version, then point at it; a version that ``set.json`` never reached is written over."""
-    write_atomic(folder / f"set-{golden_set.version}.json", golden_set.to_bytes())
-    write_atomic(folder / "set.json", golden_set.to_bytes())
-
-
-def _read_set(site_golden: Path, name: str) -> GoldenSet:
-    path = site_golden / check_name(name, where="golden set") / "set.json"
-    if not path.is_file():
-        known = ", ".join(sorted(found.parent.name for found in site_golden.glob("*/set.json"))) or "no set"
-        raise InvalidInputError(
-            "golden set", where=name, expected="a set of this site", actual=known, remedy="create it, or name another"
-        )
-    return GoldenSet.from_bytes(path.read_bytes(), where=str(path))
-
-
-def _read_shot(site_golden: Path, golden_set: GoldenSet, ref: ShotRef) -> GoldenShot:
-    path = site_golden / golden_set.name / ref.shot / str(ref.version) / "shot.json"
-    if not path.is_file():
-        raise _changed(path, ref.digest, "no file")
-    data = path.read_bytes()
-    found = hashlib.sha256(data).hexdigest()
-    if found != ref.digest:
-        raise _changed(path, ref.digest, found)
-    return GoldenShot.from_bytes(data, where=str(path))
-
-
-def _verify_shot(site_golden: Path, shot: GoldenShot, progress: Callable[[str, int], None]) -> None:
-    folder = shot_folder(site_golden, shot)
-    with measuring(shot.shot):
-        for frame in shot.frames:
-            progress(shot.shot, frame.number)
-            with at_frame(frame.number):
-                check_bytes(folder / frame.plate, frame.plate_sha256)
-                if frame.matte is not None:
-                    check_bytes(folder / frame.matte, frame.matte_sha256)
-        if shot.region is not None:
-            check_bytes(folder / shot.region, shot.region_sha256)
-
-
-def _changed(path: Path, expected: str, found: str) -> MeasurementError:
-    return MeasurementError(
-        "golden record",
-        where=str(path),
-        expected=f"the record that the set names (sha256 {expected[:12]})",
-        actual=found[:12] if len(found) == 64 else found,
-        remedy="bring it back from the archive, or add the shot again",
-    )
-
-
-def _warnings(shot: GoldenShot, looks: Sequence[Look], others: Sequence[GoldenShot]) -> tuple[ShotWarning, ...]:
-    """What is allowed and looks wrong, each thing once with the frames that it concerns."""
-    ranges = {look.number: look.matte_range for look in looks if look.matte_range is not None}
-    on_frames = (
-        ("matte values outside 0 to 1", [n for n, (low, high) in ranges.items() if low < 0 or high > 1]),
-        ("the matte is the same value everywhere", [n for n, (low, high) in ranges.items() if low == high]),
-        ("the plate is the same value everywhere", [look.number for look in looks if look.plate_constant]),
-        ("the plate holds NaN or infinity", [look.number for look in looks if look.plate_not_finite]),
-        ("the matte was stored with loss; name its channel A or use ZIP", [x.number for x in looks if x.matte_lossy]),
-        ("the plate is the same file as an earlier frame's", _repeated(shot)),
-    )
-    found = [ShotWarning(what, tuple(frames)) for what, frames in on_frames if frames]
-    same = [other.shot for other in others if other.shot != shot.shot and _plates(other) == _plates(shot)]
-    return (*found, *(ShotWarning(f"the plates are those of shot {name}") for name in same))
-
-
-def _plates(shot: GoldenShot) -> list[str]:
-    return [frame.plate_sha256 for frame in shot.frames]
-
-
-def _repeated(shot: GoldenShot) -> list[int]:
-    digests = _plates(shot)
-    return [frame.number for index, frame in enumerate(shot.frames) if digests[index] in digests[:index]]
+def _publish(site_golden: Path, staged: Path, shot: GoldenShot, golden_set: GoldenSet) -> None:
+    """Put the shot in its place and have the set name it; where that fails, the shot is not left behind."""
+    write_atomic(staged / "shot.json", shot.to_bytes())
+    place = shot_folder(site_golden, shot)
+    make_dirs(place.parent)
+    rename_dir(staged, place)
+    try:
+        write_set(site_golden, golden_set)
+    except BaseException:
+        if not is_current(site_golden, golden_set):
+            remove_tree(place)
+        raise
 
 
 def _refused(rule: str, where: str, *, expected: str, actual: str) -> InvalidInputError:

@@ -1,0 +1,120 @@
+"""What is allowed in a new golden shot and looks wrong: one sentence each, with the frames that it concerns.
+
+Nothing here refuses a shot: a person looks at the frames and decides, before the shot is approved. What was seen in the
+files comes from `staging`; what the set holds already from `outlines`.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from changeover_registry.records.golden import GoldenShot
+from changeover_validators.golden.outlines import Outline
+from changeover_validators.golden.staging import Look
+
+__all__ = ["ShotWarning", "warnings_of"]
+
+_COLOURS = frozenset({"R", "G", "B", "Y", "red", "green", "blue"})
+"""Channels that hold a picture's colour; a matte in one of them that is also the plate's file is a mistake."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShotWarning:
+    """Something that is allowed and looks wrong, on these frames (none means the shot as a whole)."""
+
+    what: str
+    frames: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        """One line."""
+        if not self.frames:
+            return self.what
+        more = f" and {len(self.frames) - 1} more" if len(self.frames) > 1 else ""
+        return f"{self.what} (frame {self.frames[0]}{more})"
+
+
+def warnings_of(shot: GoldenShot, looks: Sequence[Look], others: Sequence[Outline]) -> tuple[ShotWarning, ...]:
+    """Everything about `shot` that a person should look at, each thing once.
+
+    Args:
+        shot: The shot as it was added.
+        looks: What was seen in its frames.
+        others: The other shots of the set; versions of the same shot among them are left out.
+    """
+    strangers = [other for other in others if other.shot != shot.shot]
+    return (*_of_mattes(shot, looks), *_of_plates(shot, looks), *_of_shot(shot), *_of_others(shot, strangers))
+
+
+def _of_mattes(shot: GoldenShot, looks: Sequence[Look]) -> Iterator[ShotWarning]:
+    ranges = {look.number: look.matte_range for look in looks if look.matte_range is not None}
+    constant = [number for number, (low, high) in ranges.items() if low == high]
+    lossy = [look.number for look in looks if look.matte_lossy]
+    yield from _on("matte values outside 0 to 1", [n for n, (low, high) in ranges.items() if low < 0 or high > 1])
+    yield from _on("the matte is the same value everywhere", constant)
+    yield from _on("the matte was stored with loss; name its channel A or use ZIP", lossy)
+    repeated = [number for number in _repeated_mattes(shot) if number not in constant]
+    yield from _on("the matte is the same file as an earlier frame's, and the plate is not", repeated)
+    yield from _on("the matte is the plate itself, not a matte of it", _plates_as_mattes(shot))
+
+
+def _of_plates(shot: GoldenShot, looks: Sequence[Look]) -> Iterator[ShotWarning]:
+    yield from _on("the plate is the same value everywhere", [look.number for look in looks if look.plate_constant])
+    yield from _on("the plate is the same file as an earlier frame's", _repeated_plates(shot))
+    bad = {look.number: look.plate_not_finite for look in looks if look.plate_not_finite}
+    counted = f"{sum(bad.values())} value{'s' if sum(bad.values()) > 1 else ''} in all"
+    yield from _on(f"the plate holds NaN or infinity, {counted}; a contract says what becomes of them", list(bad))
+
+
+def _of_shot(shot: GoldenShot) -> Iterator[ShotWarning]:
+    if float(shot.pixel_aspect) != 1:
+        yield ShotWarning(
+            f"the pixel aspect is {float(shot.pixel_aspect):g}: state in the contract (pixel_aspect) whether the model "
+            "takes such plates as they are or desqueezed"
+        )
+    yield from (ShotWarning(text) for text in _of_colour(shot))
+
+
+def _of_colour(shot: GoldenShot) -> Iterator[str]:
+    """What a colour and a file format say together that is unusual."""
+    suffixes = {frame.plate.rpartition(".")[2] for frame in shot.frames}
+    if shot.colour == "raw":
+        yield "colour raw: no curve is applied, so only a model that takes raw values can be scored on this shot"
+    elif shot.colour == "srgb" and "exr" in suffixes:
+        yield "colour srgb, and the plates are OpenEXR, which is scene-linear as a rule"
+    elif shot.colour == "scene-linear" and suffixes & {"png", "jpg", "jpeg"}:
+        yield "colour scene-linear, and the plates are PNG, which is sRGB as a rule"
+    elif shot.colour in {"scene-linear", "srgb"} and "dpx" in suffixes:
+        yield f"colour {shot.colour}, and the plates are DPX, which is a camera's log as a rule"
+
+
+def _of_others(shot: GoldenShot, others: Sequence[Outline]) -> Iterator[ShotWarning]:
+    plates = tuple(frame.plate_sha256 for frame in shot.frames)
+    mattes = tuple(frame.matte_sha256 for frame in shot.frames if frame.matte_sha256 is not None)
+    for one in others:
+        same = [kind for kind, equal in (("plates", one.plates == plates), ("mattes", one.mattes == mattes)) if equal]
+        if same:
+            yield ShotWarning(f"the {' and '.join(same)} are those of shot {one.shot}")
+
+
+def _repeated_plates(shot: GoldenShot) -> list[int]:
+    """Frames with an earlier frame's plate."""
+    first: dict[str, int] = {}
+    return [frame.number for frame in shot.frames if first.setdefault(frame.plate_sha256, frame.number) != frame.number]
+
+
+def _repeated_mattes(shot: GoldenShot) -> list[int]:
+    """Frames with an earlier frame's matte on a plate of their own; a held frame has both again."""
+    first: dict[str, str] = {}
+    scored = [(frame, frame.matte_sha256) for frame in shot.frames if frame.matte_sha256 is not None]
+    return [one.number for one, matte in scored if first.setdefault(matte, one.plate_sha256) != one.plate_sha256]
+
+
+def _plates_as_mattes(shot: GoldenShot) -> list[int]:
+    """Frames whose matte is a colour of the plate's own file; the alpha of that file is what a matte may be."""
+    if shot.matte_object is not None or shot.matte_channel.rpartition(".")[2] not in _COLOURS:
+        return []
+    return [frame.number for frame in shot.frames if frame.matte_sha256 == frame.plate_sha256]
+
+
+def _on(what: str, frames: Sequence[int]) -> Iterator[ShotWarning]:
+    if frames:
+        yield ShotWarning(what, tuple(frames))
