@@ -10,6 +10,7 @@ import math
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -81,7 +82,10 @@ class Served:
         import numpy as np
 
         shapes, shelf = frame.head["planes"], self._shelf
-        blobs, place = (frame.blobs, None) if shelf is None else _laid_out(shapes, shelf.reach(frame.head["bytes"]))
+        blobs: Sequence[bytearray | memoryview] = frame.blobs
+        place: memoryview | None = None
+        if shelf is not None:
+            blobs, place = _laid_out(shapes, shelf.reach(frame.head["bytes"]))
         planes = {
             port: np.frombuffer(blob, "<f4").reshape(shape) for (port, shape), blob in zip(shapes, blobs, strict=True)
         }
