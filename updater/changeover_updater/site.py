@@ -92,7 +92,7 @@ ceiling_mad = 0.1
 # Frames of a shot on which nothing is found where the truth has something.
 # empty_frames = 0
 # Flicker, as a multiple of the larger of the current release's, the truth's and a floor that nobody sees.
-# flicker_ratio = 1.25
+# flicker_ratio = 1.75
 # flicker_floor = 0.0005
 # The most that a shot may lose in J or F against the best ever approved on it; without it, as worst_shot.
 # ratchet = 0.03

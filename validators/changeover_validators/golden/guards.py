@@ -15,7 +15,7 @@ from decimal import Decimal
 from changeover_registry.records.findings import Refused
 from changeover_registry.records.verdict import ShotScore
 from changeover_validators.golden.gates import BOUNDARY_F, EMPTY, FLICKER, JACCARD, MAD, TRUTH_FLICKER
-from changeover_validators.golden.ratchet import Best, best_on
+from changeover_validators.golden.ratchet import Best, best_of, by_shot
 from changeover_validators.golden.thresholds import Limits
 
 __all__ = ["broken_guards", "refused", "short"]
@@ -31,7 +31,7 @@ class _Shot:
     called: str
     scores: Mapping[str, ShotScore]
     limits: Limits
-    best: Sequence[Best]
+    best: Mapping[tuple[str, str], tuple[Best, ...]]
     baseline: bool
 
     def broken(self) -> Iterator[Refused]:
@@ -119,7 +119,7 @@ class _Shot:
     def _ratchet(self) -> Iterator[Refused]:
         limit = self.limits.ratchet
         for label, score in self._masks():
-            best = best_on(self.best, self.name, score.metric, higher=True)
+            best = best_of(self.best.get((self.name, score.metric), ()), higher=True)
             loss = Decimal(best.value) - Decimal(score.candidate) if best else Decimal(0)
             if best and loss > limit:
                 yield refused(
@@ -128,7 +128,7 @@ class _Shot:
                     f"shot {self.called}: {label} {short(score.candidate)}, {short(loss)} below {short(best.value)} "
                     f"of {best.release.version}",
                 )
-        calmest = best_on(self.best, self.name, FLICKER, higher=False)
+        calmest = best_of(self.best.get((self.name, FLICKER), ()), higher=False)
         if calmest:
             yield from self._boils("ratchet", f"{calmest.release.version}, the calmest ever approved", calmest.value)
 
@@ -153,10 +153,11 @@ def broken_guards(
     shots: dict[str, dict[str, ShotScore]] = {}
     for score in scores:
         shots.setdefault(score.shot, {})[score.metric] = score
+    approved = by_shot(best)
     return tuple(
         finding
         for name, found in shots.items()
-        for finding in _Shot(name, names.get(name, name), found, limits, best, baseline).broken()
+        for finding in _Shot(name, names.get(name, name), found, limits, approved, baseline).broken()
     )
 
 
