@@ -75,13 +75,15 @@ class Bundle:
         files = _unpack(data, where)
         scores = ShotScores.from_bytes(_take(files, SCORES, where), where=f"{where}: {SCORES}")
         times = ShotTimes.from_bytes(_take(files, TIMES, where), where=f"{where}: {TIMES}")
-        bundle = cls(scores, times, tuple(sorted(files.items())))
+        order = [picture.file for picture in scores.pictures]
+        rest = sorted(name for name in files if name not in order)
+        bundle = cls(scores, times, tuple((name, files[name]) for name in (*order, *rest) if name in files))
         bundle.check(where)
         return bundle
 
     def files(self) -> tuple[tuple[str, bytes], ...]:
         """Every file by name, in a fixed order."""
-        return ((SCORES, self.scores.to_bytes()), (TIMES, self.times.to_bytes()), *sorted(self.pictures))
+        return ((SCORES, self.scores.to_bytes()), (TIMES, self.times.to_bytes()), *self.pictures)
 
     def check(self, where: str) -> None:
         """See that the pictures are those that the record names, and that the times belong to it.
