@@ -1,6 +1,4 @@
-import itertools
 import math
-import time
 from random import Random
 from typing import Any
 
@@ -195,7 +193,7 @@ def test_an_empty_region_is_not_available_and_never_a_number() -> None:
 
 
 def test_arrays_of_different_sizes_are_the_callers_fault() -> None:
-    with pytest.raises(ValueError, match=r"one size, found \[\(4, 4\), \(4, 5\)\]"):
+    with pytest.raises(ValueError, match="one size, found 4 x 4 and 5 x 4"):
         jaccard(np.zeros((4, 4), np.float32), np.zeros((4, 5), np.float32))
     with pytest.raises(ValueError, match="one size"):
         mad(np.zeros((4, 4, 1), np.float32), np.zeros((4, 4, 1), np.float32))
@@ -212,15 +210,3 @@ def test_a_flat_gain_error_shows_in_mad_alone() -> None:
     assert (scores.jaccard, scores.boundary_f) == (Measured(1.0), Measured(1.0))
     assert isinstance(scores.mad, Measured)
     assert scores.mad.value == pytest.approx(0.02, abs=1e-6)
-
-
-def test_a_frame_of_480_by_270_takes_less_than_ten_milliseconds() -> None:
-    random = np.random.default_rng(7)
-    noise = (ndimage.gaussian_filter(random.standard_normal((270, 480)), 6) for _ in range(2))
-    prediction, truth = ((n / n.std() + 0.5).clip(0, 1).astype(np.float32) for n in noise)
-    seconds = []
-    for _ in itertools.repeat(None, 9):
-        start = time.perf_counter()
-        score_frame(prediction, truth, threshold=0.5)
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 0.010
