@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from changeover_registry.errors import ChangeoverError, UndecidedError
 from changeover_registry.records.facts import HostFacts, RuntimeFacts
@@ -11,15 +11,25 @@ from changeover_registry.records.policy import Policy
 from changeover_registry.records.release import Release, Tile, Variant
 from changeover_validators.checks.hardware import providers_for, runtime_for
 from changeover_validators.checks.smoke import check_smoke
+from changeover_validators.checks.twin import target_line, twin_of, twin_runtime
 from changeover_validators.runtimes.interface import RunRequest, SmokeResult
 
 if TYPE_CHECKING:
     from changeover_validators.runtimes.process import ModelProcess
 
-__all__ = ["Runtimes"]
+__all__ = ["Evidence", "Runtimes"]
 
 _FRAME_SECONDS = 300.0
 _RAM_MIB = 16384
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is run to judge a variant: the variant itself, or its twin; and what runs it."""
+
+    variant: Variant
+    runtime: RuntimeFacts
+    kind: Literal["direct", "twin"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +39,33 @@ class Runtimes:
     facts: HostFacts
     policy: Policy
 
+    def evidence(self, release: Release, variant: Variant) -> Evidence:
+        """What stands for a variant here.
+
+        A ``.cat`` is opaque outside Nuke; its TorchScript twin stands for it, under the very torch line that the Nuke
+        embeds which loads it. Under another line the numbers would be another model's.
+
+        Raises:
+            UndecidedError: Nothing here runs it, or no twin of it.
+        """
+        if variant.runtime != "nuke-cat":
+            return Evidence(variant, self.runtime(variant), "direct")
+        twin, line = twin_of(release, variant), target_line(variant, self.facts)
+        if twin is None or line is None:
+            raise self._nothing(variant)
+        runtime = twin_runtime(twin, line, self.facts)
+        if runtime is None:
+            raise _no_line(twin, line)
+        return Evidence(twin, runtime, "twin")
+
     def smoke(self, release: Release, variant: Variant, folder: Path) -> Finding:
         """The smoke finding of an installed variant, on the provider that would serve it."""
         result: SmokeResult | ChangeoverError | None = None
         if variant.runtime != "nuke-cat":
             try:
-                process = self.process(release, variant, folder, variant.contract.tiles[0], self.provider(variant))
-                with process as model:
+                ran = Evidence(variant, self.runtime(variant), "direct")
+                tile, provider = variant.contract.tiles[0], self.provider(variant)
+                with self.process(release, ran, folder, tile, provider) as model:
                     result = model.smoke()
             except ChangeoverError as error:
                 result = error
@@ -63,17 +93,17 @@ class Runtimes:
             raise self._nothing(variant)
         return found
 
-    def process(self, release: Release, variant: Variant, folder: Path, tile: Tile, provider: str) -> "ModelProcess":
+    def process(self, release: Release, ran: Evidence, folder: Path, tile: Tile, provider: str) -> "ModelProcess":
         """The isolated process that runs a variant at one operating point; enter it to start."""
         from changeover_validators.runtimes.process import ModelProcess
 
         return ModelProcess(
             RunRequest(
-                interpreter=self.runtime(variant).interpreter,
+                interpreter=ran.runtime.interpreter,
                 folder=folder,
-                entry=variant.entry,
-                runtime=variant.runtime,
-                contract=variant.contract,
+                entry=ran.variant.entry,
+                runtime=ran.variant.runtime,
+                contract=ran.variant.contract,
                 tile=tile,
                 provider=provider,
                 sandbox=self.policy.sandbox,
@@ -99,3 +129,13 @@ class Runtimes:
             actual="none",
             remedy="name one, such as an environment with changeover[run]",
         )
+
+
+def _no_line(twin: Variant, line: str) -> UndecidedError:
+    return UndecidedError(
+        "twin",
+        where=twin.id,
+        expected=f"an interpreter with torch {line}, the one that the Nuke embeds",
+        actual="none under [runtimes] in host.toml",
+        remedy=f"make one: changeover runtimes add torch=={line}",
+    )

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from changeover_registry.errors import ChangeoverError
-from changeover_updater.cli import _context, demo, golden, station, studio, vendor
+from changeover_updater.cli import _context, demo, golden, runtimes, score, station, studio, vendor
 from changeover_updater.cli._output import print_error
 
 __all__ = ["app", "main", "run"]
@@ -32,6 +32,8 @@ app = typer.Typer(
 )
 app.add_typer(vendor.app, name="vendor")
 app.add_typer(golden.app, name="golden")
+golden.app.command("score")(score.score)
+app.add_typer(runtimes.app, name="runtimes")
 studio.add_to(app)
 station.add_to(app)
 app.command()(demo.demo)

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from changeover_registry.errors import ChangeoverError, InvalidInputError
-from changeover_updater.cli._context import JsonFlag, Reason, host_facts, invocation, read_facts, said
+from changeover_updater.cli._context import JsonFlag, Reason, invocation, said
 from changeover_updater.cli._output import emit, escape, mark, notice, progress, rows, say
+from changeover_updater.cli.check import Release, check
 from changeover_updater.cli.signoff import verdict_sign_off
 from changeover_updater.cli.station import moment
 
@@ -23,7 +24,6 @@ overrides = typer.Typer(
 )
 
 _NEXT_UPDATE = "  stations change over with: changeover update"
-Release = Annotated[str, typer.Argument(help="MODEL@VERSION; the bare model name is enough if it is unique.")]
 ScopeShow = Annotated[str | None, typer.Option("--show", help="The show.")]
 ScopeSequence = Annotated[str | None, typer.Option("--sequence", help="The sequence, within --show.")]
 ScopeShot = Annotated[str | None, typer.Option("--shot", help="The shot, within --sequence.")]
@@ -202,52 +202,6 @@ def _show_synced(done: "list[Synced]", failed: list[ChangeoverError], *, as_json
                 say(f"    {mark('no')} withdrawn: {escape(text)}")
 
     emit(answer, as_json=as_json, show=show)
-
-
-def check(
-    context: typer.Context,
-    release: Release,
-    set_name: Annotated[str | None, typer.Option("--set", help="The golden set; else the policy's.")] = None,
-    host: Annotated[
-        Path | None, typer.Option(help="Facts of another host, for checks 1 to 6: a file or a shipped name.")
-    ] = None,
-    channel: Annotated[
-        str | None, typer.Option(help="Compare with this channel's release; else the policy's channel.")
-    ] = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """Judge a candidate on the studio's shots and this machine, into a signed verdict."""
-    from changeover_updater.check import Case, Watch
-    from changeover_updater.check import check as judge
-    from changeover_updater.cli._show_plan import show_verdict
-    from changeover_updater.records import log_verdict
-    from changeover_updater.signed import baseline_of, sign_verdict
-    from changeover_updater.studio import read_studio
-
-    call = invocation(context)
-    site, station = call.site(), call.station()
-    call.key("verdict")
-    studio = read_studio(site, station)
-    candidate = studio.find(release)
-    own = host_facts(call, station)
-    case = Case(
-        candidate=candidate,
-        vendor=studio.vendor_of(candidate),
-        baseline=baseline_of(studio, candidate, studio.policy.channel if channel is None else channel),
-        facts=own if host is None else read_facts(host),
-        own=own,
-        set_name=studio.policy.golden.set if set_name is None else set_name,
-        who=call.settings.who,
-        now=call.now,
-    )
-    with progress() as line:
-        verdict = judge(site, station.store, studio, case, Watch(line.step, line.bytes))
-        line.step("sign and file the verdict")
-        digest = sign_verdict(call, site, verdict)
-        log_verdict(site, verdict, digest, notice)
-    answer = {"verdict": digest, **verdict.model_dump(mode="json", exclude_none=True)}
-    emit(answer, as_json=as_json, show=lambda: show_verdict(digest, verdict))
-    raise typer.Exit({"accept": 0, "reject": 3, "inconclusive": 4, "error": 8}[verdict.decision])
 
 
 @verdicts.command("list")

@@ -1,0 +1,113 @@
+"""The command ``check``: judge a candidate, here or with the help of a farm."""
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from changeover_registry.errors import InvalidInputError
+from changeover_updater.cli._context import JsonFlag, host_facts, invocation, read_facts
+from changeover_updater.cli._output import emit, notice, progress
+
+if TYPE_CHECKING:
+    from changeover_updater.check import Where
+
+__all__ = ["Release", "check"]
+
+Release = Annotated[str, typer.Argument(help="MODEL@VERSION; the bare model name is enough if it is unique.")]
+_EXIT_CODES = {"accept": 0, "reject": 3, "inconclusive": 4, "error": 8}
+
+
+def check(  # noqa: PLR0917 - each is an option of the command
+    context: typer.Context,
+    release: Release,
+    set_name: Annotated[str | None, typer.Option("--set", help="The golden set; else the policy's.")] = None,
+    host: Annotated[
+        Path | None, typer.Option(help="Facts of another host, for checks 1 to 6: a file or a shipped name.")
+    ] = None,
+    channel: Annotated[
+        str | None, typer.Option(help="Compare with this channel's release; else the policy's channel.")
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Score every shot, even where an early one decides.")] = False,
+    executor: Annotated[
+        str | None, typer.Option(help="Score on a Dask cluster whose workers see the site: dask://HOST:PORT.")
+    ] = None,
+    tasks: Annotated[
+        Path | None, typer.Option(help="Write what is to be scored into this folder, as command lines for a farm.")
+    ] = None,
+    collect: Annotated[
+        Path | None, typer.Option(help="Take the farm's results from that folder, and judge them.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Judge a candidate on the studio's shots and this machine, into a signed verdict."""
+    from changeover_updater.bench import Watch
+    from changeover_updater.check import Case
+    from changeover_updater.check import check as judge
+    from changeover_updater.cli._show_plan import show_verdict
+    from changeover_updater.records import log_verdict
+    from changeover_updater.signed import baseline_of, sign_verdict
+    from changeover_updater.studio import read_studio
+
+    call = invocation(context)
+    site, station = call.site(), call.station()
+    call.key("verdict")
+    options = (("--set", set_name), ("--host", host), ("--channel", channel), ("--full", full))
+    where = _where(executor, tasks, collect, _again(release, options))
+    studio = read_studio(site, station)
+    own = host_facts(call, station)
+    candidate = studio.find(release)
+    name = studio.policy.channel if channel is None else channel
+    case = Case(
+        candidate=candidate,
+        vendor=studio.vendor_of(candidate),
+        baseline=baseline_of(studio, candidate, name),
+        channel=name,
+        facts=own if host is None else read_facts(host),
+        own=own,
+        set_name=studio.policy.golden.set if set_name is None else set_name,
+        who=call.settings.who,
+        now=call.now,
+        full=full,
+    )
+    with progress() as line:
+        verdict = judge(site, station, studio, case, Watch(line.step, line.bytes), where)
+        line.step("sign and file the verdict")
+        digest = sign_verdict(call, site, verdict)
+        log_verdict(site, verdict, digest, notice)
+    answer = {"verdict": digest, **verdict.model_dump(mode="json", exclude_none=True)}
+    emit(answer, as_json=as_json, show=lambda: show_verdict(digest, verdict))
+    raise typer.Exit(_EXIT_CODES[verdict.decision])
+
+
+def _again(release: str, options: tuple[tuple[str, object], ...]) -> str:
+    """The command line of this check, without where it is scored."""
+    words = ["changeover", "check", release]
+    for name, value in options:
+        if value is True:
+            words.append(name)
+        elif value not in {None, False}:
+            words += [name, str(value)]
+    return shlex.join(words)
+
+
+def _where(executor: str | None, tasks: Path | None, collect: Path | None, again: str) -> "Where":
+    """Where shots are scored.
+
+    Raises:
+        InvalidInputError: More than one place is named, or the address is none.
+    """
+    from changeover_updater.check import Where
+
+    named = [flag for flag, value in (("--executor", executor), ("--tasks", tasks), ("--collect", collect)) if value]
+    if len(named) > 1:
+        raise InvalidInputError(
+            "usage", where="check", expected="one of them at most", actual=" and ".join(named), remedy="leave one out"
+        )
+    dask = None
+    if executor is not None:
+        from changeover_updater.dask_adapter import scheduler_address
+
+        dask = scheduler_address(executor)
+    return Where(dask, tasks, collect, again, notice)

@@ -1,0 +1,133 @@
+"""The one place that knows Dask: tasks go out as bytes, bundles come back as bytes, and its errors stop here.
+
+Workers are a studio's own: whoever may connect to a scheduler may run any code on them, so the address belongs inside
+the studio's network. A worker that dies takes nothing along: its task is run again on another one. A task that has
+killed several workers is a failed measurement of that shot. Left out: starting workers, which is the studio's business.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent import futures
+from typing import Any
+
+from changeover_registry.errors import ChangeoverError, InvalidInputError, MeasurementError, UnreachableError
+from changeover_registry.records.scores import ScoreTask
+from changeover_updater.worker import score_bytes
+
+__all__ = ["run", "scheduler_address"]
+
+_CONNECT_SECONDS = 15
+_LOOK_SECONDS = 5.0
+_ALONE_SECONDS = 60.0
+
+
+def scheduler_address(executor: str) -> str:
+    """The scheduler's address in ``dask://host:port``.
+
+    Raises:
+        InvalidInputError: It is none.
+    """
+    kind, _, rest = executor.partition("://")
+    host, _, port = rest.rpartition(":")
+    if kind != "dask" or not host or not port.isdecimal():
+        raise InvalidInputError(
+            "executor", where="--executor", expected="dask://HOST:PORT", actual=executor, remedy="correct the address"
+        )
+    return f"tcp://{rest}"
+
+
+def run(
+    address: str, tasks: Sequence[ScoreTask], notice: Callable[[str], None]
+) -> Iterator[tuple[ScoreTask, bytes | ChangeoverError]]:
+    """Have tasks done by a cluster; each with its bundle's bytes or with what went wrong, as they land.
+
+    Closing the iterator gives up what has not begun.
+
+    Raises:
+        InvalidInputError: The extra ``dask`` is not installed.
+        UnreachableError: The scheduler does not answer, or has had no worker for a minute.
+    """
+    client = _client(address)
+    try:
+        executor = client.get_executor(pure=False)
+        waiting = {executor.submit(score_bytes, task.to_bytes()): task for task in tasks}
+        try:
+            yield from _landing(client, dict(waiting), notice)
+        finally:
+            for future in waiting:
+                future.cancel()
+    finally:
+        client.close()
+
+
+def _landing(
+    client: Any,  # noqa: ANN401 - distributed has no types
+    waiting: "dict[futures.Future[bytes], ScoreTask]",
+    notice: Callable[[str], None],
+) -> Iterator[tuple[ScoreTask, bytes | ChangeoverError]]:
+    alone = 0.0
+    while waiting:
+        done, _ = futures.wait(waiting, timeout=_LOOK_SECONDS, return_when=futures.FIRST_COMPLETED)
+        for future in done:
+            task = waiting.pop(future)
+            yield task, _outcome(future, task)
+        alone = 0.0 if done or _workers(client) else alone + _LOOK_SECONDS
+        if alone == _LOOK_SECONDS:
+            notice("the Dask cluster has no worker left; waiting for one")
+        if alone >= _ALONE_SECONDS:
+            raise _unreachable(client.scheduler.addr, f"none for {_ALONE_SECONDS:.0f} s")
+
+
+def _outcome(future: "futures.Future[bytes]", task: ScoreTask) -> bytes | ChangeoverError:
+    from distributed.scheduler import KilledWorker
+
+    try:
+        return future.result()
+    except ChangeoverError as error:
+        return error
+    except KilledWorker:
+        return _failed(task, "workers that died of it one after the other", "look at the workers' logs and limits")
+    except Exception as error:  # noqa: BLE001 - whatever a foreign process raises is one line here
+        text = f"{type(error).__name__}: {error}"
+        return _failed(task, text, "install the same changeover, with the extra 'run', on every worker")
+
+
+def _failed(task: ScoreTask, actual: str, remedy: str) -> MeasurementError:
+    return MeasurementError(
+        "Dask worker", where=f"golden shot {task.shot}", expected="a result", actual=actual, remedy=remedy
+    )
+
+
+def _client(address: str) -> Any:  # noqa: ANN401 - distributed has no types
+    try:
+        import distributed
+    except ModuleNotFoundError as error:
+        raise InvalidInputError(
+            "installation",
+            where="--executor",
+            expected="the Python package distributed",
+            actual="none",
+            remedy="install it where changeover runs: pip install 'changeover[dask]'",
+        ) from error
+    client: Any
+    try:
+        client = distributed.Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)  # type: ignore[no-untyped-call]
+    except (OSError, TimeoutError) as error:
+        raise _unreachable(address, "no answer") from error
+    if not _workers(client):
+        client.close()
+        raise _unreachable(address, "none")
+    return client
+
+
+def _workers(client: Any) -> int:  # noqa: ANN401 - distributed has no types
+    return len(client.scheduler_info(n_workers=-1)["workers"])
+
+
+def _unreachable(address: str, actual: str) -> UnreachableError:
+    return UnreachableError(
+        "Dask cluster",
+        where=address,
+        expected="a scheduler with workers",
+        actual=actual,
+        remedy="start it, or run without --executor; what was scored is kept",
+    )

@@ -1,0 +1,278 @@
+"""Checks 7 to 9 at one operating point on this machine: golden shots, speed and noise, smoke.
+
+Golden shots come first, since what a model does wrong is to be said of a shot and a frame; then, in processes of their
+own, the noise of a second run and the speed at the studio's plate sizes. What is decided is decided in
+`changeover_validators`; this module brings it what it needs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from changeover_registry.errors import ChangeoverError, MeasurementError, UndecidedError
+from changeover_registry.records.findings import CheckName, Finding, NotRun
+from changeover_registry.records.golden import GoldenSet, GoldenShot
+from changeover_registry.records.release import Release
+from changeover_registry.records.scores import ShotScores
+from changeover_registry.records.verdict import NoiseFloor, OperatingPoint, PointReport, ShotScore, SpeedPoint
+from changeover_updater.approved import approved_scores
+from changeover_updater.bench import Bench, Models, variant_of
+from changeover_updater.scoring import Decided, Plan, Results, Way, plan_scoring, score_all
+from changeover_updater.tasks import Contest, golden_class_at
+from changeover_updater.ways import OF_THE_SHOT
+from changeover_validators.checks.golden import check_golden
+from changeover_validators.checks.hardware import providers_for
+from changeover_validators.checks.speed import SpeedReport, check_speeds
+
+if TYPE_CHECKING:
+    from changeover_validators.golden.judge import Judgement
+    from changeover_validators.golden.ratchet import Best
+
+__all__ = ["Match", "Prepared", "measure", "prepare"]
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Candidate against the release in use, on the approved shots of a set; `full` scores all of them in any case."""
+
+    candidate: Release
+    baseline: Release | None
+    golden: tuple[GoldenSet, tuple[GoldenShot, ...]] | None
+    full: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An operating point that can be scored: what to score, what it is compared with, and when it has decided."""
+
+    report: PointReport
+    plan: Plan
+    best: "tuple[Best, ...]"
+    decided: Decided
+
+
+def prepare(bench: Bench, match: Match, report: PointReport) -> Prepared | PointReport:
+    """What scoring a point takes; or its report, where nothing can be scored, with why."""
+    point = report.point
+    try:
+        kind = bench.runtimes.evidence(match.candidate, variant_of(match.candidate, point)).kind
+        golden_class = golden_class_at(bench, match.candidate, point)
+    except UndecidedError as error:
+        # A .cat without a twin, or a runtime that nobody named, was looked at, and not run.
+        return _with(report, _open("speed", point, error), _open("golden", point, error))
+    report = report.model_copy(update={"golden_class": golden_class, "evidence": kind})
+    golden = match.golden
+    if golden is None or not golden[1]:
+        return _with(report, _no_shots(point, golden[0].name if golden else ""))
+    try:
+        plan = plan_scoring(bench, _contest(bench, match, point, golden_class), *golden)
+    except UndecidedError as error:
+        return _with(report, *check_golden(point, error))
+    best = approved_scores(bench, match.candidate.model, plan.keys)
+    return Prepared(report, plan, best, _decided(bench, match, best))
+
+
+def measure(bench: Bench, match: Match, prepared: Prepared, way: Way, *, anew: bool = False) -> PointReport:
+    """Score the shots of a point and judge them; then time it, if it could be scored.
+
+    Args:
+        bench: This machine.
+        match: Who is judged.
+        prepared: The point.
+        way: Who scores what is not filed.
+        anew: Some of what is filed was brought for this very check.
+
+    Raises:
+        ChangeoverError: The way of scoring does not work, or bytes are not the signed ones; what was scored is filed.
+        OSError: The site cannot be written.
+    """
+    from changeover_validators.golden.results import ResultStore
+
+    plan, point = prepared.plan, prepared.report.point
+
+    def done(there: int, shots: int) -> None:
+        bench.watch.step(f"{point}: {there} of {shots} shots")
+
+    results = score_all(plan, ResultStore(bench.site.scores), way, prepared.decided, done)
+    report = _scored(bench, match, prepared.report, plan, results)
+    if results.error is not None:
+        return _with(report, *check_golden(point, results.error))
+    with Models(bench) as models:
+        try:
+            noise = _noise(bench, models, plan, results, anew=anew or results.fresh > 0)
+        except OF_THE_SHOT as error:
+            return _with(report, *check_golden(point, error))
+        report = _timed(bench, models, plan.contest, report)
+    judgement = _judged(bench, match, prepared, report, noise)
+    report = report.model_copy(update={"noise": noise, "metrics": judgement.metrics})
+    return _with(report, *check_golden(point, judgement))
+
+
+def _decided(bench: Bench, match: Match, best: "Sequence[Best]") -> Decided:
+    """Whether a guard has broken that no later shot can mend; each guard looks at one shot, so the last one tells."""
+    from changeover_validators.golden.judge import broken_early
+
+    policy, baseline = bench.studio.policy.golden, match.baseline is not None
+
+    def decided(results: Sequence[ShotScores]) -> bool:
+        return broken_early(_shot_scores(bench, results[-1:]), policy, baseline=baseline, best=best)
+
+    return (lambda _: False) if match.full else decided
+
+
+def _contest(bench: Bench, match: Match, point: OperatingPoint, golden_class: str) -> Contest:
+    """The release in use on the same provider: the same variant with the same tile if it has them, else its first.
+
+    Raises:
+        UndecidedError: The release in use does not run here on that provider.
+    """
+    baseline = match.baseline
+    if baseline is None:
+        return Contest(match.candidate, point, None, None, golden_class)
+    usable = [v for v in baseline.variants if point.provider in providers_for(v, bench.own, bench.studio.policy)]
+    if not usable:
+        raise UndecidedError(
+            "current release",
+            where=str(baseline.ref()),
+            expected=f"a variant that runs here on {point.provider}, to compare with",
+            actual="none",
+            remedy="check on a machine that runs the release in use",
+        )
+    variant = min(usable, key=lambda v: (v.id != point.variant, v.precision != point.precision))
+    tile = point.tile if point.tile in variant.contract.tiles else variant.contract.tiles[0]
+    other = point.model_copy(update={"variant": variant.id, "precision": variant.precision, "tile": tile})
+    return Contest(match.candidate, point, baseline, other, golden_class)
+
+
+def _scored(bench: Bench, match: Match, report: PointReport, plan: Plan, results: Results) -> PointReport:
+    first = results.scores[0] if results.scores else None
+    return report.model_copy(
+        update={
+            "scores": _shot_scores(bench, results.scores),
+            "scored": results.refs,
+            "provider_ran": first and first.provider_ran,
+            "runtime_version": first and first.runtime_version,
+            "warnings": tuple(_warnings(match, plan, results)) or None,
+        }
+    )
+
+
+def _shot_scores(bench: Bench, results: Sequence[ShotScores]) -> tuple[ShotScore, ...]:
+    from changeover_validators.golden.summary import shot_scores
+    from changeover_validators.golden.thresholds import limits
+
+    return shot_scores(results, limits(bench.studio.policy.golden.guards).window_frames)
+
+
+def _judged(
+    bench: Bench, match: Match, prepared: Prepared, report: PointReport, noise: tuple[NoiseFloor, ...]
+) -> "Judgement":
+    from changeover_validators.golden.judge import judge
+
+    shots = prepared.plan.shots
+    return judge(
+        report.scores,
+        bench.studio.policy.golden,
+        baseline=match.baseline is not None,
+        names={shot.shot: shot.alias for shot in shots},
+        best=prepared.best,
+        noise=noise,
+        sizes={shot.shot: (shot.width, shot.height) for shot in shots},
+    )
+
+
+def _noise(bench: Bench, models: Models, plan: Plan, results: Results, *, anew: bool) -> tuple[NoiseFloor, ...]:
+    """What is known of this golden class, after a second run of the candidate where something was scored anew.
+
+    Raises:
+        ChangeoverError: The second run failed, where the first did not.
+    """
+    from changeover_validators.golden.noise import add_noise, beginning, floors, read_noise, shortest
+    from changeover_validators.golden.pipeline import ShotJob, score_shot
+    from changeover_validators.golden.shots import shot_folder
+
+    folder, contest = bench.site.scores / "noise", plan.contest
+    known = read_noise(folder, contest.golden_class)
+    if known is not None and not anew:
+        return known.floors
+    filed = {scores.shot: scores for scores in results.scores}
+    shot = shortest([shot for shot in plan.shots if shot.shot in filed])
+    bench.watch.step(f"{contest.point}: shot {shot.shot} once more, for the noise of this machine")
+    subject = models.subject(contest.candidate, contest.point)
+    part = beginning(shot)
+    job = ShotJob(part, shot_folder(bench.site.golden, shot), plan.keys[shot.shot], subject, None, bench.own.host)
+    return add_noise(folder, contest.golden_class, floors(filed[shot.shot], score_shot(job).scores)).floors
+
+
+def _timed(bench: Bench, models: Models, contest: Contest, report: PointReport) -> PointReport:
+    """Speed, first load and RAM of candidate and current, by turns; a failure is a finding."""
+    from changeover_validators.speed import measure as measure_speed
+
+    policy = bench.studio.policy
+    plates = policy.speed.plates or (policy.vram.plate,)
+    try:
+        ours = models.subject(contest.candidate, contest.point)
+        theirs = None
+        if contest.current is not None and contest.current_point is not None:
+            theirs = models.subject(contest.current, contest.current_point)
+        bench.watch.step(f"{contest.point}: seconds a frame")
+        speeds = measure_speed(ours, theirs, plates)
+    except OF_THE_SHOT as error:
+        return _with(report, _open("speed", contest.point, error))
+    report = _with_times(report, models, contest, speeds)
+    timed = SpeedReport(speeds, report.load_us, report.peak_ram_bytes)
+    return _with(report, *check_speeds(timed, policy.speed, contest.point, baseline=theirs is not None))
+
+
+def _with_times(report: PointReport, models: Models, contest: Contest, speeds: tuple[SpeedPoint, ...]) -> PointReport:
+    mine = models.cost(contest.candidate, contest.point)
+    changes: dict[str, object] = {
+        "speeds": speeds,
+        "frame_us": speeds[0].candidate_us,
+        "current_frame_us": speeds[0].current_us,
+        "load_us": mine.load_us,
+        "peak_ram_bytes": mine.peak_rss_bytes or None,
+    }
+    if contest.current is not None and contest.current_point is not None:
+        theirs = models.cost(contest.current, contest.current_point)
+        changes |= {"current_load_us": theirs.load_us, "current_peak_ram_bytes": theirs.peak_rss_bytes or None}
+    return report.model_copy(update=changes)
+
+
+def _warnings(match: Match, plan: Plan, results: Results) -> list[str]:
+    shots = {shot.shot: shot for shot in plan.shots}
+    found = [
+        f"{shots[one.shot].alias}: {one.replaced} values of its plates were NaN or infinite and were replaced"
+        for one in results.scores
+        if one.replaced
+    ]
+    found += [
+        f"{shot.alias}: frames {', '.join(map(str, shot.missing))} are missing, as somebody allowed"
+        for shot in plan.shots
+        if shot.missing
+    ]
+    left = len(plan.shots) - len(results.scores)
+    if left and results.error is None:
+        found.append(f"{left} of {len(plan.shots)} shots were not needed: a guard broke before; --full scores them too")
+    pending = match.golden[0].pending if match.golden else None
+    if pending:
+        found.append(f"{len(pending)} shots of the set wait for an approval and were not scored")
+    return found
+
+
+def _no_shots(point: OperatingPoint, set_name: str) -> NotRun:
+    if not set_name:
+        why, remedy = "no golden set is named", "name one with --set, or in policy.toml"
+    else:
+        why = f"the golden set {set_name} has no approved shot"
+        remedy = f"approve one: changeover golden approve {set_name} SHOT --name NAME"
+    return NotRun(check="golden", subject=str(point), why=why, remedy=remedy)
+
+
+def _open(check: CheckName, point: OperatingPoint, error: ChangeoverError) -> NotRun:
+    broke = isinstance(error, MeasurementError)
+    return NotRun(check=check, subject=str(point), why=str(error), remedy=error.remedy, error=broke)
+
+
+def _with(report: PointReport, *findings: Finding) -> PointReport:
+    return report.model_copy(update={"findings": (*report.findings, *findings)})
