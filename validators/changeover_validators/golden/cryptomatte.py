@@ -17,10 +17,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from changeover_registry.errors import InvalidInputError
+from changeover_validators.golden.frames import at_frame
 from changeover_validators.golden.held import Held, held
 from changeover_validators.golden.images import Image, Part, decode, opened
 
-__all__ = ["identifier", "named", "objects", "read_coverage", "read_object"]
+__all__ = ["check_object", "identifier", "named", "objects", "read_coverage", "read_object"]
 
 _MAX_MANIFEST = 2**26
 """Bytes of a manifest beside a file; a crowd of a million objects takes less."""
@@ -67,6 +68,35 @@ def objects(path: Path, layer: str) -> Mapping[str, int]:
     """
     with held(path) as file:
         return _objects(file, layer)
+
+
+def check_object(files: Mapping[int, Path], layer: str, name: str) -> None:
+    """See that some frame's manifest names an object, with the identifier that `named` gives.
+
+    An object that enters late, or leaves, is in the manifests of some frames only. A manifest beside a file is not kept
+    with a shot, so an object whose identifier is not its name's own has to be asked for by that.
+
+    Args:
+        files: OpenEXR files by frame number, at least one.
+        layer: The layer's name.
+        name: The object's name; an identifier needs no manifest.
+
+    Raises:
+        InvalidInputError: No manifest names it, it has another identifier, or a file is damaged; names file and frame.
+    """
+    if _BITS.fullmatch(name):
+        return
+    known: dict[str, int] = {}
+    for number, path in sorted(files.items()):
+        with at_frame(number), held(path) as file:
+            known |= _objects(file, layer)
+        if name not in known:
+            continue
+        if known[name] != named(name):
+            spelled = f"0x{known[name]:08x}"
+            raise _damaged(path, f"the identifier of the name {name!r}", spelled, f"name the object as {spelled}")
+        return
+    raise _unknown(files[min(files)], layer, name, known)
 
 
 def read_object(path: Path, layer: str, name: str) -> Image:

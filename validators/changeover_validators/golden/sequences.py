@@ -1,23 +1,29 @@
 """From what a person types to numbered frames: ``plate.####.exr``, ``plate.%04d.exr``, a folder, or one file.
 
-A sequence is complete or refused: a gap is never closed up, since the frames on both sides are no neighbours. Left out:
-what is in the files (`frames`).
+A range after it, ``plate.####.exr 1009-1092``, takes these frames and no other, which leaves handles behind. A sequence
+is complete or refused; somebody may allow frames to be missing. A gap is never closed up, since the frames on both
+sides are no neighbours: `missing_numbers` says which numbers are not there. Left out: what is in the files (`frames`).
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from changeover_registry.errors import InvalidInputError
 
-__all__ = ["SUFFIXES", "FrameFile", "find_frames"]
+__all__ = ["SUFFIXES", "FrameFile", "find_frames", "missing_numbers"]
 
-SUFFIXES = frozenset({".exr", ".png", ".tif", ".tiff", ".dpx"})
+SUFFIXES = frozenset({".exr", ".png", ".tif", ".tiff", ".dpx", ".jpg", ".jpeg"})
 """The endings that count as images when a folder is given."""
 
 _PLACE = re.compile(r"(#+|%0?(\d*)d)")
 _NUMBER = re.compile(r"(.*?)(-?\d+)(\D*)")
+_RANGE = re.compile(r"(.+?)\s+(-?\d+)-(-?\d+)", re.DOTALL)
+
+_MOST = 100_000
+"""Frames of a shot: an hour at 24 a second is 86400. More is a number that is no frame number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,22 +34,44 @@ class FrameFile:
     path: Path
 
 
-def find_frames(pattern: str) -> tuple[FrameFile, ...]:
-    """The frames that `pattern` stands for, by number, without gaps.
+def find_frames(pattern: str, *, allow_missing: bool = False) -> tuple[FrameFile, ...]:
+    """The frames that `pattern` stands for, by number, without gaps unless they are allowed.
 
     Raises:
-        InvalidInputError: No file fits, a number occurs twice, a frame is missing, or a folder holds several sequences.
+        InvalidInputError: No file fits, a number occurs twice, a frame is missing, a folder holds several sequences, or
+            numbers lie farther apart than any shot is long.
     """
-    path = Path(pattern)
+    text, wanted = _without_range(pattern)
+    path = Path(text)
     if path.is_dir():
         found = _in_folder(path)
     elif path.is_file():
         found = [_numbered(path)]
     else:
         found = _by_pattern(path)
-    frames = tuple(sorted(found, key=lambda frame: frame.number))
-    _check_complete(pattern, frames)
+    inside = [frame for frame in found if wanted is None or frame.number in wanted]
+    frames = tuple(sorted(inside, key=lambda frame: frame.number))
+    _check_distinct(pattern, frames)
+    if not allow_missing:
+        _check_complete(pattern, frames, wanted or range(frames[0].number, frames[-1].number + 1))
     return frames
+
+
+def missing_numbers(frames: Sequence[FrameFile]) -> tuple[int, ...]:
+    """The numbers between the first and the last frame that no file has."""
+    numbers = {frame.number for frame in frames}
+    return tuple(number for number in range(min(numbers), max(numbers) + 1) if number not in numbers)
+
+
+def _without_range(pattern: str) -> tuple[str, range | None]:
+    """The pattern and the range after it; a file that has such a name is itself."""
+    match = None if Path(pattern).exists() else _RANGE.fullmatch(pattern)
+    if match is None:
+        return pattern, None
+    first, last = int(match[2]), int(match[3])
+    if not first <= last < first + _MOST:
+        raise _refused(pattern, f"{first}-{last}", "a range from the first frame to the last")
+    return match[1], range(first, last + 1)
 
 
 def _by_pattern(path: Path) -> list[FrameFile]:
@@ -77,17 +105,22 @@ def _sequence_name(path: Path) -> str:
     return (f"{match[1]}#{match[3]}" if match else path.stem) + path.suffix
 
 
-def _check_complete(pattern: str, frames: Iterable[FrameFile]) -> None:
-    numbers = [frame.number for frame in frames]
-    if not numbers:
+def _check_distinct(pattern: str, frames: Sequence[FrameFile]) -> None:
+    if not frames:
         raise _refused(pattern, "no file that fits")
-    if len(set(numbers)) != len(numbers):
-        twice = next(number for number in numbers if numbers.count(number) > 1)
-        raise _refused(pattern, f"frame {twice} twice", "each frame number once")
-    missing = sorted(set(range(numbers[0], numbers[-1] + 1)) - set(numbers))
+    for one, next_one in pairwise(frames):
+        if one.number == next_one.number:
+            raise _refused(pattern, f"frame {one.number} twice", "each frame number once")
+    if frames[-1].number - frames[0].number >= _MOST:
+        found = f"frames {frames[0].number} and {frames[-1].number}"
+        raise _refused(pattern, found, f"at most {_MOST} frames from the first to the last")
+
+
+def _check_complete(pattern: str, frames: Sequence[FrameFile], wanted: range) -> None:
+    missing = sorted(set(wanted) - {frame.number for frame in frames})
     if missing:
         listed = ", ".join(map(str, missing[:5])) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-        raise _refused(pattern, f"no frame {listed}", f"every frame from {numbers[0]} to {numbers[-1]}")
+        raise _refused(pattern, f"no frame {listed}", f"every frame from {wanted[0]} to {wanted[-1]}")
 
 
 def _refused(
@@ -98,5 +131,5 @@ def _refused(
         where=pattern,
         expected=expected,
         actual=actual,
-        remedy="correct the pattern or render what is missing",
+        remedy="correct the pattern, render what is missing, or allow frames to be missing (--allow-missing)",
     )
