@@ -1,9 +1,6 @@
 """``golden``: what goes into a set, what is refused at the door, and what is seen when a truth changed."""
 
 import json
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -202,25 +199,3 @@ def test_warning_goes_to_stderr_and_the_shot_is_added(studio: Any, tmp_path: Pat
     assert code == 0
     assert "warned/sh030 version 1" in out
     assert "note: sh030: the matte is the same value everywhere (frame 1001)" in err
-
-
-def test_killed_golden_add_leaves_the_set_as_it_was_and_can_be_run_again(studio: Any, tmp_path: Path) -> None:
-    folder = write(tmp_path / "x", plate=(600, 800), matte=(600, 800), frames=12)
-    studio.ok("golden", "set", "create", "killed")
-    arguments = [word if word != "hero" else "killed" for word in adding(folder, "sh040")]
-    command = [sys.executable, "-m", "changeover_updater", "--config", str(studio.config), *studio.extra, *arguments]
-
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while process.poll() is None and not list((studio.site.golden / "killed").glob(".staging-*/plate/*")):
-        pass
-    process.kill()
-    process.wait()
-
-    assert json.loads(studio.ok("golden", "list", "killed", "--json")) in ([], _shots(studio))
-    studio.ok(*arguments)
-    studio.ok("golden", "verify", "killed")
-    shutil.rmtree(studio.site.golden / "killed")
-
-
-def _shots(studio: Any) -> Any:
-    return json.loads(studio.ok("golden", "list", "killed", "--json"))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from changeover_registry.errors import InvalidInputError
 from changeover_registry.records.golden import Approval, GoldenFrame, GoldenSet, GoldenShot
+from changeover_registry.records.policy import GoldenPolicy
 from changeover_updater.cli._output import escape, mark, rows, say
 from changeover_validators.golden.history import (
     ShotVersion,
@@ -16,9 +17,11 @@ from changeover_validators.golden.history import (
     steps,
 )
 from changeover_validators.golden.kept import Verified
+from changeover_validators.golden.readers import SITE
 from changeover_validators.golden.sets import list_sets, read_set, read_shot, shot_folder
+from changeover_validators.golden.spread import Forecast
 
-__all__ = ["Answer", "damage", "one_set", "one_shot", "sets", "shots", "users"]
+__all__ = ["Answer", "damage", "one_set", "one_shot", "power", "sets", "shots", "users"]
 
 Answer = tuple[object, Callable[[], None]]
 """What ``--json`` prints, and what prints the same for a person."""
@@ -30,9 +33,9 @@ _STEPS = 20
 def users(golden_set: GoldenSet) -> str:
     """Who may use a set, in a few words."""
     if golden_set.owner_show is None:
-        return "everybody may use it"
-    others = ", ".join(golden_set.readers)
-    return f"show {golden_set.owner_show}" + (f", and {others}, may use it" if others else " alone may use it")
+        return "for every channel"
+    others = ", ".join("site (stable, beta)" if reader == SITE else reader for reader in golden_set.readers)
+    return f"owned by show {golden_set.owner_show}, " + (f"read by {others}" if others else "for that show alone")
 
 
 def sets(golden: Path) -> Answer:
@@ -132,6 +135,58 @@ def damage(name: str, verified: Verified) -> Answer:
     return answer, show
 
 
+def power(golden_set: GoldenSet, policy: GoldenPolicy, found: Sequence[Forecast]) -> Answer:
+    """What a set can tell, metric by metric."""
+    answer = {
+        "set": golden_set.name,
+        "shots": len(golden_set.shots),
+        "waiting": len(golden_set.pending or ()),
+        "confidence": policy.confidence,
+        "min_shots": policy.min_shots,
+        "metrics": [_forecast(one) for one in found],
+    }
+    return answer, lambda: _show_power(golden_set, policy, found)
+
+
+def _forecast(one: Forecast) -> dict[str, object]:
+    return {
+        "metric": one.gate.name,
+        "margin": str(one.gate.margin),
+        "spread": f"{one.spread.sd:.6f}",
+        "comparisons": one.spread.comparisons,
+        "differences": one.spread.differences,
+        "chance": f"{one.chance:.4f}",
+        "shots_needed": one.needed,
+        "smallest_margin": None if one.smallest is None else f"{one.smallest:.6f}",
+    }
+
+
+def _show_power(golden_set: GoldenSet, policy: GoldenPolicy, found: Sequence[Forecast]) -> None:
+    shots_, waits = len(golden_set.shots), len(golden_set.pending or ())
+    say(
+        f"golden set [bold]{escape(golden_set.name)}[/]: {shots_} shots are scored"
+        + (f", {waits} wait for approval" if waits else "")
+    )
+    if shots_ < policy.min_shots:
+        asked = f"the policy asks for {policy.min_shots} shots"
+        say(f"{mark('open')} {asked}: with fewer no release is accepted on its scores alone")
+    lines = [
+        (
+            escape(one.gate.label),
+            str(one.gate.margin),
+            f"{one.spread.sd:.4f}",
+            f"{100 * one.chance:.0f} %",
+            "over 1000" if one.needed is None else str(max(one.needed, policy.min_shots)),
+            "-" if one.smallest is None else f"{one.smallest:.4f}",
+            str(one.spread),
+        )
+        for one in found
+    ]
+    columns = ("metric", "margin", "spread", f"with {shots_} shots", "shots for 80 %", "margin for 80 %", "spread from")
+    rows("the chance that an equal release is accepted", columns, lines)
+    say("  it is accepted only where every metric is, so the least chance counts; a worse release has less")
+
+
 def _show_set(golden_set: GoldenSet, told: Sequence[Step]) -> None:
     say(f"golden set [bold]{escape(golden_set.name)}[/]: version {golden_set.version}; {users(golden_set)}")
     if golden_set.retired is not None:
@@ -140,7 +195,7 @@ def _show_set(golden_set: GoldenSet, told: Sequence[Step]) -> None:
     rows("scored", ("shot", "version", "approved by", "at", "note"), scored, empty="nothing is scored yet")
     if golden_set.pending:
         waits = [(ref.shot, str(ref.version)) for ref in golden_set.pending]
-        rows("waiting for approval", ("shot", "version"), waits)
+        rows("waiting", ("shot", "version"), waits)
     if golden_set.retired_shots:
         gone = [
             (one.shot, str(one.version), escape(one.reason), escape(one.by), one.at) for one in golden_set.retired_shots

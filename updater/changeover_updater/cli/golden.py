@@ -244,3 +244,22 @@ def verify(
 
 def _file_of(frame: int | None) -> str:
     return "region and colour" if frame is None else f"frame {frame}"
+
+
+@app.command("power")
+def power(context: typer.Context, set_name: SetName, as_json: JsonFlag = False) -> None:
+    """Say what the set can tell: the chance that an equal release is accepted, and how many shots would do."""
+    from changeover_updater.cli import _show_golden
+    from changeover_updater.studio import read_studio, read_verdicts
+    from changeover_validators.golden.sets import read_set
+    from changeover_validators.golden.spread import forecasts
+
+    call = invocation(context)
+    site = call.site()
+    golden_set = read_set(site.golden, set_name)
+    studio = read_studio(site, call.station())
+    verdicts = tuple(filed.verdict for filed in read_verdicts(site, studio))
+    policy = studio.policy.golden
+    found = forecasts(len(golden_set.shots), policy, set_name, verdicts)
+    answer, show = _show_golden.power(golden_set, policy, found)
+    emit(answer, as_json=as_json, show=show)

@@ -8,13 +8,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from changeover_registry import canonical
 from changeover_registry.records.golden import GoldenSet, RetiredShot, ShotRef
 from changeover_validators.golden.sets import read_set
 
 __all__ = ["ShotVersion", "Step", "all_refs", "current_refs", "set_history", "shot_versions", "steps"]
+
+_Refs: TypeAlias = dict[tuple[str, int], ShotRef]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +88,19 @@ def shot_versions(golden_set: GoldenSet, refs: Sequence[ShotRef], shot: str) -> 
 
 
 def _shot_version(last: GoldenSet, ref: ShotRef) -> ShotVersion:
-    if _named(last.pending or (), ref):
+    key = (ref.shot, ref.version)
+    if key in _by_key(last.pending or ()):
         return ShotVersion(ref, "waiting")
-    if _named(last.shots, ref):
+    if key in _by_key(last.shots):
         return ShotVersion(ref, "scored")
-    gone = [one for one in last.retired_shots or () if (one.shot, one.version) == (ref.shot, ref.version)]
+    gone = [one for one in last.retired_shots or () if (one.shot, one.version) == key]
     return ShotVersion(ref, "retired", gone[-1]) if gone else ShotVersion(ref, "replaced")
 
 
 def _changes(before: GoldenSet, after: GoldenSet) -> Iterator[str]:
-    yield from _approvals(before, after)
-    fresh = [ref for ref in after.pending or () if not _named(before.pending or (), ref)]
+    waited = _by_key(before.pending or ())
+    yield from _approvals(_by_key(before.shots), waited, after.shots)
+    fresh = [ref for key, ref in _by_key(after.pending or ()).items() if key not in waited]
     yield from (f"{ref.shot} version {ref.version} added, waits for approval" for ref in fresh)
     retired = (after.retired_shots or ())[len(before.retired_shots or ()) :]
     yield from (f"{one.shot} version {one.version} retired: {one.reason}" for one in retired)
@@ -106,16 +110,15 @@ def _changes(before: GoldenSet, after: GoldenSet) -> Iterator[str]:
         yield f"the set retired: {after.retired}"
 
 
-def _approvals(before: GoldenSet, after: GoldenSet) -> Iterator[str]:
-    for ref in after.shots:
-        earlier = _named(before.shots, ref)
+def _approvals(scored: _Refs, waited: _Refs, after: Sequence[ShotRef]) -> Iterator[str]:
+    for key, ref in _by_key(after).items():
+        earlier = scored.get(key)
         if earlier and (earlier.approval is not None or ref.approval is None):
             continue
-        added = "" if earlier or _named(before.pending or (), ref) else "added"
+        added = "" if earlier or key in waited else "added"
         approved = f"approved by {ref.approval.name}" if ref.approval else ""
         yield f"{ref.shot} version {ref.version} {' and '.join(filter(None, (added, approved)))}"
 
 
-def _named(refs: Sequence[ShotRef], ref: ShotRef) -> ShotRef | None:
-    """The same version of the same shot among `refs`."""
-    return next((one for one in refs if (one.shot, one.version) == (ref.shot, ref.version)), None)
+def _by_key(refs: Sequence[ShotRef]) -> _Refs:
+    return {(ref.shot, ref.version): ref for ref in refs}

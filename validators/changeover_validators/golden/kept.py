@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from changeover_registry.errors import MeasurementError
 from changeover_registry.records.golden import GoldenFrame, GoldenShot, ShotRef
@@ -15,11 +16,8 @@ from changeover_validators.golden.sets import read_shot, shot_folder
 
 __all__ = ["Damage", "KeptFile", "Verified", "check_undamaged", "kept_files", "verify_shots"]
 
-Watch = Callable[[str, int | None], None]
+Watch: TypeAlias = Callable[[str, int | None], None]
 """Called with a shot and a frame number (None for what belongs to no frame) before a file is hashed."""
-
-_SHOWN = 3
-"""How many damaged files one error names; all of them are in the list that the command prints."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,18 +80,17 @@ def check_undamaged(name: str, damage: Sequence[Damage]) -> None:
     """See that nothing of the set `name` is damaged.
 
     Raises:
-        MeasurementError: Something is; the first files are named and all are counted.
+        MeasurementError: Something is; the first file is named and all are counted.
     """
     if not damage:
         return
-    shown = ", ".join(str(one) for one in damage[:_SHOWN])
-    more = f" and {len(damage) - _SHOWN} more" if len(damage) > _SHOWN else ""
+    others = f" and {len(damage) - 1} more" if len(damage) > 1 else ""
     raise MeasurementError(
         "golden files",
         where=name,
         expected="every file as it was added",
-        actual=f"{len(damage)} damaged: {shown}{more}",
-        remedy="bring them back from the archive, or add the shots again",
+        actual=f"{damage[0]}{others}",
+        remedy=f"see them all with changeover golden verify {name}; bring them back from the archive",
     )
 
 

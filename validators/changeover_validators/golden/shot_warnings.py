@@ -89,10 +89,18 @@ def _of_colour(shot: GoldenShot) -> Iterator[str]:
 def _of_others(shot: GoldenShot, others: Sequence[Outline]) -> Iterator[ShotWarning]:
     plates = tuple(frame.plate_sha256 for frame in shot.frames)
     mattes = tuple(frame.matte_sha256 for frame in shot.frames if frame.matte_sha256 is not None)
+    found: dict[str, list[str]] = {}
     for one in others:
         same = [kind for kind, equal in (("plates", one.plates == plates), ("mattes", one.mattes == mattes)) if equal]
-        if same:
-            yield ShotWarning(f"the {' and '.join(same)} are those of shot {one.shot}")
+        found.setdefault(" and ".join(same), []).append(one.shot)
+    for what, names in found.items():
+        if what:
+            yield ShotWarning(f"the {what} are those of {_shots(names)}")
+
+
+def _shots(names: Sequence[str]) -> str:
+    first = list(dict.fromkeys(names))
+    return f"shot {first[0]}" + (f" and {len(first) - 1} more" if len(first) > 1 else "")
 
 
 def _repeated_plates(shot: GoldenShot) -> list[int]:
