@@ -200,7 +200,7 @@ def _line(plan: Plan, task: ScoreTask, at: "Progress") -> str:
     place = names.index(task.shot)
     text = f"{task.candidate_point}: shot {place + 1} of {len(names)} ({task.shot}), frame {at.done} of {at.frames}"
     rest = at.frames - at.done
-    if at.seconds_left is None or not rest:
+    if not rest:
         return text
     later = sum(len(shot.frames) for shot in plan.shots[place + 1 :])
     minutes, seconds = divmod(round(at.seconds_left * (rest + later) / rest), 60)

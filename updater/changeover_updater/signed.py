@@ -98,12 +98,16 @@ def promote_policy(call: "Invocation", reason: str) -> Choice:
 
     Raises:
         InvalidInputError: The file is not a policy.
+        RefusedError: A margin is finer than the noise that was measured at this site.
     """
     from changeover_registry import canonical
+    from changeover_validators.golden.gates import check_noise
+    from changeover_validators.golden.noise import all_noise
 
     site = call.site()
     data = site.policy_bytes()
-    site.read_policy(data)
+    policy = site.read_policy(data)
+    check_noise(policy.golden, all_noise(site.scores / "noise"), where=str(site.root / "policy.toml"))
     digest = canonical.digest(data)
     _renew_what_is_due(call, site)
     return _write(call, site, "site", lambda last: choose.sign_policy(last, digest, _change(call, reason)))

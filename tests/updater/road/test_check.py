@@ -82,7 +82,7 @@ def test_verdict_is_filed_signed_and_mlflow_has_a_copy_with_a_metric_for_each_sh
     verdict = Verdict.from_bytes(payload, where="test")
     client = MlflowClient(f"sqlite:///{world.site.root / 'mlflow' / 'mlflow.db'}")
     runs = [run for e in client.search_experiments() for run in client.search_runs([e.experiment_id])]
-    golden = [name for name in runs[0].data.metrics if "/jaccard:davis2017/sh" in name]
+    golden = [name for name in runs[0].data.metrics if "/jaccard.davis2017/sh" in name]
 
     assert signer.owner == "td@vm1"
     assert verdict.decision == "accept"
