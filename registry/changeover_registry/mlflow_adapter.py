@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
-from changeover_registry import canonical
 from changeover_registry._mlflow_database import ensure_database
 from changeover_registry._mlflow_errors import missing, not_installed, unreachable
 from changeover_registry.errors import ChangeoverError, LostRaceError, RefusedError
@@ -48,6 +47,8 @@ RECORD = "release.json"
 """Where the canonical record lies among a release's artifacts."""
 
 _PAGE = 200
+_BATCH = 500
+"""MLflow takes at most 1000 metrics at once, and at most a million bytes."""
 _SETTINGS = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
@@ -174,36 +175,50 @@ class Registry:
             )
             return target / name
 
-    def log_verdict(self, verdict: Verdict, envelope: bytes) -> str:
-        """Keep a copy of a signed verdict: a run with its decision, its digests and one metric for each golden shot.
+    def log_verdict(self, verdict: Verdict, digest: str, documents: Mapping[str, bytes]) -> str:
+        """Keep a verdict: a run with its decision, its digests and its metrics of each golden shot.
 
         Metrics are bound to the release's LoggedModel, the golden set's name and its version and digest. Done again it
-        changes nothing.
+        changes nothing. Whatever is in here can be read by whoever reads MLflow.
+
+        Args:
+            verdict: The verdict, with the shots' names that its readers may know.
+            digest: Of the signed envelope, by which the run is found again.
+            documents: Artifacts by path.
 
         Returns:
             The run's id.
         """
-        envelope_digest = canonical.digest(envelope)
         with self._session() as client:
             experiment = self._experiment(client, verdict.candidate.model)
-            known = client.search_runs([experiment], f"tags.`changeover.envelope` = '{envelope_digest}'", max_results=1)
+            known = client.search_runs([experiment], f"tags.`changeover.envelope` = '{digest}'", max_results=1)
             if known:
                 return str(known[0].info.run_id)
-            return self._log(client, experiment, verdict, envelope)
+            return self._log(client, experiment, verdict, digest, documents)
 
-    def _log(self, client: "MlflowClient", experiment: str, verdict: Verdict, envelope: bytes) -> str:
+    def _log(
+        self,
+        client: "MlflowClient",
+        experiment: str,
+        verdict: Verdict,
+        digest: str,
+        documents: Mapping[str, bytes],
+    ) -> str:
         from mlflow.entities import RunTag
 
         candidate = _find(client, verdict.candidate.model, verdict.candidate.version)
         holder = candidate.holder if candidate and candidate.digest == verdict.candidate.digest else None
         name = f"{verdict.candidate.version}-{digest12(verdict.candidate.digest)} {verdict.decision}"
         run = str(client.create_run(experiment, start_time=milliseconds(verdict), run_name=name).info.run_id)
-        tags = [RunTag(key, value) for key, value in verdict_tags(verdict).items()]
-        client.log_batch(run, metrics=[_metric(value, holder) for value in metric_values(verdict)], tags=tags)
-        with _documents({"verdict.dsse.json": envelope}) as paths:
-            client.log_artifact(run, str(paths[0]))
+        client.log_batch(run, tags=[RunTag(key, value) for key, value in verdict_tags(verdict).items()])
+        metrics = [_metric(value, holder) for value in metric_values(verdict)]
+        for start in range(0, len(metrics), _BATCH):
+            client.log_batch(run, metrics=metrics[start : start + _BATCH])
+        with _documents(documents) as paths:
+            for path, local in paths.items():
+                client.log_artifact(run, str(local), path.rpartition("/")[0] or None)
         # The tag by which this run is found again comes last: a killed copy is made anew.
-        client.set_tag(run, "changeover.envelope", canonical.digest(envelope))
+        client.set_tag(run, "changeover.envelope", digest)
         client.set_terminated(run)
         return run
 
@@ -223,7 +238,7 @@ class Registry:
             client.log_model_artifact(holder, str(local), path.rpartition("/")[0] or None)
             progress(local.stat().st_size)
         with _documents({RECORD: release.to_bytes(), **documents}) as paths:
-            for document in paths:
+            for document in paths.values():
                 client.log_model_artifact(holder, str(document))
         client.finalize_logged_model(holder, "READY")
         return holder
@@ -386,12 +401,14 @@ def _metric(value: MetricValue, holder: str | None) -> "Metric":
 
 
 @contextlib.contextmanager
-def _documents(documents: Mapping[str, bytes]) -> Iterator[list[Path]]:
-    """The documents as files, for as long as it takes to send them."""
+def _documents(documents: Mapping[str, bytes]) -> Iterator[dict[str, Path]]:
+    """The documents as files by their path, for as long as it takes to send them."""
     with tempfile.TemporaryDirectory(prefix="changeover-") as folder:
-        for name, data in documents.items():
-            Path(folder, name).write_bytes(data)
-        yield [Path(folder, name) for name in documents]
+        files = {path: Path(folder, path) for path in documents}
+        for path, local in files.items():
+            local.parent.mkdir(parents=True, exist_ok=True)
+            local.write_bytes(documents[path])
+        yield files
 
 
 @contextlib.contextmanager

@@ -1,7 +1,8 @@
 """What MLflow is shown of releases and verdicts: names, tags and metrics as plain values.
 
-MLflow's own limits are held here, apart from the calls: its names take no slash, its metrics no plus sign, its data set
-digests 36 characters, its descriptions 5000. Nothing in this module knows MLflow; `mlflow_adapter` carries it there.
+MLflow's own limits are held here, apart from the calls: its names take no slash, its metrics no plus sign and on
+Windows no colon, its data set digests 36 characters, its descriptions 5000. Nothing in this module knows MLflow;
+`mlflow_adapter` carries it there.
 """
 
 from collections.abc import Iterator
@@ -72,11 +73,13 @@ def verdict_tags(verdict: Verdict) -> dict[str, str]:
         "changeover.policy": verdict.policy,
         "changeover.facts": verdict.facts,
         "changeover.host_class": verdict.host_class,
+        "changeover.sandbox": verdict.sandbox,
+        "changeover.signed_off_by": verdict.sign_off.name if verdict.sign_off else "nobody",
     }
 
 
 def metric_values(verdict: Verdict) -> tuple[MetricValue, ...]:
-    """One metric for each golden shot of each operating point, candidate and current, and the time of a frame."""
+    """Each metric of each golden shot at each operating point, of candidate and current, and the time of a frame."""
     name, digest = _dataset(verdict)
     moment = milliseconds(verdict)
     return tuple(
@@ -94,9 +97,11 @@ def milliseconds(verdict: Verdict) -> int:
 def _numbers(report: PointReport) -> Iterator[tuple[str, str]]:
     prefix = str(report.point).replace("+", "_")
     for score in report.scores:
-        yield f"{prefix}/{score.metric}/{score.shot}", score.candidate
+        # A colon is refused by MLflow on Windows.
+        key = f"{prefix}/{score.metric.replace(':', '.')}/{score.shot}"
+        yield key, score.candidate
         if score.current is not None:
-            yield f"{prefix}/{score.metric}/{score.shot}/current", score.current
+            yield f"{key}/current", score.current
     if report.frame_us is not None:
         yield f"{prefix}/frame_us", str(report.frame_us)
 

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 import urllib3
 
-from changeover_registry import canonical
 from changeover_registry._mlflow_errors import unreachable
 from changeover_registry.errors import LostRaceError, RefusedError, TrustError, UnreachableError
 from changeover_registry.mlflow_adapter import Registered, Registry, _filter, _pages, artifact_path, local_uri
@@ -77,6 +76,7 @@ def verdict(candidate: Release, jaccard: str = "0.91") -> Verdict:
     scores = (
         ShotScore(shot="shot-010", metric="jaccard", frames=12, candidate=jaccard, current="0.9"),
         ShotScore(shot="shot-020", metric="jaccard", frames=12, candidate="0.8"),
+        ShotScore(shot="shot-020", metric="mad:rvm", frames=12, candidate="0.01"),
     )
     return Verdict(
         candidate=candidate.ref(),
@@ -269,35 +269,53 @@ def test_verdict_becomes_one_run_with_a_metric_for_each_shot(registry: Registry,
     made = fresh("1.0.0")
     holder = registry.know_release(made).registered.holder
 
-    run = registry.log_verdict(verdict(made), b"envelope")
+    documents = {"verdict.dsse.json": b"envelope", "pictures/shot-010/plate.png": b"pixels"}
+    run = registry.log_verdict(verdict(made), DIGEST, documents)
 
-    assert registry.log_verdict(verdict(made), b"envelope") == run
-    assert registry.log_verdict(verdict(made, "0.5"), b"another envelope") != run
+    assert registry.log_verdict(verdict(made), DIGEST, documents) == run
+    assert registry.log_verdict(verdict(made, "0.5"), "f" * 64, {}) != run
     with registry._session() as client:
         kept = client.get_run(run)
         bound = {metric.key: metric for metric in client.get_logged_model(holder).metrics or []}
-        stored = [item.path for item in client.list_artifacts(run)]
+        stored = sorted(
+            item.path for folder in (None, "pictures/shot-010") for item in client.list_artifacts(run, folder)
+        )
     prefix = "onnx-fp32/256_32/cpu"
     assert kept.data.metrics == {
         f"{prefix}/jaccard/shot-010": 0.91,
         f"{prefix}/jaccard/shot-010/current": 0.9,
         f"{prefix}/jaccard/shot-020": 0.8,
+        f"{prefix}/mad.rvm/shot-020": 0.01,
         f"{prefix}/frame_us": 1500.0,
     }
     assert kept.data.tags["changeover.decision"] == "accept"
     assert kept.data.tags["changeover.digest"] == made.digest()
-    assert kept.data.tags["changeover.envelope"] == canonical.digest(b"envelope")
+    assert kept.data.tags["changeover.envelope"] == DIGEST
     assert kept.info.status == "FINISHED"
     assert kept.info.start_time == 1795355100000
-    assert stored == ["verdict.dsse.json"]
+    assert stored == ["pictures", "pictures/shot-010/plate.png", "verdict.dsse.json"]
     assert bound[f"{prefix}/jaccard/shot-020"].dataset_name == "atlas"
     assert bound[f"{prefix}/jaccard/shot-020"].dataset_digest == "2-0123456789ab"
+
+
+def test_more_numbers_than_mlflow_takes_at_once_all_arrive(local: Registry) -> None:
+    made = verdict(release())
+    scores = tuple(
+        ShotScore(shot=f"shot-{number}", metric="mad:rvm", frames=1, candidate="0.25", current="0.5")
+        for number in range(600)
+    )
+    point = made.points[0].model_copy(update={"scores": scores})
+
+    run = local.log_verdict(made.model_copy(update={"points": (point,)}), DIGEST, {})
+
+    with local._session() as client:
+        assert len(client.get_run(run).data.metrics) == 2 * 600 + 1
 
 
 def test_verdict_of_a_release_that_is_not_known_is_kept_all_the_same(local: Registry) -> None:
     made = verdict(release()).model_copy(update={"golden_set": None, "points": ()})
 
-    run = local.log_verdict(made, b"envelope")
+    run = local.log_verdict(made, DIGEST, {})
 
     with local._session() as client:
         kept = client.get_run(run).data

@@ -8,7 +8,7 @@ import typer
 
 from changeover_registry.errors import InvalidInputError
 from changeover_updater.cli._context import JsonFlag, host_facts, invocation, read_facts
-from changeover_updater.cli._output import emit, notice, progress
+from changeover_updater.cli._output import emit, escape, notice, progress, say
 
 if TYPE_CHECKING:
     from changeover_updater.check import Where
@@ -46,7 +46,7 @@ def check(  # noqa: PLR0917 - each is an option of the command
     from changeover_updater.check import Case
     from changeover_updater.check import check as judge
     from changeover_updater.cli._show_plan import show_verdict
-    from changeover_updater.records import log_verdict
+    from changeover_updater.reports import publish
     from changeover_updater.signed import baseline_of, sign_verdict
     from changeover_updater.studio import read_studio
 
@@ -75,9 +75,12 @@ def check(  # noqa: PLR0917 - each is an option of the command
         verdict = judge(site, station, studio, case, Watch(line.step, line.bytes), where)
         line.step("sign and file the verdict")
         digest = sign_verdict(call, site, verdict)
-        log_verdict(site, verdict, digest, notice)
+        line.step("write the report")
+        page = publish(site, studio, digest, notice)
     answer = {"verdict": digest, **verdict.model_dump(mode="json", exclude_none=True)}
     emit(answer, as_json=as_json, show=lambda: show_verdict(digest, verdict))
+    if page is not None and not as_json:
+        say(f"  report: {escape(str(page))}")
     raise typer.Exit(_EXIT_CODES[verdict.decision])
 
 

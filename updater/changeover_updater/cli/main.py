@@ -9,13 +9,13 @@ from typing import Annotated
 import typer
 
 from changeover_registry.errors import ChangeoverError
-from changeover_updater.cli import _context, demo, golden, runtimes, score, station, studio, vendor
+from changeover_updater.cli import _context, demo, golden, report, runtimes, score, station, studio, vendor
 from changeover_updater.cli._output import print_error
 
 __all__ = ["app", "main", "run"]
 
 _EXTRAS = {
-    "run": {"OpenEXR", "OpenImageIO", "archspec", "numpy", "onnx", "onnxruntime", "pynvml", "scipy"},
+    "run": {"OpenEXR", "OpenImageIO", "archspec", "jinja2", "numpy", "onnx", "onnxruntime", "pynvml", "scipy"},
     "s3": {"boto3"},
     "torch": {"torch"},
     "mlflow": {"cyclonedx", "mlflow"},
@@ -36,6 +36,7 @@ golden.app.command("score")(score.score)
 app.add_typer(runtimes.app, name="runtimes")
 studio.add_to(app)
 station.add_to(app)
+app.command()(report.report)
 app.command()(demo.demo)
 
 

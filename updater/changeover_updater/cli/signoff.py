@@ -32,15 +32,16 @@ def verdict_sign_off(
     as_json: JsonFlag = False,
 ) -> None:
     """Sign off a verdict to which nothing but golden shots is missing, by name; the policy must allow it."""
-    from changeover_updater.records import log_verdict
+    from changeover_updater.reports import publish
     from changeover_updater.sign_off import sign_off
+    from changeover_updater.studio import read_studio
 
     call = invocation(context)
     call.key("verdict")
     done = sign_off(call, digest, name, note)
     verdict, word = done.filed.verdict, done.filed.verdict.sign_off
     if not done.before:
-        log_verdict(call.site(), verdict, done.filed.digest, notice)
+        publish(call.site(), read_studio(call.site(), call.station()), done.filed.digest, notice)
 
     def show() -> None:
         ref = f"{verdict.candidate.model}@{verdict.candidate.version}"

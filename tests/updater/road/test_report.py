@@ -1,0 +1,204 @@
+"""``report``, and what ``check`` leaves for people and for MLflow: a page, a document, and no pixel by default."""
+
+import base64
+import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from changeover_registry import canonical
+from changeover_validators.runtimes.sandbox import available
+
+pytestmark = pytest.mark.skipif(available().name is None, reason="nothing isolates a child on this machine")
+pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
+
+NAMES = tuple(f"xq{number}70-crowd" for number in range(6))
+"""Names that stand nowhere by chance."""
+STARTS_OF_IMAGES = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"\x76\x2f\x31\x01", b"II*\0", b"MM\0*")
+
+
+@pytest.fixture(scope="module")
+def studio(module_golden_set: Any) -> Any:
+    """A studio whose set belongs to show atlas: it checked 1.0.0, then allowed pictures and checked 1.1.0."""
+    world = module_golden_set
+    world.ok("golden", "set", "create", "atlas-crowd", "--show", "atlas", "--reader", "site")
+    for number, name in enumerate(NAMES):
+        folder = world.root / "shots" / f"sh{number}"
+        world.ok(
+            *("golden", "add", "atlas-crowd", name, "--plate", str(folder / "plate.####.exr")),
+            *("--matte", str(folder / "matte.####.exr"), "--channel", "A", "--colour", "scene-linear"),
+            *("--approved-by", "Jane Doe", "--note", f"{name} is right"),
+        )
+    world.publish("1.0.0")
+    first = checked(world, "tiny-roto@1.0.0")
+    world.ok("promote", "tiny-roto@1.0.0", "--reason", "test")
+    world.ok("update")
+    policy = world.site.root / "policy.toml"
+    text = policy.read_text(encoding="utf-8")
+    policy.write_text(text.replace("[licence]", "mlflow_pictures = true\n[licence]", 1), encoding="utf-8")
+    world.ok("promote", "--policy", "--reason", "let MLflow have pictures")
+    world.publish("1.1.0")
+    return SimpleNamespace(world=world, plain=first, pictured=checked(world, "tiny-roto@1.1.0"))
+
+
+def checked(world: Any, release: str) -> Any:
+    code, out, err = world.run("check", release, "--set", "atlas-crowd", "--json")
+    assert code == 0, err + out
+    assert "note:" not in err
+    return json.loads(out)
+
+
+def kept_by_mlflow(world: Any, digest: str) -> Any:
+    """The run of a verdict in the studio's real MLflow, with every artifact by path."""
+    from mlflow import MlflowClient
+    from mlflow.artifacts import download_artifacts
+
+    uri = f"sqlite:///{world.site.root / 'mlflow' / 'mlflow.db'}"
+    client = MlflowClient(uri)
+    runs = [run for e in client.search_experiments() for run in client.search_runs([e.experiment_id])]
+    (run,) = [run for run in runs if run.data.tags.get("changeover.envelope") == digest]
+    folder = Path(download_artifacts(artifact_uri=run.info.artifact_uri, tracking_uri=uri))
+    files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return SimpleNamespace(data=run.data, files=files)
+
+
+def images_in(data: bytes) -> list[bytes]:
+    """The first bytes of every image in a file: the file itself, or what stands in it as base64."""
+    found = [data] if data.startswith(STARTS_OF_IMAGES) else []
+    for word in re.findall(rb"[A-Za-z0-9+/]{64,}={0,2}", data):
+        plain = base64.b64decode(word[: len(word) // 4 * 4])
+        found += [plain[:8]] if plain.startswith(STARTS_OF_IMAGES) else []
+    return found
+
+
+def everything(world: Any, verdict: Any) -> dict[str, bytes]:
+    """All that leaves the owner's show: the site's page and document, and what MLflow has, tags and names too."""
+    kept = kept_by_mlflow(world, verdict["verdict"])
+    words = json.dumps([kept.data.tags, list(kept.data.metrics), list(kept.files)]).encode()
+    reports = world.site.root / "reports"
+    return {
+        **kept.files,
+        "tags and metrics": words,
+        "site.html": (reports / f"{verdict['verdict']}.html").read_bytes(),
+        "site.json": (reports / f"{verdict['verdict']}.json").read_bytes(),
+    }
+
+
+def test_no_pixel_reaches_mlflow_by_default(studio: Any) -> None:
+    kept = kept_by_mlflow(studio.world, studio.plain["verdict"])
+
+    assert sorted(kept.files) == ["report.html", "report.json"]
+    assert {path: images_in(data) for path, data in kept.files.items() if images_in(data)} == {}
+
+
+def test_pictures_reach_mlflow_where_the_policy_says_so(studio: Any) -> None:
+    kept = kept_by_mlflow(studio.world, studio.pictured["verdict"])
+    whole = {f"pictures/shot-1/{kind}.png" for kind in ("truth", "current", "candidate", "difference")}
+
+    assert whole <= set(kept.files)
+    assert all(images_in(data) for path, data in kept.files.items() if path.startswith("pictures/"))
+    assert len(images_in(kept.files["report.html"])) == 6 * 10
+    assert images_in(kept.files["report.json"]) == []
+
+
+@pytest.mark.parametrize("which", ["plain", "pictured"])
+def test_outside_the_owners_show_aliases_stand_for_names_everywhere(studio: Any, which: str) -> None:
+    outside = everything(studio.world, getattr(studio, which))
+
+    assert {path: name for path, data in outside.items() for name in NAMES if name.encode() in data} == {}
+    assert all(b"shot-1" in outside[path] for path in ("site.html", "site.json", "report.html", "tags and metrics"))
+
+
+def test_mlflow_has_every_metric_of_every_shot_by_alias_for_candidate_and_current(studio: Any) -> None:
+    data = kept_by_mlflow(studio.world, studio.pictured["verdict"]).data
+    prefix = "onnx-fp32/none/cpu"
+    scores = studio.pictured["points"][0]["scores"]
+
+    assert len(data.metrics) == 2 * len(scores) + 1
+    assert f"{prefix}/mad.rvm/shot-6" in data.metrics
+    assert f"{prefix}/mad.rvm/shot-6/current" in data.metrics
+    assert data.tags["changeover.decision"] == "accept"
+    assert data.tags["changeover.sandbox"] == studio.pictured["sandbox"]
+
+
+def test_report_prints_where_the_sites_page_is_and_makes_it_anew(studio: Any) -> None:
+    world, digest = studio.world, studio.pictured["verdict"]
+    page = world.site.root / "reports" / f"{digest}.html"
+    before = page.read_bytes()
+    page.unlink()
+
+    out = world.ok("report", digest[:10])
+
+    assert str(page) in out
+    assert page.read_bytes() == before
+
+
+@pytest.mark.parametrize(("asked", "which"), [((), "pictured"), (("tiny-roto@1.0.0",), "plain")])
+def test_report_without_a_digest_is_of_the_newest_verdict(studio: Any, asked: tuple[str, ...], which: str) -> None:
+    assert getattr(studio, which)["verdict"] in studio.world.ok("report", *asked)
+
+
+def test_report_for_the_owners_show_has_the_names(studio: Any, tmp_path: Path) -> None:
+    page = tmp_path / "atlas.html"
+
+    out = studio.world.ok("report", studio.pictured["verdict"], "--show", "atlas", "--out", str(page))
+
+    text = page.read_text(encoding="utf-8")
+    assert str(page) in out
+    assert all(name in text for name in NAMES)
+    assert images_in(text.encode())
+
+
+def test_report_for_another_show_has_aliases(studio: Any, tmp_path: Path) -> None:
+    page = tmp_path / "other.html"
+
+    studio.world.ok("report", studio.pictured["verdict"], "--show", "bounty", "--out", str(page))
+
+    assert not any(name in page.read_text(encoding="utf-8") for name in NAMES)
+
+
+def test_report_without_pictures_has_none(studio: Any, tmp_path: Path) -> None:
+    page = tmp_path / "small.html"
+
+    studio.world.ok("report", studio.pictured["verdict"], "--no-pictures", "--out", str(page))
+
+    assert images_in(page.read_bytes()) == []
+    assert b"This copy holds no pictures" in page.read_bytes()
+
+
+def test_report_as_json_is_the_canonical_document_of_the_site(studio: Any) -> None:
+    digest = studio.pictured["verdict"]
+
+    out = studio.world.ok("report", digest, "--json")
+
+    document = (studio.world.site.root / "reports" / f"{digest}.json").read_bytes()
+    assert out.encode() == document + b"\n"
+    shots = canonical.loads(document, where="test")["points"][0]["shots"]
+    assert [shot["label"] for shot in shots if len(shot["curves"]) > 10] == [shot["label"] for shot in shots]
+
+
+@pytest.mark.parametrize("flags", [("--no-pictures",), ("--show", "atlas")])
+def test_report_that_is_not_for_everybody_needs_a_file(studio: Any, flags: tuple[str, ...]) -> None:
+    code, out, err = studio.world.run("report", *flags)
+
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "--out" in err
+
+
+@pytest.mark.parametrize("asked", ["feedfacefeedface", "tiny-roto@9.9.9"])
+def test_report_of_a_verdict_that_nobody_made_is_one_line(studio: Any, asked: str) -> None:
+    code, out, err = studio.world.run("report", asked)
+
+    assert (code, out, err.count("\n")) == (2, "", 1)
+
+
+def test_report_of_a_release_that_nobody_checked_names_the_command(studio: Any) -> None:
+    studio.world.publish("1.2.0")
+
+    code, _, err = studio.world.run("report", "tiny-roto@1.2.0")
+
+    assert code == 2
+    assert "changeover check tiny-roto@1.2.0" in err

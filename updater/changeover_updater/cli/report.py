@@ -1,0 +1,56 @@
+"""``changeover report``: make a verdict's report again, for the site or for somebody."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from changeover_registry.errors import InvalidInputError
+from changeover_updater.cli._context import JsonFlag, invocation
+from changeover_updater.cli._output import escape, mark, say
+
+__all__ = ["report"]
+
+
+def report(
+    context: typer.Context,
+    verdict: Annotated[
+        str, typer.Argument(help="A verdict's digest, or its first characters; or MODEL@VERSION; else the newest.")
+    ] = "",
+    out: Annotated[Path | None, typer.Option(help="Write the page to this file; else into the site.")] = None,
+    no_pictures: Annotated[bool, typer.Option("--no-pictures", help="Leave all pictures out; needs --out.")] = False,
+    show: Annotated[
+        str | None, typer.Option(help="For people of this show, who may know its shots' names; needs --out or --json.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Write the report of a verdict as one page, and print where it is."""
+    from changeover_updater.reports import gather, wanted_verdict, write_page, write_report
+    from changeover_updater.studio import read_studio
+
+    if out is None and (no_pictures or (show is not None and not as_json)):
+        raise InvalidInputError(
+            "usage",
+            where="--no-pictures" if no_pictures else "--show",
+            expected="--out FILE beside it",
+            actual="none: the site's own report is for everybody",
+            remedy="name a file with --out",
+        )
+    call = invocation(context)
+    site = call.site()
+    studio = read_studio(site, call.station())
+    filed = wanted_verdict(site, studio, verdict)
+    if as_json and out is None:
+        from changeover_validators.golden.report.build import build_report
+        from changeover_validators.golden.report.document import render_json
+
+        document = render_json(build_report(gather(site, studio, filed, show=show)))
+        sys.stdout.write(document.decode() + "\n")
+        return
+    if out is None:
+        page = write_report(site, studio, filed)
+    else:
+        page = write_page(site, gather(site, studio, filed, show=show), out.absolute(), pictures=not no_pictures)
+    say(f"{mark('ok')} {filed.verdict.decision} {escape(str(filed.verdict.candidate))}")
+    say(f"  {escape(str(page))}")
