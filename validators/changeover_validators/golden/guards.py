@@ -113,7 +113,8 @@ class _Shot:
             yield refused(
                 rule,
                 f"flicker at most {self.limits.flicker_ratio} times that of {of}, {allowed:.6f}, on every shot",
-                f"shot {self.called}: flicker {found:.6f}, {found / allowed:.2f} times as much",
+                f"shot {self.called}: flicker {found:.6f}"
+                + (f", {found / allowed:.2f} times as much" if allowed else ""),
             )
 
     def _ratchet(self) -> Iterator[Refused]:
