@@ -1,6 +1,6 @@
 import math
-import time
-from decimal import Decimal
+from decimal import Decimal, localcontext
+from random import Random
 from statistics import mean, stdev
 
 import numpy as np
@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from changeover_registry.records.findings import NotApplicable, NotRun, Passed, Refused
 from changeover_registry.records.policy import GoldenPolicy, Guards
-from changeover_registry.records.verdict import ShotScore
+from changeover_registry.records.verdict import NoiseFloor, ShotScore
 from changeover_validators.golden.gates import BOUNDARY_F, JACCARD, MAD
 from changeover_validators.golden.judge import bounds, judge
+from changeover_validators.golden.power import quantile
 
 POLICY = GoldenPolicy()
 BASE = {JACCARD: Decimal("0.9"), BOUNDARY_F: Decimal("0.8"), MAD: Decimal("0.02")}
@@ -218,20 +219,6 @@ def test_the_decision_follows_from_what_is_printed(gains: list[int]) -> None:
     assert judged.decision == ("reject" if dropped or worse else "accept" if sure else "inconclusive")
 
 
-def test_false_accepts_stay_at_the_nominal_rate_when_the_release_is_worse_by_the_whole_margin() -> None:
-    """20000 sets of 8 shots whose true mean difference is exactly -margin: at most 6 % may be accepted at 95 %."""
-    start = time.perf_counter()
-    random = np.random.default_rng(20261122)
-    margin, spread, frames, noise = 10_000.0, 6_000.0, 60, 10_000.0
-    of_shots = random.normal(-margin, spread, (20_000, 8))
-    seen = np.round(of_shots + random.normal(0, noise / math.sqrt(frames), of_shots.shape))
-    false_accepts = float((bounds(seen, 0.95).lower > -margin).mean())
-    false_rejects = float((bounds(seen, 0.95).upper < -margin).mean())
-    assert 0.04 < false_accepts <= 0.06
-    assert 0.04 < false_rejects <= 0.06
-    assert time.perf_counter() - start < 5
-
-
 def test_frames_as_the_unit_would_accept_far_too_often() -> None:
     """Why the shot is the unit: the same sets, every frame counted as if it stood alone."""
     random = np.random.default_rng(20261122)
@@ -239,3 +226,163 @@ def test_frames_as_the_unit_would_accept_far_too_often() -> None:
     of_shots = random.normal(-margin, 6_000.0, (2_000, 8, 1))
     seen = (of_shots + random.normal(0, 1_000.0, (2_000, 8, frames))).reshape(2_000, -1)
     assert float((bounds(seen, 0.95).lower > -margin).mean()) > 0.3
+
+
+REVIEW = GoldenPolicy(supervisor_review=True)
+ORDER = {"reject": 0, "inconclusive": 1, "accept": 2}
+gains_lists = st.lists(st.integers(-30_000, 30_000), min_size=5, max_size=10)
+
+
+def micro(gains: list[int]) -> tuple[ShotScore, ...]:
+    return shots([f"{Decimal(gain) / 1_000_000:f}" for gain in gains])
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+@pytest.mark.parametrize("baseline", [True, False])
+def test_few_shots_are_marked_as_such_and_a_sign_off_is_named_only_where_it_helps(count: int, baseline: bool) -> None:
+    scores = shots(["0.001"] * count, baseline=baseline)
+    plain, review = judge(scores, POLICY, baseline=baseline), judge(scores, REVIEW, baseline=baseline)
+    for judged in (plain, review):
+        assert judged.decision == "inconclusive"
+        assert isinstance(judged.findings[0], NotRun)
+        assert judged.findings[0].rule == "few-shots"
+    assert isinstance(review.findings[0], NotRun)
+    assert "sign-off" not in plain.reason + str(plain.findings[0])
+    assert "one named sign-off on the report would accept it" in review.reason
+    assert "changeover verdict sign-off DIGEST --name NAME --note NOTE" in review.findings[0].remedy
+
+
+def test_few_shots_that_are_surely_worse_say_so_to_the_supervisor() -> None:
+    judged = judge(shots(["-0.02", "-0.021", "-0.02"], only=JACCARD), REVIEW, baseline=True)
+    assert judged.decision == "inconclusive"
+    assert "on these shots Jaccard is worse by at least 0.0" in judged.reason
+
+
+@pytest.mark.parametrize(
+    ("scores", "noise"),
+    [
+        (shots(["-0.2"] * 3), ()),
+        ((), ()),
+        (shots(["0.01"] * 3), (NoiseFloor(metric=JACCARD, difference="0.01"),)),
+        (shots(["0.02", "-0.02"] * 4), ()),
+    ],
+)
+def test_whatever_else_is_missing_is_not_called_few_shots(
+    scores: tuple[ShotScore, ...], noise: tuple[NoiseFloor, ...]
+) -> None:
+    judged = judge(scores, REVIEW, baseline=True, noise=noise)
+    assert all(getattr(finding, "rule", None) != "few-shots" for finding in judged.findings)
+    assert judged.decision != "accept"
+
+
+def test_inconclusive_says_how_many_shots_would_decide_and_so_many_do() -> None:
+    pattern = ["0.008", "-0.016", "0.004", "-0.012", "0.002", "-0.004"]
+    judged = judge(shots(pattern, only=JACCARD), POLICY, baseline=True)
+    assert judged.decision == "inconclusive"
+    number = int(judged.reason.partition("about ")[2].partition(" would")[0])
+    assert 6 < number < 30
+    more = judge(shots((pattern * number)[: 6 * -(-number // 6)], only=JACCARD), POLICY, baseline=True)
+    assert more.decision == "accept"
+
+
+def test_loss_as_large_as_the_margin_is_decided_by_no_number_of_shots() -> None:
+    judged = judge(shots(["-0.001", "-0.019"] * 3, only=JACCARD), POLICY, baseline=True)
+    assert judged.decision == "inconclusive"
+    assert judged.reason.endswith("no number up to 1000 would decide, since the loss is as large as the margin")
+
+
+def test_one_metric_that_leans_to_worse_is_what_further_shots_would_decide() -> None:
+    """Boundary F leans to a reject, which needs fewer shots than Jaccard's accept would."""
+    scores = [
+        *shots(["0.02", "-0.03"] * 3, only=JACCARD)[0::3],
+        *shots(["-0.005", "-0.018"] * 3, only=BOUNDARY_F)[1::3],
+        *shots(["0"] * 6)[2::3],
+    ]
+    judged = judge(scores, GoldenPolicy(guards=Guards(worst_shot="0.5")), baseline=True)
+    assert judged.decision == "inconclusive"
+    number = int(judged.reason.partition("about ")[2].partition(" would")[0])
+    found = next(one for one in judged.metrics if one.metric == BOUNDARY_F)
+    assert float(found.mean) < -0.01
+    spread = stdev([-5_000.0, -18_000.0] * 3)
+    needed = next(n for n in range(7, 999) if T_95(n - 1) * spread / math.sqrt(n) < 1_500)
+    assert number == needed
+
+
+def T_95(freedom: int) -> float:  # noqa: N802 - the table above, where it ends
+    from scipy import stats
+
+    return float(stats.t.ppf(0.95, freedom))
+
+
+@settings(deadline=None, max_examples=60)
+@given(gains_lists, st.randoms(use_true_random=False))
+def test_order_of_shots_leaves_the_decision_and_the_numbers(gains: list[int], random: Random) -> None:
+    scores = list(micro(gains))
+    found = judge(scores, POLICY, baseline=True)
+    random.shuffle(scores)
+    again = judge(scores, POLICY, baseline=True)
+    assert again.decision == found.decision
+    assert sorted(map(str, again.metrics)) == sorted(map(str, found.metrics))
+
+
+@settings(deadline=None, max_examples=100)
+@given(gains_lists, st.integers(0, 9), st.integers(1, 40_000))
+def test_improving_one_shot_never_turns_accept_into_reject(gains: list[int], which: int, step: int) -> None:
+    """It may turn it into inconclusive: an outlier to the good widens the spread, see the next test."""
+    better = list(gains)
+    better[which % len(gains)] += step
+    if judge(micro(gains), POLICY, baseline=True).decision == "accept":
+        assert judge(micro(better), POLICY, baseline=True).decision != "reject"
+
+
+def test_spread_counts_in_both_directions() -> None:
+    """One shot that is much better makes an accept inconclusive; one that is less bad makes an open answer a reject."""
+    accepted = [-9_000] * 6
+    assert judge(micro(accepted), POLICY, baseline=True).decision == "reject"
+    calm = GoldenPolicy(margin_mad="0.01")
+    assert judge(micro(accepted), calm, baseline=True).decision == "accept"
+    assert judge(micro([*accepted[:5], 29_000]), calm, baseline=True).decision == "inconclusive"
+    leaning = [-12_000] * 5 + [-29_000]
+    assert judge(micro(leaning), calm, baseline=True).decision == "inconclusive"
+    assert judge(micro([-12_000] * 6), calm, baseline=True).decision == "reject"
+
+
+@settings(deadline=None, max_examples=100)
+@given(gains_lists, st.integers(1, 40_000))
+def test_improving_every_shot_alike_never_makes_the_decision_worse(gains: list[int], step: int) -> None:
+    before, after = micro(gains), micro([gain + step for gain in gains])
+    found, better = judge(before, POLICY, baseline=True), judge(after, POLICY, baseline=True)
+    assert ORDER[better.decision] >= ORDER[found.decision]
+
+
+@settings(deadline=None, max_examples=60)
+@given(gains_lists, st.integers(2, 20))
+def test_decision_does_not_depend_on_the_unit(gains: list[int], factor: int) -> None:
+    """Differences and margins in a unit that is so many times smaller; bounds that round onto the margin aside."""
+
+    def policy(scale: int) -> GoldenPolicy:
+        margin = f"{Decimal(10_000 * scale) / 1_000_000:f}"
+        wide = Guards(worst_shot="9", floor_jaccard="0", floor_boundary_f="0", ceiling_mad="9")
+        return GoldenPolicy(margin_jaccard=margin, margin_boundary_f=margin, margin_mad=margin, guards=wide)
+
+    one = judge(micro(gains), policy(1), baseline=True)
+    other = judge(micro([factor * gain for gain in gains]), policy(factor), baseline=True)
+    near = min(abs(abs(float(bound or 0)) - 0.01) for m in one.metrics for bound in (m.lower, m.upper))
+    if near > 3e-6:
+        assert other.decision == one.decision
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.integers(-(10**9), 10**9), min_size=2, max_size=20))
+def test_bounds_are_rounded_outwards_and_by_less_than_a_millionth(nanos: list[int]) -> None:
+    """Against decimals of fifty digits; the quantile is the one that was used."""
+    gains = [Decimal(nano) / 1000 for nano in nanos]
+    found = bounds(np.array([float(gain) for gain in gains]), 0.95)
+    with localcontext() as context:
+        context.prec = 50
+        average = sum(gains) / len(gains)
+        spread = (sum((gain - average) ** 2 for gain in gains) / (len(gains) - 1)).sqrt()
+        reach = Decimal(quantile(0.95, len(gains) - 1)) * spread / Decimal(len(gains)).sqrt()
+        slack = Decimal("0.0001")
+        assert average - reach - 1 - slack < Decimal(float(found.lower)) <= average - reach + slack
+        assert average + reach - slack <= Decimal(float(found.upper)) < average + reach + 1 + slack
