@@ -8,10 +8,11 @@ not the copy. Frames are looked at by a few threads. Left out: where the folder 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from changeover_registry.errors import InvalidInputError
 from changeover_registry.names import check_name
@@ -20,7 +21,7 @@ from changeover_validators.golden._copy import copy_file
 from changeover_validators.golden.cryptomatte import check_object
 from changeover_validators.golden.frames import SNAP, at_frame, check_size, matte_of, read_region, sha256
 from changeover_validators.golden.held import held
-from changeover_validators.golden.images import Image, decode
+from changeover_validators.golden.images import Image, Pixels, decode
 from changeover_validators.golden.sequences import SUFFIXES, FrameFile
 
 __all__ = ["Look", "Source", "Staged", "pair_frames", "stage"]
@@ -84,6 +85,7 @@ class Look:
         second_lossy: As `matte_lossy`.
         second_same: Whether both mattes are one file, which says nothing of how far two people differ.
         inputs_not_finite: How many values of further inputs are NaN or infinite.
+        edge_hidden: Whether the matte has an edge and no pixel of it lies inside the region.
     """
 
     number: int
@@ -101,6 +103,7 @@ class Look:
     second_lossy: bool = False
     second_same: bool = False
     inputs_not_finite: int = 0
+    edge_hidden: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +166,10 @@ def stage(folder: Path, source: Source, progress: Callable[[int, int], None]) ->
     _check_inputs(source)
     if source.matte_object is not None:
         check_object(source.mattes, source.matte_channel, source.matte_object)
-    frames, looks = _stage_frames(folder, source, progress)
-    region, digest = _stage_region(folder, source, looks[0].size)
+    region, digest, inside = _stage_region(folder, source)
+    frames, looks = _stage_frames(folder, source, inside, progress)
+    if source.region is not None and inside is not None:
+        check_size(source.region, (inside.shape[1], inside.shape[0]), looks[0].size)
     config, config_digest = _stage_config(folder, source)
     return Staged(frames, looks, region, digest, config, config_digest)
 
@@ -182,13 +187,13 @@ def _check_inputs(source: Source) -> None:
 
 
 def _stage_frames(
-    folder: Path, source: Source, progress: Callable[[int, int], None]
+    folder: Path, source: Source, inside: NDArray[np.bool_] | None, progress: Callable[[int, int], None]
 ) -> tuple[tuple[GoldenFrame, ...], tuple[Look, ...]]:
     frames: list[GoldenFrame] = []
     looks: list[Look] = []
     with ThreadPoolExecutor(_THREADS) as threads:
         try:
-            for frame, look in threads.map(lambda plate: _stage_frame(folder, source, plate), source.plates):
+            for frame, look in threads.map(lambda plate: _stage_frame(folder, source, inside, plate), source.plates):
                 plate = source.plates[len(frames)]
                 with at_frame(plate.number):
                     _check_alike(plate.path, look, looks[0] if looks else look)
@@ -200,7 +205,9 @@ def _stage_frames(
     return tuple(frames), tuple(looks)
 
 
-def _stage_frame(folder: Path, source: Source, plate: FrameFile) -> tuple[GoldenFrame, Look]:
+def _stage_frame(
+    folder: Path, source: Source, inside: NDArray[np.bool_] | None, plate: FrameFile
+) -> tuple[GoldenFrame, Look]:
     number = plate.number
     with at_frame(number):
         shown = _stage_file(folder, plate.path, f"plate/plate.{number:04d}", _PLATE_CHANNELS)
@@ -218,7 +225,9 @@ def _stage_frame(folder: Path, source: Source, plate: FrameFile) -> tuple[Golden
         second_sha256=None if second is None else second.sha256,
         inputs=tuple(given for given, _ in inputs) or None,
     )
-    return frame, _look(number, shown, truth, second, sum(bad for _, bad in inputs))
+    look = _look(number, shown, truth, second, sum(bad for _, bad in inputs))
+    hidden = truth is not None and inside is not None and _hides_edge(inside, truth.image.pixels[..., 0])
+    return frame, replace(look, edge_hidden=hidden)
 
 
 def _stage_matte(folder: Path, source: Source, number: int, plate: Image) -> _File | None:
@@ -286,6 +295,17 @@ def _look(number: int, plate: _File, truth: _File | None, second: _File | None, 
     )
 
 
+def _hides_edge(inside: NDArray[np.bool_], matte: Pixels) -> bool:
+    """Whether a matte [H, W] has an edge and none of it is inside; a region of another size is refused elsewhere."""
+    if inside.shape != matte.shape:
+        return False
+    edge = (matte > 0) & (matte < 1)
+    mask = matte > 0.5
+    edge[:, 1:] |= mask[:, 1:] != mask[:, :-1]
+    edge[1:] |= mask[1:] != mask[:-1]
+    return bool(edge.any()) and not bool((edge & inside).any())
+
+
 def _range(file: _File | None) -> tuple[float, float] | None:
     return None if file is None else _extremes(file.image.pixels)
 
@@ -310,14 +330,14 @@ def _check_aspect(path: Path, found: float, expected: float) -> None:
         raise _refused("pixel aspect", str(path), f"{expected:g} as the plate", f"{found:g}")
 
 
-def _stage_region(folder: Path, source: Source, size: tuple[int, int]) -> tuple[str | None, str | None]:
+def _stage_region(folder: Path, source: Source) -> tuple[str | None, str | None, NDArray[np.bool_] | None]:
+    """The region's name, its digest, and what is inside [H, W]."""
     if source.region is None:
-        return None, None
+        return None, None, None
     name = _copy(source.region, folder, "region")
     with _naming(folder / name, source.region):
-        region = read_region(folder / name, source.region_channel or source.matte_channel)
-        check_size(source.region, (region.shape[1], region.shape[0]), size)
-    return name, sha256(folder / name)
+        inside = read_region(folder / name, source.region_channel or source.matte_channel)
+    return name, sha256(folder / name), inside
 
 
 def _stage_config(folder: Path, source: Source) -> tuple[str | None, str | None]:
