@@ -10,7 +10,7 @@ from changeover_updater.cli._context import JsonFlag, Reason, invocation
 from changeover_updater.cli._output import emit, escape, mark, notice, progress, say
 
 if TYPE_CHECKING:
-    from changeover_validators.golden.shots import AddedShot
+    from changeover_validators.golden.shots import AddedShot, NewInput
 
 __all__ = ["app"]
 
@@ -68,9 +68,9 @@ def add(  # noqa: PLR0917 - each is an option of the command
     set_name: SetName,
     shot: Annotated[str, typer.Argument(help="The shot's name; one that is there already gets a new version.")],
     plate: Annotated[str, typer.Option(help="plate.####.exr, plate.%04d.exr, a folder, or one file.")],
-    matte: Annotated[str, typer.Option(help="The approved mattes, with the plates' frame numbers.")],
-    channel: Annotated[str, typer.Option(help="The matte's channel: A, R, layer.name.")],
-    colour: Annotated[str, typer.Option(help="What the plates hold: scene-linear, srgb or raw.")],
+    matte: Annotated[str, typer.Option(help="The mattes, with the plates' frame numbers.")],
+    channel: Annotated[str, typer.Option(help="The matte's channel: A, R, layer.name; with --object, its layer.")],
+    colour: Annotated[str, typer.Option(help="What the plates hold: scene-linear, srgb, raw, or a space of --ocio.")],
     level: Annotated[int, typer.Option(help="How hard it is, 1 to 5.")] = 3,
     pre_roll: Annotated[int, typer.Option(help="Frames at the start that are fed and not scored.")] = 0,
     region: Annotated[
@@ -78,6 +78,21 @@ def add(  # noqa: PLR0917 - each is an option of the command
     ] = None,
     region_channel: Annotated[str | None, typer.Option(help="The region's channel.")] = None,
     alias: Annotated[str | None, typer.Option(help="What reports outside the show call it.")] = None,
+    ocio: Annotated[
+        str | None, typer.Option(help="The colour configuration that has the colour: ocio://NAME or a file.")
+    ] = None,
+    matte_object: Annotated[
+        str | None, typer.Option("--object", help="The object of a Cryptomatte, by name or as 0x1a2b3c4d.")
+    ] = None,
+    second: Annotated[str | None, typer.Option(help="Another artist's mattes of these frames, or of some.")] = None,
+    second_channel: Annotated[str | None, typer.Option(help="Their channel; else the mattes'.")] = None,
+    given: Annotated[
+        list[str] | None,
+        typer.Option("--input", metavar="PORT=PATTERN:CH[,CH]", help="A further image of the interface; repeatable."),
+    ] = None,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Take a sequence with gaps; the shot says which frames it lacks.")
+    ] = False,
     approved_by: Annotated[
         str | None, typer.Option(help="The person who approves it here and now; else it waits for golden approve.")
     ] = None,
@@ -100,6 +115,12 @@ def add(  # noqa: PLR0917 - each is an option of the command
         region=region,
         region_channel=region_channel,
         pre_roll=pre_roll,
+        ocio=ocio,
+        matte_object=matte_object,
+        second=second,
+        second_channel=second_channel,
+        inputs=tuple(_input(text) for text in given or ()),
+        allow_missing=allow_missing,
         approved_by=approved_by,
         note=note,
     )
@@ -110,6 +131,27 @@ def add(  # noqa: PLR0917 - each is an option of the command
     for warning in added.warnings:
         notice(f"{shot}: {warning}")
     _say_added(added)
+
+
+def _input(text: str) -> "NewInput":
+    """What ``--input`` says: ``trimap=trimap.####.exr:A``.
+
+    Raises:
+        InvalidInputError: It is not of that form.
+    """
+    from changeover_validators.golden.shots import NewInput
+
+    port, equals, rest = text.partition("=")
+    pattern, colon, channels = rest.rpartition(":")
+    if not (port and equals and pattern and colon) or not all(channels.split(",")):
+        raise InvalidInputError(
+            "input",
+            where="--input",
+            expected="PORT=PATTERN:CHANNEL, such as trimap=trimap.####.exr:A",
+            actual=ascii(text),
+            remedy="write the port, the files and their channels so",
+        )
+    return NewInput(port, pattern, tuple(channels.split(",")))
 
 
 def _say_added(added: "AddedShot") -> None:

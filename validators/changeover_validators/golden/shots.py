@@ -8,7 +8,7 @@ Left out: what a set is (`sets`), who approves (`approvals`), what is seen in a 
 """
 
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,9 +21,9 @@ from changeover_registry.errors import InvalidInputError, LostRaceError
 from changeover_registry.names import check_name
 from changeover_registry.records.golden import Approval, GoldenSet, GoldenShot, ShotRef
 from changeover_validators.golden.approvals import approval_of, with_approved, with_pending
-from changeover_validators.golden.colour import Colour
+from changeover_validators.golden.colour import Colour, check_colour
 from changeover_validators.golden.outlines import Outline, outlines
-from changeover_validators.golden.sequences import find_frames
+from changeover_validators.golden.sequences import FrameFile, find_frames, missing_numbers
 from changeover_validators.golden.sets import (
     LOCK_SECONDS,
     changing,
@@ -40,6 +40,7 @@ from changeover_validators.golden.staging import Source, Staged, pair_frames, st
 
 __all__ = [
     "AddedShot",
+    "NewInput",
     "NewShot",
     "ShotWarning",
     "add_shot",
@@ -48,6 +49,15 @@ __all__ = [
     "load_set",
     "shot_folder",
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class NewInput:
+    """A further image that a model's interface names: its port, its files as plates are named, and its channels."""
+
+    port: str
+    pattern: str
+    channels: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +70,19 @@ class NewShot:
         plate: ``plate.####.exr``, ``plate.%04d.exr``, a folder, or one file.
         matte: The same for the approved mattes; their frame numbers are the plates'.
         matte_channel: ``A``, ``R``, ``layer.name``.
-        colour: What the plates hold.
+        colour: What the plates hold; there is no default.
         level: How hard it is, 1 to 5.
         added_by: Who says so.
         alias: What reports outside the show call it; without one, what it was, or ``shot-<place in the set>``.
         region: An image outside which nothing is scored.
         region_channel: Its channel; without one, the mattes'.
         pre_roll: How many of the first frames are fed and not scored; they need no matte.
+        ocio: ``ocio://...`` or a file, whose colour space `colour` then is.
+        matte_object: The object of a Cryptomatte whose layer `matte_channel` names.
+        second: Another artist's mattes of the same frames, or of some of them.
+        second_channel: Their channel; without one, they are read as the mattes are.
+        inputs: Further images that a model's interface names.
+        allow_missing: Whether frames may lack their plate, or scored ones their matte.
         approved_by: The person who approves it here and now; without one, the shot waits for `approvals.approve`.
         note: What that person says of it.
     """
@@ -83,6 +99,12 @@ class NewShot:
     region: Path | None = None
     region_channel: str | None = None
     pre_roll: int = 0
+    ocio: str | None = None
+    matte_object: str | None = None
+    second: str | None = None
+    second_channel: str | None = None
+    inputs: tuple[NewInput, ...] = ()
+    allow_missing: bool = False
     approved_by: str | None = None
     note: str | None = None
 
@@ -128,7 +150,8 @@ def add_shot(
         fsync_tree(staging)
         with changing(site_golden, new.set, wait_seconds=wait_seconds) as before:
             others = outlines(site_golden, before)
-            shot = _record(new, site_golden / new.set, _alias(new, before, others), staged, now)
+            version, alias = _next_version(site_golden / new.set / new.shot), _alias(new, before, others)
+            shot = _record(new, source, staged, version=version, alias=alias, now=now)
             golden_set = _with_shot(before, shot, approval)
             _publish(site_golden, staging, shot, golden_set)
     return AddedShot(shot, golden_set, warnings_of(shot, staged.looks, others))
@@ -141,8 +164,17 @@ def _check_said(new: NewShot) -> None:
         check_name(new.alias, where="alias")
     if not 1 <= new.level <= 5:
         raise _refused("level", new.shot, expected="1 to 5", actual=str(new.level))
-    if new.colour not in get_args(Colour):
-        raise _refused("colour", new.shot, expected=", ".join(get_args(Colour)), actual=repr(new.colour))
+    if new.ocio is not None and new.colour in get_args(Colour):
+        expected = f"a colour space of {new.ocio}"
+        raise _refused("colour", new.shot, expected=expected, actual=f"{new.colour}, which needs no configuration")
+    check_colour(new.colour, new.ocio, where=new.shot)
+    channels = (("second", new.second_channel, new.second), ("region", new.region_channel, new.region))
+    for what, channel, images in channels:
+        if channel is not None and images is None:
+            raise _refused(f"{what} channel", new.shot, expected=f"the {what} that has it", actual="none")
+    ports = [given.port for given in new.inputs]
+    if len(set(ports)) != len(ports):
+        raise _refused("inputs", new.shot, expected="each input once", actual=", ".join(ports))
 
 
 def _approval(new: NewShot, now: datetime) -> Approval | None:
@@ -154,9 +186,36 @@ def _approval(new: NewShot, now: datetime) -> Approval | None:
 
 
 def _source(new: NewShot) -> Source:
-    plates = find_frames(new.plate)
-    mattes = pair_frames(plates, find_frames(new.matte), new.pre_roll)
-    return Source(plates, mattes, new.matte_channel, new.region, new.region_channel)
+    plates = find_frames(new.plate, allow_missing=new.allow_missing)
+    found = find_frames(new.matte, allow_missing=new.allow_missing)
+    mattes = pair_frames(plates, found, new.pre_roll, allow_missing=new.allow_missing)
+    return Source(
+        plates,
+        mattes,
+        new.matte_channel,
+        new.region,
+        new.region_channel,
+        matte_object=new.matte_object,
+        seconds={} if new.second is None else _seconds(new, plates, mattes),
+        second_channel=new.second_channel,
+        inputs=tuple((given.port, _by_number(new, given.pattern, plates), given.channels) for given in new.inputs),
+        ocio=None if new.ocio is None or new.ocio.startswith("ocio:") else Path(new.ocio),
+        missing=missing_numbers(plates),
+    )
+
+
+def _seconds(new: NewShot, plates: Sequence[FrameFile], mattes: Mapping[int, Path]) -> Mapping[int, Path]:
+    """The second artist's mattes; those of frames that are fed and not scored are of no use and stay outside."""
+    fed = {plate.number for plate in plates} - set(mattes)
+    return {number: path for number, path in _by_number(new, str(new.second), plates).items() if number not in fed}
+
+
+def _by_number(new: NewShot, pattern: str, plates: Sequence[FrameFile]) -> Mapping[int, Path]:
+    """Files beside the plates, by the plates' numbers; two stills are a pair."""
+    found = find_frames(pattern, allow_missing=new.allow_missing)
+    if len(plates) == len(found) == 1:
+        return {plates[0].number: found[0].path}
+    return {frame.number: frame.path for frame in found}
 
 
 @contextmanager
@@ -181,12 +240,12 @@ def _remove_left(folder: Path) -> None:
             remove_tree(left)
 
 
-def _record(new: NewShot, folder: Path, alias: str, staged: Staged, now: datetime) -> GoldenShot:
+def _record(new: NewShot, source: Source, staged: Staged, *, version: int, alias: str, now: datetime) -> GoldenShot:
     width, height = staged.looks[0].size
     return GoldenShot(
         set=new.set,
         shot=new.shot,
-        version=_next_version(folder / new.shot),
+        version=version,
         alias=alias,
         width=width,
         height=height,
@@ -200,6 +259,11 @@ def _record(new: NewShot, folder: Path, alias: str, staged: Staged, now: datetim
         region_channel=None if staged.region is None else new.region_channel or new.matte_channel,
         added_by=new.added_by,
         added_at=format_time(now),
+        ocio_config=new.ocio if staged.ocio_config is None else staged.ocio_config,
+        ocio_config_sha256=staged.ocio_config_sha256,
+        matte_object=new.matte_object,
+        second_channel=new.second_channel,
+        missing=source.missing or None,
     )
 
 
