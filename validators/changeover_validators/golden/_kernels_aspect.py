@@ -1,16 +1,17 @@
 """The inner loop of a change of width: each new pixel is a weighted sum of neighbours in its row.
 
-Compiled by numba on first use and kept on disk; it holds no Python lock. Left out: the weights (`aspect`).
+Compiled on first use. Left out: the weights (`aspect`).
 """
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from changeover_validators.golden._compiled import compiled
 
 __all__ = ["resample"]
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def resample(
     pixels: NDArray[np.float32], first: NDArray[np.intp], weights: NDArray[np.float32], out: NDArray[np.float32]
 ) -> None:

@@ -1,16 +1,17 @@
 """The inner loop of colour: half pixels through tables of all 65536 halves, without Python's lock.
 
-Compiled by numba on first use and kept on disk. Left out: what the tables hold (`colour`).
+Compiled on first use. Left out: what the tables hold (`colour`).
 """
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from changeover_validators.golden._compiled import compiled
 
 __all__ = ["look_up"]
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def look_up(
     bits: NDArray[np.uint16], tables: NDArray[np.float32], which: NDArray[np.intp], out: NDArray[np.float32]
 ) -> None:

@@ -299,16 +299,23 @@ _DWA_LOSES = frozenset({"R", "G", "B", "Y", "RY", "BY"})
 
 
 def _is_lossy(part: Part, positions: Sequence[int]) -> bool:
-    """Whether DWA took these channels for colour, B44 their halves, PXR24 cut their floats, or JPEG all of them."""
+    """Whether the file's compression may have changed these channels: JPEG's changes all, others some."""
     compression = part.spec.get_string_attribute("compression").lower()
     kinds = {_kind(part.spec, position) for position in positions}
-    if part.format == "jpeg" or compression.startswith("jpeg"):
+    names = [part.channels()[position] for position in positions]
+    if part.format == "jpeg" or "jpeg" in compression:
         return True
     if compression.startswith("dwa"):
-        return any(part.channels()[position].rpartition(".")[2] in _DWA_LOSES for position in positions)
-    if compression.startswith("b44"):
-        return "half" in kinds
-    return compression.startswith("pxr24") and "float" in kinds
+        return any(name.rpartition(".")[2] in _DWA_LOSES for name in names)
+    if compression.startswith("lj2k"):
+        return any(_is_of_three(part, name) for name in names)
+    return (compression.startswith("b44") and "half" in kinds) or (compression == "pxr24" and "float" in kinds)
+
+
+def _is_of_three(part: Part, name: str) -> bool:
+    """Whether a channel is R, G or B of a layer that has all three, which LJ2K loses together."""
+    layer, dot, end = name.rpartition(".")
+    return end in _COLOURS and all(f"{layer}{dot}{letter}" in part.channels() for letter in _COLOURS)
 
 
 def _reason(file: Held, said: str, otherwise: str) -> str:
