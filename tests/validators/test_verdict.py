@@ -1,14 +1,17 @@
+from datetime import UTC, datetime, timedelta
 from itertools import permutations
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from changeover_registry.errors import RefusedError
 from changeover_registry.records.findings import CHECKS, Finding, NotApplicable, NotRun, Passed, Refused
-from changeover_registry.records.release import Tile
-from changeover_registry.records.verdict import Decision, OperatingPoint, PointReport
-from changeover_validators.verdict import decide, point_decision
+from changeover_registry.records.policy import GoldenPolicy, Policy
+from changeover_registry.records.release import ReleaseRef, Tile
+from changeover_registry.records.verdict import Decision, OperatingPoint, PointReport, SignOff, Verdict
+from changeover_validators.verdict import decide, point_decision, sign_off_problem, signed_off
 
 GOOD = Passed(check="golden", detail="J +0.01")
 BAD = Refused(check="golden", rule="margin", expected="as good", actual="worse", remedy="keep")
@@ -165,3 +168,150 @@ def test_rejected_point_rejects_only_with_no_other_undecided(others: tuple[Findi
 def test_nothing_measured_is_inconclusive_and_says_what_was_not_run() -> None:
     assert decide((), ()) == ("inconclusive", "no operating point was measured")
     assert decide((NotRun(check="vram", why="no point"),), ()) == ("inconclusive", "vram was not run: no point")
+
+
+NOW = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
+REVIEW = Policy(golden=GoldenPolicy(supervisor_review=True))
+FEW = NotRun(check="golden", why="golden shots scored: 3", remedy="add some", rule="few-shots")
+FIRST = "f" * 64
+
+
+def filed(*points: PointReport, release: tuple[Finding, ...] = (), **changes: Any) -> Verdict:
+    decision, reason = decide(release, points)
+    base: dict[str, Any] = {
+        "candidate": ReleaseRef(model="acme/person-roto", version="1.1.0", digest="a" * 64),
+        "decision": decision,
+        "reason": reason,
+        "made_at": "2026-11-22T11:00:00Z",
+        "made_by": "td@vm1",
+        "host": "vm1",
+        "host_class": "a" * 64,
+        "facts": "a" * 64,
+        "policy": "b" * 64,
+        "sandbox": "bubblewrap",
+        "findings": release,
+        "points": points,
+    }
+    return Verdict(**(base | changes))
+
+
+def sign(verdict: Verdict, policy: Policy = REVIEW, now: datetime = NOW) -> Verdict:
+    return signed_off(verdict, FIRST, policy, "Ada Lovelace", "looked at all three shots", by="sup@vm2", now=now)
+
+
+def test_sign_off_accepts_where_shots_alone_are_missing() -> None:
+    first = filed(report(FEW, Passed(check="speed"), Passed(check="smoke")))
+    made = sign(first)
+    assert (first.decision, made.decision) == ("inconclusive", "accept")
+    assert made.sign_off == SignOff(
+        of=FIRST, name="Ada Lovelace", note="looked at all three shots", by="sup@vm2", at="2026-11-22T12:00:00Z"
+    )
+    assert (made.made_at, made.made_by) == ("2026-11-22T12:00:00Z", "sup@vm2")
+    assert "signed off by Ada Lovelace: looked at all three shots" in made.reason
+    (point,) = made.points
+    assert point_decision(point.findings) == "accept"
+    changed = {"decision", "reason", "made_at", "made_by", "points", "sign_off"}
+    assert made.model_dump(exclude=changed) == first.model_dump(exclude=changed)
+    assert sign_off_problem(made, first, REVIEW) is None
+    assert sign_off_problem(first, None, REVIEW) is None
+
+
+def test_point_to_which_more_is_missing_stays_as_it_is() -> None:
+    more = report(FEW, NotRun(check="smoke", why="no sandbox"), size=1024)
+    broken = report(FEW, Refused(check="speed", rule="r", expected="e", actual="a", remedy="m"), size=2048)
+    made = sign(filed(report(FEW), more, broken))
+    assert made.decision == "accept"
+    assert [point_decision(point.findings) for point in made.points] == ["accept", "inconclusive", "reject"]
+    assert made.points[1:] == (more, broken)
+
+
+BROKEN = Refused(check="golden", rule="worst shot", expected="e", actual="shot fox fell", remedy="m")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "says"),
+    [
+        (filed(report(BROKEN)), "the verdict is reject"),
+        (filed(report(FEW, BROKEN)), "the verdict is reject"),
+        (filed(report(GOOD)), "the verdict is accept"),
+        (filed(report(BROKE, FEW)), "the verdict is error"),
+        (filed(report(OPEN)), "more is missing than shots"),
+        (filed(report(FEW, OPEN)), "more is missing than shots"),
+        (filed(report(NotRun(check="speed", why="w", rule="few-shots"))), "more is missing than shots"),
+        (filed(), "more is missing than shots"),
+        (filed(report(FEW), release=(NotRun(check="hardware", why="no GPU is known"),)), "no GPU is known"),
+        (filed(report(FEW), made_at="2026-10-22T11:59:59Z"), "older than 30 days"),
+        (filed(report(FEW), made_at="2026-11-22T13:00:01Z"), "which is to come"),
+    ],
+)
+def test_sign_off_is_refused_where_anything_but_shots_speaks_against(verdict: Verdict, says: str) -> None:
+    with pytest.raises(RefusedError, match="sign-off") as caught:
+        sign(verdict)
+    assert says in caught.value.actual
+
+
+def test_sign_off_needs_the_policy() -> None:
+    for golden in (GoldenPolicy(), GoldenPolicy(supervisor_review=False)):
+        with pytest.raises(RefusedError, match="supervisor_review is not set"):
+            sign(filed(report(FEW)), Policy(golden=golden))
+
+
+def test_signed_off_verdict_is_not_signed_off_again() -> None:
+    with pytest.raises(RefusedError, match="the verdict is accept"):
+        sign(sign(filed(report(FEW))))
+
+
+def test_sign_off_holds_to_the_last_second_of_the_verdicts_days() -> None:
+    first = filed(report(FEW))
+    sign(first, now=datetime(2026, 12, 22, 11, 0, 0, tzinfo=UTC))
+    with pytest.raises(RefusedError, match="older than 30 days"):
+        sign(first, now=datetime(2026, 12, 22, 11, 0, 1, tzinfo=UTC))
+    sign(first, now=NOW - timedelta(hours=2))
+
+
+FORGED: dict[str, Any] = {
+    "candidate": ReleaseRef(model="acme/person-roto", version="1.2.0", digest="c" * 64),
+    "current": ReleaseRef(model="acme/person-roto", version="1.0.0", digest="d" * 64),
+    "policy": "c" * 64,
+    "host_class": "c" * 64,
+    "findings": (Passed(check="hardware"),),
+    "points": (report(GOOD),),
+    "made_at": "2026-11-23T12:00:00Z",
+    "made_by": "somebody@else",
+    "reason": "better",
+    "full": True,
+}
+
+
+@pytest.mark.parametrize("field", FORGED)
+def test_sign_off_that_says_anything_else_than_the_first_verdict_does_not_hold(field: str) -> None:
+    first = filed(report(FEW))
+    forged = sign(first).model_copy(update={field: FORGED[field]})
+    assert (
+        sign_off_problem(forged, first, REVIEW)
+        == f"it says something else than verdict {FIRST[:12]}, which it signs off"
+    )
+
+
+@pytest.mark.parametrize("first", [filed(report(FEW, OPEN)), filed(report(BROKEN)), filed(report(BROKE)), filed()])
+def test_sign_off_beside_a_verdict_that_lacks_more_does_not_hold(first: Verdict) -> None:
+    made = sign(filed(report(FEW)))
+    assert (sign_off_problem(made, first, REVIEW) or "").startswith(f"it signs off verdict {FIRST[:12]}: ")
+
+
+def test_sign_off_alone_does_not_hold_nor_under_a_policy_that_has_none() -> None:
+    first = filed(report(FEW))
+    made = sign(first)
+    assert sign_off_problem(made, None, REVIEW) == f"it signs off verdict {FIRST[:12]}, which is not filed here"
+    assert "supervisor_review is not set" in (sign_off_problem(made, first, Policy()) or "")
+
+
+@given(lists, st.lists(lists, max_size=3))
+@settings(deadline=None)
+def test_only_few_shots_are_ever_answered_by_a_sign_off(
+    release: tuple[Finding, ...], of_points: list[tuple[Finding, ...]]
+) -> None:
+    """Findings without that rule are never enough, whatever they are."""
+    verdict = filed(*(report(*found, size=number) for number, found in enumerate(of_points)), release=release)
+    with pytest.raises(RefusedError):
+        sign(verdict)
