@@ -16,7 +16,7 @@ def _recorded(kind: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("kind", ["Inference", "NoOp", "Group"])
+@pytest.mark.parametrize("kind", ["Inference", "Read", "Write", "NoOp", "Group"])
 def test_the_knobs_of_the_stand_in_are_those_of_a_real_nuke(standin: Any, kind: str) -> None:
     body = json.loads(_recorded(kind).read_text(encoding="utf-8"))
     real = body["arguments"] | body["internal_arguments"]

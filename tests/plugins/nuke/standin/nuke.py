@@ -21,7 +21,22 @@ KNOBS = {
         "halfPrecision": ("Boolean_Knob", False),
         "tileSize": ("Enumeration_Knob", "None"),
         "tileOverlap": ("Array_Knob", 64.0),
+        "gpuName": ("Text_Knob", "NVIDIA GeForce RTX 4070 Ti SUPER"),
         "name": ("String_Knob", "Inference1"),
+        "label": ("Multiline_Eval_String_Knob", ""),
+    },
+    "Read": {
+        "file": ("File_Knob", ""),
+        "raw": ("Boolean_Knob", False),
+        "name": ("String_Knob", "Read1"),
+        "label": ("Multiline_Eval_String_Knob", ""),
+    },
+    "Write": {
+        "file": ("File_Knob", ""),
+        "file_type": ("Enumeration_Knob", " "),
+        "channels": ("ChannelMask_Knob", "rgb"),
+        "raw": ("Boolean_Knob", False),
+        "name": ("String_Knob", "Write1"),
         "label": ("Multiline_Eval_String_Knob", ""),
     },
     "NoOp": {"name": ("String_Knob", "NoOp1"), "label": ("Multiline_Eval_String_Knob", "")},
@@ -103,6 +118,10 @@ class Node(object):
     def dependencies(self):
         return list(self.inputs)
 
+    def setInput(self, i, node):
+        self.inputs[i:] = [node]
+        return True
+
 
 class Menu(object):
     def __init__(self, name):
@@ -129,7 +148,7 @@ def root():
     return _root
 
 
-def createNode(node, parent=None, values=None):
+def createNode(node, knobs="", inpanel=True, parent=None, values=None):
     made = Node(node, parent or _root)
     number = 1 + sum(1 for other in _nodes if other.kind == node)
     made["name"].setValue("{}{}".format(node, number))
@@ -183,6 +202,11 @@ def addOnCreate(call, args=(), nodeClass="*"):
 
 def menu(name):
     return _menus.setdefault(name, Menu(name))
+
+
+def execute(node, start, end):
+    """The stand-in runs no nodes; the executable that stands in for Nuke puts its own way here."""
+    raise RuntimeError("nothing to run {} {} {}".format(node.name(), start, end))
 
 
 def message(prompt):
