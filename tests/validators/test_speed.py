@@ -7,9 +7,10 @@ import pytest
 
 from changeover_registry.errors import MeasurementError
 from changeover_registry.records.release import Contract, Port, TensorIn, TensorOut, Tile
+from changeover_registry.records.verdict import SpeedPoint
 from changeover_validators.runtimes.in_memory import InMemoryModel
 from changeover_validators.runtimes.interface import Inferred
-from changeover_validators.speed import Bounds, measure, synthetic_plane
+from changeover_validators.speed import Bounds, measure, steadier, synthetic_plane
 
 RGB = ("R", "G", "B")
 PORTS = (Port(name="plate", channels=RGB, colour="scene-linear"),)
@@ -148,3 +149,13 @@ def test_clock_that_stands_still_still_ends_after_the_frames(race: Race) -> None
     (point,) = measure(Subject(candidate), None, [(8, 8)], Bounds(frames=2), lambda: 0.0)
 
     assert point.frames == 2
+
+
+def test_of_two_measurements_each_size_counts_in_which_the_candidate_is_less_behind() -> None:
+    def at(width: int, candidate: int, current: int | None) -> SpeedPoint:
+        return SpeedPoint(width=width, height=8, frames=1, candidate_us=candidate, current_us=current)
+
+    first, second = (at(8, 30, 10), at(16, 20, 20)), (at(8, 50, 40), at(16, 90, 10))
+
+    assert steadier(first, second) == (second[0], first[1])
+    assert steadier((at(8, 30, None),), (at(8, 20, None),)) == (at(8, 20, None),)

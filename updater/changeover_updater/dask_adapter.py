@@ -5,6 +5,7 @@ the studio's network. A worker that dies takes nothing along: its task is run ag
 killed several workers is a failed measurement of that shot. Left out: starting workers, which is the studio's business.
 """
 
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from typing import Any
@@ -110,6 +111,9 @@ def _client(address: str) -> Any:  # noqa: ANN401 - distributed has no types
         ) from error
     client: Any
     try:
+        # Dask goes on trying where nobody listens, until its time is up.
+        host, _, port = address.removeprefix("tcp://").rpartition(":")
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
         client = distributed.Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)  # type: ignore[no-untyped-call]
     except (OSError, TimeoutError) as error:
         raise _unreachable(address, "no answer") from error

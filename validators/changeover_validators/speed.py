@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Bounds", "Timed", "TimedFrame", "TimedModel", "measure", "synthetic_plane"]
+__all__ = ["Bounds", "Timed", "TimedFrame", "TimedModel", "measure", "steadier", "synthetic_plane"]
 
 
 class TimedFrame(Protocol):
@@ -90,6 +90,18 @@ def measure(
     timed = (candidate,) if current is None else (candidate, current)
     share = bounds.seconds / max(1, len(plates))
     return tuple(_at(timed, width, height, Bounds(bounds.frames, share), clock) for width, height in plates)
+
+
+def steadier(one: Sequence[SpeedPoint], other: Sequence[SpeedPoint]) -> tuple[SpeedPoint, ...]:
+    """Of two measurements at the same sizes the one, at each size, in which the candidate is less behind.
+
+    What else a machine does can make either model look slow, and a slow model is slow in both measurements.
+    """
+    return tuple(min(pair, key=_ratio) for pair in zip(one, other, strict=True))
+
+
+def _ratio(point: SpeedPoint) -> float:
+    return point.candidate_us / max(1, point.current_us or 1)
 
 
 def synthetic_plane(width: int, height: int, channels: int) -> "NDArray[np.float32]":
