@@ -126,15 +126,17 @@ class Frame:
         truth: [H, W].
         region: Of that size, with at least one pixel.
         threshold: Masks are ``matte > threshold``.
+        before: The frame before; `differences` puts this one in its place.
 
     Raises:
         ValueError: A value is NaN or infinite, inside the region or outside.
     """
 
-    def __init__(self, prediction: Matte, truth: Matte, region: Region, threshold: float) -> None:
+    def __init__(self, prediction: Matte, truth: Matte, region: Region, threshold: float, before: Before) -> None:
         self.prediction = _frozen(np.ascontiguousarray(prediction, np.float32))
         self.truth = _frozen(np.ascontiguousarray(truth, np.float32))
         self.region = region
+        self._before = before
         planes, tiles, ranges, broken = _kernels_scan.scan(
             self.prediction, self.truth, region.plane, np.float32(threshold)
         )
@@ -208,16 +210,26 @@ class Frame:
         error = _kernels_conn.connectivity(self.prediction, self.truth, self.region.plane, self._tiles, THRESHOLDS)
         return error / 1000
 
-    def differences(self, before: Before) -> Differences:
-        """All sums of differences; `before` holds this frame afterwards."""
-        sums, (y, x) = _kernels_sums.sums(
-            self.prediction, self.truth, self.region.plane, self.band, self._tiles, before.mattes, before.tiles
-        )
+    @cached_property
+    def differences(self) -> Differences:
+        """All sums of differences; the frame before is this one afterwards."""
+        sums, (y, x) = self._sums(self._before)
         worst = (0, 0, 0.0)
         if y >= 0:
             worst = int(x), int(y), float(self.prediction[y, x] - self.truth[y, x])
         absolute, squared, changes, own, true, band_absolute, band_changes = map(float, sums)
         return Differences(absolute, squared, changes, own, true, band_absolute, band_changes, worst)
+
+    def kept(self) -> Before:
+        """This frame as the one before another."""
+        room = Before.room(self.region)
+        self._sums(room)
+        return room
+
+    def _sums(self, before: Before) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        return _kernels_sums.sums(
+            self.prediction, self.truth, self.region.plane, self.band, self._tiles, before.mattes, before.tiles
+        )
 
 
 def _stretch(least: np.float32, most: np.float32) -> float:

@@ -35,7 +35,10 @@ def connectivity(
         thresholds: The 11 of them, from 0 to 1. They are compared as float64.
     """
     runs, rows = _runs(prediction, truth, region, tiles, _rounded_up(thresholds))
-    connected = thresholds.astype(np.float32)[_connected(runs, _touching(runs, rows))]
+    levels, steps = _connected(runs, _touching(runs, rows)), thresholds.astype(np.float32)
+    connected = np.empty(levels.size, np.float32)
+    for run in range(levels.size):
+        connected[run] = steps[levels[run]]
     return _difference(prediction, truth, region, tiles, runs, rows, connected)
 
 
@@ -88,7 +91,8 @@ def _runs(
     for y in range(height):
         if runs.shape[1] < total + width:
             longer = np.empty((3, 2 * (total + width)), np.int32)
-            longer[:, :total] = runs[:, :total]
+            for run in range(total):
+                longer[0, run], longer[1, run], longer[2, run] = runs[0, run], runs[1, run], runs[2, run]
             runs = longer
         for w in range(words):
             if not tiles[y, w]:

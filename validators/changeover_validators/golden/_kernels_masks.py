@@ -152,8 +152,9 @@ def widened(plane: Plane, reach: int) -> Plane:
             _toward_low(forward[y], step)
             _toward_high(backward[y], step)
             size += step
-        _merge(forward[y], backward[y])
-        backward[y] = forward[y]
+        for w in range(plane.shape[1]):
+            forward[y, w] |= backward[y, w]
+            backward[y, w] = forward[y, w]
     height, size = plane.shape[0], 1
     while size <= reach:
         step = min(size, reach + 1 - size)

@@ -71,8 +71,9 @@ def sums(
                 _expand(band[y, w], inside)
                 _add_band(p, g, p_before, g_before, inside, totals)
     result = np.zeros(7, np.float64)
-    for k in range(64):
-        result += totals[:, k]
+    for which in range(7):
+        for k in range(64):
+            result[which] += totals[which, k]
     return result, worst
 
 

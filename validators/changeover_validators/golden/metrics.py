@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from changeover_validators.golden._frame import (
     Before,
-    Differences,
     Frame,
     Mask,
     Matte,
@@ -154,13 +153,12 @@ class FrameScorer:
             raise ValueError(message)
         if not self._region.pixels:
             return FrameScores((NotAvailable(_NO_PIXEL),) * len(METRICS), band_width(shape[1]), (0, 0, 0.0))
-        frame = Frame(prediction, truth, self._region, self._threshold)
         if self._before is None:
             self._before = Before.room(self._region)
-        differences = frame.differences(self._before)
-        values = _values(frame, differences, neighbour=self._has_before)
+        frame = Frame(prediction, truth, self._region, self._threshold, self._before)
+        values = _values(frame, neighbour=self._has_before)
         self._has_before = True
-        return FrameScores(values, band_width(shape[1]), differences.worst)
+        return FrameScores(values, band_width(shape[1]), frame.differences.worst)
 
     def reset(self) -> None:
         """The next frame does not follow the last one: it has no frame before."""
@@ -301,11 +299,11 @@ def flicker(matte: Matte, before: Matte, *, region: Mask | None = None) -> Score
     return _paired(_flicker, (matte, matte), (before, before), region)
 
 
-def _jaccard(frame: Frame, _: Differences) -> Score:
+def _jaccard(frame: Frame) -> Score:
     return Measured(frame.intersection / frame.union if frame.union else 1.0)
 
 
-def _boundary_f(frame: Frame, _: Differences) -> Score:
+def _boundary_f(frame: Frame) -> Score:
     found, found_matched, real, real_matched = frame.boundaries
     if not found or not real:
         return Measured(1.0 if found == real else 0.0)
@@ -313,63 +311,65 @@ def _boundary_f(frame: Frame, _: Differences) -> Score:
     return Measured(2 * precision * recalled / (precision + recalled) if precision + recalled else 0.0)
 
 
-def _boundary_iou(frame: Frame, _: Differences) -> Score:
+def _boundary_iou(frame: Frame) -> Score:
     both, either = frame.inner_bands
     return Measured(both / either if either else 1.0)
 
 
-def _empty(frame: Frame, _: Differences) -> Score:
+def _empty(frame: Frame) -> Score:
     predicted, real = frame.in_masks
     return Measured(float(not predicted)) if real else NotAvailable(_NO_MASK)
 
 
-def _mad(frame: Frame, differences: Differences) -> Score:
-    return Measured(differences.absolute / frame.region.pixels)
+def _mad(frame: Frame) -> Score:
+    return Measured(frame.differences.absolute / frame.region.pixels)
 
 
-def _mse(frame: Frame, differences: Differences) -> Score:
-    return Measured(differences.squared / frame.region.pixels)
+def _mse(frame: Frame) -> Score:
+    return Measured(frame.differences.squared / frame.region.pixels)
 
 
-def _sad(_: Frame, differences: Differences) -> Score:
-    return Measured(differences.absolute / 1000)
+def _sad(frame: Frame) -> Score:
+    return Measured(frame.differences.absolute / 1000)
 
 
-def _grad(frame: Frame, _: Differences) -> Score:
+def _grad(frame: Frame) -> Score:
     return Measured(frame.gradients[0])
 
 
-def _conn(frame: Frame, _: Differences) -> Score:
+def _conn(frame: Frame) -> Score:
     return Measured(frame.connectivity)
 
 
-def _dtssd(frame: Frame, differences: Differences) -> Score:
-    return Measured((differences.changes / frame.region.pixels) ** 0.5)
+def _dtssd(frame: Frame) -> Score:
+    return Measured((frame.differences.changes / frame.region.pixels) ** 0.5)
 
 
-def _mad_band(frame: Frame, differences: Differences) -> Score:
-    return Measured(differences.band_absolute / frame.band_pixels) if frame.band_pixels else NotAvailable(_NO_BAND)
+def _mad_band(frame: Frame) -> Score:
+    return (
+        Measured(frame.differences.band_absolute / frame.band_pixels) if frame.band_pixels else NotAvailable(_NO_BAND)
+    )
 
 
-def _grad_band(frame: Frame, _: Differences) -> Score:
+def _grad_band(frame: Frame) -> Score:
     return Measured(frame.gradients[1]) if frame.band_pixels else NotAvailable(_NO_BAND)
 
 
-def _dtssd_band(frame: Frame, differences: Differences) -> Score:
+def _dtssd_band(frame: Frame) -> Score:
     if not frame.band_pixels:
         return NotAvailable(_NO_BAND)
-    return Measured((differences.band_changes / frame.band_pixels) ** 0.5)
+    return Measured((frame.differences.band_changes / frame.band_pixels) ** 0.5)
 
 
-def _flicker(frame: Frame, differences: Differences) -> Score:
-    return Measured(differences.own / frame.region.pixels)
+def _flicker(frame: Frame) -> Score:
+    return Measured(frame.differences.own / frame.region.pixels)
 
 
-def _flicker_truth(frame: Frame, differences: Differences) -> Score:
-    return Measured(differences.true / frame.region.pixels)
+def _flicker_truth(frame: Frame) -> Score:
+    return Measured(frame.differences.true / frame.region.pixels)
 
 
-Computed = Callable[[Frame, Differences], Score]
+Computed = Callable[[Frame], Score]
 
 _COMPUTED: Mapping[str, Computed] = {
     "jaccard:davis2017": _jaccard,
@@ -390,11 +390,11 @@ _COMPUTED: Mapping[str, Computed] = {
 }
 
 
-def _values(frame: Frame, differences: Differences, *, neighbour: bool) -> tuple[Score, ...]:
+def _values(frame: Frame, *, neighbour: bool) -> tuple[Score, ...]:
     """Every metric in the order of the catalogue; without a frame before, those that need one are not available."""
     missing = NotAvailable(_NO_NEIGHBOUR)
     return tuple(
-        missing if "neighbour" in metric.needs and not neighbour else _COMPUTED[metric.name](frame, differences)
+        missing if "neighbour" in metric.needs and not neighbour else _COMPUTED[metric.name](frame)
         for metric in METRICS
     )
 
@@ -404,8 +404,7 @@ def _scored(computed: Computed, prediction: Matte, truth: Matte, mask: Mask | No
     region = Region.of(_shape(prediction, truth, mask), mask)
     if not region.pixels:
         return NotAvailable(_NO_PIXEL)
-    frame = Frame(prediction, truth, region, threshold)
-    return computed(frame, frame.differences(Before.none()))
+    return computed(Frame(prediction, truth, region, threshold, Before.none()))
 
 
 def _paired(computed: Computed, mattes: tuple[Matte, Matte], before: tuple[Matte, Matte], mask: Mask | None) -> Score:
@@ -413,10 +412,8 @@ def _paired(computed: Computed, mattes: tuple[Matte, Matte], before: tuple[Matte
     region = Region.of(_shape(*mattes, *before, mask), mask)
     if not region.pixels:
         return NotAvailable(_NO_PIXEL)
-    kept = Before.room(region)
-    Frame(*before, region, 0.5).differences(kept)
-    frame = Frame(*mattes, region, 0.5)
-    return computed(frame, frame.differences(kept))
+    earlier = Frame(*before, region, 0.5, Before.none()).kept()
+    return computed(Frame(*mattes, region, 0.5, earlier))
 
 
 def _shape(*arrays: NDArray[Any] | None) -> tuple[int, int]:
