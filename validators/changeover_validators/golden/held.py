@@ -5,6 +5,7 @@ is read: a pipe or a device that somebody planted in a sequence is refused, and 
 files in memory gets a temporary one. Left out: what the bytes mean (`images`).
 """
 
+import errno
 import hashlib
 import os
 import stat
@@ -60,8 +61,10 @@ def _opened(path: Path) -> Iterator[int]:
         source = os.open(path, flags)
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
         raise _refused(path, "no file") from error
-    except PermissionError as error:  # pragma: windows
-        if path.is_dir():
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise _refused(path, "a link to itself") from error
+        if path.is_dir():  # pragma: windows
             raise _refused(path, "a folder") from error
         raise
     try:
