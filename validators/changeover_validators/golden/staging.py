@@ -301,8 +301,9 @@ def _hides_edge(inside: NDArray[np.bool_], matte: Pixels) -> bool:
         return False
     edge = (matte > 0) & (matte < 1)
     mask = matte > 0.5
-    edge[:, 1:] |= mask[:, 1:] != mask[:, :-1]
-    edge[1:] |= mask[1:] != mask[:-1]
+    across, down = mask[:, 1:] != mask[:, :-1], mask[1:] != mask[:-1]
+    for side, change in ((edge[:, 1:], across), (edge[:, :-1], across), (edge[1:], down), (edge[:-1], down)):
+        np.logical_or(side, change, out=side)
     return bool(edge.any()) and not bool((edge & inside).any())
 
 
