@@ -147,6 +147,7 @@ def add_shot(
     source = _source(new)
     with _staging_folder(site_golden, new.set, wait_seconds) as staging:
         staged = stage(staging, source, progress)
+        _check_config(new, staging, staged)
         fsync_tree(staging)
         with changing(site_golden, new.set, wait_seconds=wait_seconds) as before:
             others = outlines(site_golden, before)
@@ -177,6 +178,26 @@ def _check_said(new: NewShot) -> None:
         raise _refused("inputs", new.shot, expected="each input once", actual=", ".join(ports))
 
 
+def _check_config(new: NewShot, folder: Path, staged: Staged) -> None:
+    """See that a kept colour configuration does by itself what it did where it came from.
+
+    Raises:
+        InvalidInputError: It needs files that lay beside it, such as look-up tables.
+    """
+    if staged.ocio_config is None:
+        return
+    try:
+        check_colour(new.colour, str(folder / staged.ocio_config), where=new.shot)
+    except InvalidInputError as error:
+        raise InvalidInputError(
+            "colour configuration",
+            where=str(new.ocio),
+            expected="one that holds all that it needs",
+            actual="one that needs files beside it",
+            remedy="pack it with them: ocioarchive makes a file .ocioz",
+        ) from error
+
+
 def _approval(new: NewShot, now: datetime) -> Approval | None:
     if new.approved_by is not None:
         return approval_of(new.approved_by, new.note, by=new.added_by, now=now)
@@ -199,7 +220,7 @@ def _source(new: NewShot) -> Source:
         seconds={} if new.second is None else _seconds(new, plates, mattes),
         second_channel=new.second_channel,
         inputs=tuple((given.port, _by_number(new, given.pattern, plates), given.channels) for given in new.inputs),
-        ocio=None if new.ocio is None or new.ocio.startswith("ocio:") else Path(new.ocio),
+        ocio=None if new.ocio is None or new.ocio.startswith("ocio://") else Path(new.ocio),
         missing=missing_numbers(plates),
     )
 
