@@ -1,3 +1,4 @@
+import re
 import tomllib
 from pathlib import Path
 
@@ -5,9 +6,11 @@ import pytest
 
 from changeover_registry import canonical
 from changeover_registry.errors import InvalidInputError, TrustError
-from changeover_registry.records.policy import Policy
+from changeover_registry.records.policy import GoldenPolicy, Guards, Policy, SpeedPolicy
 from changeover_registry.records.repository import TrustEntry
 from changeover_updater.site import STARTER_POLICY, Site
+from changeover_validators.golden.gates import check_margins
+from changeover_validators.golden.thresholds import limits
 
 
 @pytest.fixture
@@ -28,6 +31,26 @@ def trust(site: Site, name: str, root: bytes = b"{}") -> None:
 def test_starter_policy_says_the_defaults() -> None:
     assert Policy.from_toml(STARTER_POLICY.encode(), where="starter") == Policy()
     assert set(tomllib.loads(STARTER_POLICY)) <= {"schema", *Policy.model_fields}
+
+
+def test_keys_that_the_starter_policy_leaves_out_are_named_with_what_holds_without_them() -> None:
+    """Each commented key, put in force as it stands, changes no limit."""
+    lines = [re.sub(r"^# (\w+ = )", r"\1", line) for line in STARTER_POLICY.splitlines()]
+    policy = Policy.from_toml("\n".join(lines).encode(), where="starter")
+    said, guards = policy.golden.model_fields_set, policy.golden.guards
+    assert said == {*GoldenPolicy.model_fields}
+    assert guards.model_fields_set == {*Guards.model_fields}
+    assert limits(guards) == limits(Guards())
+    assert policy.speed.model_fields_set == {*SpeedPolicy.model_fields}
+    check_margins(policy.golden, where="starter")
+
+
+def test_margin_of_an_unknown_metric_is_refused_when_the_policy_is_read(site: Site) -> None:
+    text = STARTER_POLICY.replace("[golden.guards]", 'margins = { "ssim" = 0.01 }\n\n[golden.guards]')
+    (site.root / "policy.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(InvalidInputError, match=r"dtssd:rvm.*found an unknown metric") as caught:
+        site.policy(canonical.digest(text.encode()))
+    assert caught.value.where.endswith('policy.toml: golden.margins."ssim"')
 
 
 def test_site_is_made_once_and_what_is_there_is_left(site: Site) -> None:
