@@ -5,6 +5,7 @@ import struct
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -97,6 +98,7 @@ def release(version: str, **changes: Any) -> records.Release:
     return plain.model_copy(update=changes)
 
 
+@lru_cache(maxsize=8)
 def mattes(number: int) -> dict[str, Any]:
     """What the pictures of a shot show: a soft disc, one matte with a bite out of it, one a little too large."""
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32)
@@ -110,19 +112,22 @@ def mattes(number: int) -> dict[str, Any]:
     grain = np.random.default_rng(number).normal(0, 0.02, (HEIGHT, WIDTH, 1))
     plate = truth[..., None] * subject[..., None] * [1, 0.78, 0.62] + (1 - truth[..., None]) * behind[..., None]
     candidate, current = (truth * bite).astype(np.float32), np.clip((size + 3 - away) / 7 + 0.5, 0, 1)
+    farthest = np.abs(candidate - truth).argmax()
     return {
         "plate": np.clip(plate + grain, 0, 1),
         "truth": truth,
         "current": current,
         "candidate": candidate,
         "difference": difference(candidate, truth.astype(np.float32)),
-        "worst": (round(centre + size * 0.85), round(HEIGHT * 0.3)),
+        "worst": (int(farthest % WIDTH), int(farthest // WIDTH), float((candidate - truth).flat[farthest])),
     }
 
 
-def pictures_of(shown: Mapping[str, Any]) -> list[tuple[Picture, bytes]]:
+@lru_cache(maxsize=8)
+def pictures_of(number: int) -> list[tuple[Picture, bytes]]:
     """The pictures of a shot as the pipeline keeps them: whole, and the surroundings of the worst pixel."""
-    x, y = shown["worst"]
+    shown = mattes(number)
+    x, y, _ = shown["worst"]
     left, top = min(max(x - CROP // 2, 0), WIDTH - CROP), min(max(y - CROP // 2, 0), HEIGHT - CROP)
     found = []
     for kind in ("plate", "truth", "current", "candidate", "difference"):
@@ -203,7 +208,7 @@ def tell(
     kept = []
     for number, shot in enumerate(records_of):
         looks = mattes(number % 3)
-        drawn = pictures_of(looks) if shown else []
+        drawn = pictures_of(number % 3) if shown else []
         drawn = [(picture, data) for picture, data in drawn if baseline or picture.kind != "current"]
         pictures |= {picture.sha256: data for picture, data in drawn}
         kept.append(scores_of(shot, number, frames, looks, tuple(picture for picture, _ in drawn), baseline, second))
@@ -278,7 +283,10 @@ def scores_of(
         curves=tuple(curve(metric, subject, number, frames) for metric in METRICS for subject in subjects),
         band_px=8,
         worst=WorstFrame(
-            frame=1001 + round(frames * 0.6), x=looks["worst"][0], y=looks["worst"][1], difference="-0.937"
+            frame=1001 + round(frames * 0.6),
+            x=looks["worst"][0],
+            y=looks["worst"][1],
+            difference=f"{looks['worst'][2]:.9f}",
         ),
         pictures=pictures,
         provider_ran="CPUExecutionProvider",

@@ -186,7 +186,7 @@ def _point(sources: Sources, report: PointReport, aliases: Aliases) -> Point:
         current_peak_ram_bytes=report.current_peak_ram_bytes,
         memory=report.memory,
         memory_label=report.memory_label,
-        noise=tuple(_noise(floor, report.metrics) for floor in report.noise or ()),
+        noise=tuple(_noise(floor, report.metrics) for floor in report.noise or () if _matters(floor, report.metrics)),
         detects=tuple(_detects(report, sources.policy)),
         warnings=tuple(aliases.text(warning) for warning in report.warnings or ()),
     )
@@ -257,6 +257,11 @@ def _entries(value: Any, name: str = "") -> Iterable[tuple[str, str]]:  # noqa: 
             yield from _entries(part, f"{name} {number}")
     else:
         yield name, (", ".join(map(str, value)) or "-") if isinstance(value, list) else str(value)
+
+
+def _matters(floor: NoiseFloor, summaries: Sequence[MetricSummary]) -> bool:
+    """Whether a reader asks for this floor: its metric is gated, or it is not nothing."""
+    return Decimal(floor.difference) > 0 or any(summary.metric == floor.metric for summary in summaries)
 
 
 def _noise(floor: NoiseFloor, summaries: Sequence[MetricSummary]) -> Noise:

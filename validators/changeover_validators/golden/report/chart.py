@@ -1,7 +1,8 @@
-"""Where the lines of a chart lie: values in, SVG path data out. Pure; a curve's box is 1000 x 100 units, y down.
+"""Where the lines of a chart lie: values in, SVG path data out. Pure.
 
-The box is stretched to whatever width the page has, so everything that must keep its shape (text, the marker under the
-pointer) is laid over it by the page. Gaps stay gaps: a frame on which a metric is not defined has no point.
+A curve's box has one unit of width from frame to frame and 100 units of height, y down. The page stretches it to what
+room there is, so everything that must keep its shape (text, the marker under the pointer) is laid over it there. Gaps
+stay gaps: a frame on which a metric is not defined has no point.
 """
 
 from collections.abc import Sequence
@@ -10,9 +11,9 @@ from decimal import Decimal
 
 from changeover_validators.golden.report.model import Curve, Gate, Line
 
-__all__ = ["Axis", "Drawn", "Interval", "draw", "interval", "x_of"]
+__all__ = ["Axis", "Drawn", "Interval", "draw", "interval", "width_of", "x_of"]
 
-WIDTH, HEIGHT = 1000, 100
+HEIGHT = 100
 _LEAST_SPAN = Decimal("0.0001")
 """No curve is stretched so far that a difference in the fourth digit fills the picture."""
 
@@ -58,11 +59,14 @@ def draw(curve: Curve) -> Drawn | None:
     return Drawn(curve, axis, tuple((line.subject, _path(line, axis)) for line in curve.lines))
 
 
+def width_of(count: int) -> int:
+    """How wide the box of so many frames is."""
+    return max(count - 1, 1)
+
+
 def x_of(place: int, count: int) -> Decimal:
     """Where the frame at `place` of `count` lies, from the box's left; one frame alone lies in the middle."""
-    if count == 1:
-        return Decimal(WIDTH) / 2
-    return (Decimal(WIDTH) * place / (count - 1)).quantize(Decimal("0.1"))
+    return Decimal("0.5") if count == 1 else Decimal(place)
 
 
 def _axis(low: Decimal, high: Decimal) -> Axis:
@@ -80,7 +84,7 @@ def _path(line: Line, axis: Axis) -> str:
         starts, ends = values[place] is None, values[place + 2] is None
         point = f"{_short(x_of(place, len(line.values)))} {_short(axis.y(value))}"
         # A frame between two gaps is a line without length, which round ends make a dot.
-        parts.append(f"{'M' if starts else 'L'}{point}{'h0' if starts and ends else ''}")
+        parts.append(f"{'M' if starts else ' '}{point}{'h0' if starts and ends else ''}")
     return "".join(parts)
 
 

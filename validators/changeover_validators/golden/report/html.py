@@ -88,14 +88,15 @@ class _Sheet:
         return left, top, width, height
 
     def window(self, metric: str) -> tuple[Decimal, Decimal] | None:
-        """Where the worst run of frames of a metric lies in its chart: left edge and width."""
-        score, frames = self.shot.score(metric), self.shot.frames
-        if score is None or score.window_first not in frames or not self.shot.window_frames:
+        """Where the run of frames on which the candidate lost most lies in a chart: left edge and width."""
+        score, frames, length = self.shot.score(metric), self.shot.frames, self.shot.window_frames
+        lost = score is not None and score.window_loss is not None and score.window_loss > 0
+        if score is None or not lost or score.window_first not in frames or not length or length >= len(frames):
             return None
         first = frames.index(score.window_first)
-        last = min(first + self.shot.window_frames, len(frames)) - 1
+        last = min(first + length, len(frames)) - 1
         left = chart.x_of(first, len(frames))
-        return left, max(chart.x_of(last, len(frames)) - left, Decimal(2))
+        return left, chart.x_of(last, len(frames)) - left
 
     def worst_place(self) -> Decimal | None:
         """Where the worst frame lies in a chart."""
@@ -148,11 +149,13 @@ def _template() -> "Template":
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     environment.filters |= {
         "number": _number,
         "signed": _signed,
         "seconds": _seconds,
         "mib": _mib,
+        "plain": _plain,
         "moment": said_time,
         "digest12": digest12,
         "frames": _frame_range,
@@ -161,7 +164,7 @@ def _template() -> "Template":
         "definition": lambda name: known_metric(name).definition,
         "label": lambda name: known_metric(name).label,
     }
-    environment.globals |= {"interval": chart.interval, "overview": _overview}
+    environment.globals |= {"interval": chart.interval, "overview": _overview, "width_of": chart.width_of}
     return environment.get_template("report.html")
 
 
@@ -181,7 +184,7 @@ def _curve_data(drawn: chart.Drawn) -> dict[str, Any]:
         "low": float(drawn.axis.low),
         "high": float(drawn.axis.high),
         "lines": {
-            line.subject: [None if value is None else float(f"{value:.6g}") for value in line.values]
+            line.subject: [None if value is None else float(f"{value:.5g}") for value in line.values]
             for line in drawn.curve.lines
         },
         "why": {line.subject: line.why for line in drawn.curve.lines if line.why},
@@ -205,12 +208,17 @@ def _number(value: Decimal | None) -> str:
     return f"{value:.{digits}f}".replace("-", _MINUS)
 
 
+def _plain(value: Decimal) -> str:
+    """A value with all its digits, and no more."""
+    return f"{value.normalize():f}" if value else "0"
+
+
 def _signed(value: Decimal | None) -> str:
     """A difference with its sign."""
     if value is None:
         return ""
     text = _number(value)
-    return text if text.startswith(_MINUS) else f"+{text}"
+    return f"+{text}" if value > 0 else text
 
 
 def _seconds(microseconds: int | None) -> str:
