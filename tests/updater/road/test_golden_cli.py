@@ -1,6 +1,8 @@
 """``golden``: what goes into a set, what is refused at the door, and what is seen when a truth changed."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -199,3 +201,266 @@ def test_warning_goes_to_stderr_and_the_shot_is_added(studio: Any, tmp_path: Pat
     assert code == 0
     assert "warned/sh030 version 1" in out
     assert "note: sh030: the matte is the same value everywhere (frame 1001)" in err
+
+
+def fresh(studio: Any, name: str, *more: str) -> Any:
+    """Another set in the same world; gives what adds the good plates to it, as ``hero`` is added to."""
+    studio.ok("golden", "set", "create", name, *more)
+
+    def add(shot: str, *options: str, approved: bool = False) -> str:
+        words = adding(studio.root / "good", shot, *options)
+        words = words if approved else tuple(word for word in words if word not in {"--approved-by", "Jane Doe"})
+        return str(studio.ok(*(word if word != "hero" else name for word in words)))
+
+    return add
+
+
+def test_added_shot_waits_until_a_person_approves_it(studio: Any) -> None:
+    add = fresh(studio, "wait")
+
+    out = add("sh010") + add("sh020")
+    (listed,) = (one for one in json.loads(studio.ok("golden", "list", "--json")) if one["name"] == "wait")
+    done = studio.ok("golden", "approve", "wait", "sh020", "--name", "Jane Doe", "--note", "edges at 2x")
+
+    assert 'changeover golden approve wait sh010 --name "Jane Doe"' in out
+    assert (listed["shots"], [ref["shot"] for ref in listed["pending"]]) == ([], ["sh010", "sh020"])
+    assert "wait/sh020 version 1 approved by Jane Doe" in done
+    assert "1 shots of the set are scored, 1 wait" in done
+    states = {shot["shot"]: shot["state"] for shot in json.loads(studio.ok("golden", "list", "wait", "--json"))}
+    assert states == {"sh010": "waiting", "sh020": "scored"}
+    assert "waits for approval" in studio.ok("golden", "list", "wait")
+    (record,) = json.loads(studio.ok("golden", "show", "wait", "sh020", "--json"))
+    assert {**record["approval"], "at": ""} == {
+        "name": "Jane Doe",
+        "at": "",
+        "by": record["record"]["added_by"],
+        "note": "edges at 2x",
+    }
+    studio.ok("golden", "approve", "wait", "--name", "Jane Doe")
+    assert "nothing of wait waits" in studio.ok("golden", "approve", "wait", "--name", "Jane Doe")
+
+
+def test_new_version_says_what_is_scored_until_then(studio: Any) -> None:
+    add = fresh(studio, "versions")
+
+    assert "approved by Jane Doe; 1 shots of the set are scored" in add("sh010", approved=True)
+    assert "it waits for approval; until then version 1 is scored" in add("sh010")
+    shown = studio.ok("golden", "show", "versions", "sh010")
+    assert [line for line in shown.splitlines() if line.startswith("versions/")] == [
+        "versions/sh010 version 2: waits for approval",
+        "versions/sh010 version 1: scored",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("td@vm1", "name of a person"), ("", "name of a person"), (" ", "name of a person")]
+)
+def test_approval_without_a_persons_name_is_2(world: Any, name: str, words: str) -> None:
+    assert words in fails(world, 2, "golden", "approve", "hero", "--name", name)
+
+
+def test_approval_of_a_shot_that_does_not_wait_is_2_and_says_where_it_stands(world: Any) -> None:
+    assert "version 1 approved by Jane Doe" in fails(world, 2, "golden", "approve", "hero", "sh010", "--name", "J. Roe")
+    assert "no such shot" in fails(world, 2, "golden", "approve", "hero", "sh999", "--name", "J. Roe")
+    assert "--name" in fails(world, 2, "golden", "approve", "hero")
+
+
+def test_approval_of_a_damaged_truth_is_8_and_approves_nothing(studio: Any) -> None:
+    add = fresh(studio, "spoilt")
+    add("sh010")
+    path = studio.site.golden / "spoilt" / "sh010" / "1" / "plate" / "plate.1002.exr"
+    path.write_bytes(path.read_bytes()[:-1])
+
+    line = fails(studio, 8, "golden", "approve", "spoilt", "--name", "Jane Doe")
+
+    assert "plate.1002.exr" in line
+    assert "changeover golden verify spoilt" in line
+    assert "0 wait" not in studio.ok("golden", "show", "spoilt")
+    assert json.loads(studio.ok("golden", "show", "spoilt", "--json"))["set"]["shots"] == []
+
+
+def test_verify_names_every_damaged_file_at_once(studio: Any) -> None:
+    add = fresh(studio, "damaged")
+    add("sh010", approved=True)
+    add("sh010")
+    add("sh020")
+    folder = studio.site.golden / "damaged"
+    spoilt = [folder / "sh010" / "1" / "plate" / "plate.1001.exr", folder / "sh020" / "1" / "matte" / "matte.1002.exr"]
+    spoilt[0].unlink()
+    spoilt[1].write_bytes(b"")
+
+    code, out, err = studio.run("golden", "verify", "damaged")
+    found = json.loads(studio.run("golden", "verify", "damaged", "--json")[1])
+
+    assert (code, err.count("\n")) == (8, 1)
+    assert [str(path) for path in spoilt if str(path) in out] == [str(path) for path in spoilt]
+    assert out.count("\n") == 2
+    assert "and 1 more" in err
+    assert [(one["file"], one["frame"], one["found"]) for one in found["damaged"]] == [
+        (str(spoilt[0]), 1001, "gone"),
+        (str(spoilt[1]), 1002, "other bytes than were added"),
+    ]
+    assert (found["shots"], found["files"]) == (3, 15)
+
+
+def test_verify_looks_at_what_is_retired_only_when_asked(studio: Any) -> None:
+    add = fresh(studio, "old")
+    add("sh010", approved=True)
+    add("sh010", approved=True)
+    add("sh020", approved=True)
+    studio.ok("golden", "retire", "old", "sh020", "--reason", "regraded")
+    for name in ("sh010/1", "sh020/1"):
+        (studio.site.golden / "old" / name / "matte" / "matte.1001.exr").unlink()
+
+    assert "1 shots, 5 files" in studio.ok("golden", "verify", "old")
+    code, out, _ = studio.run("golden", "verify", "old", "--all")
+    assert (code, out.count("gone")) == (8, 2)
+
+
+def test_retired_shot_and_set_say_why_and_a_retired_set_is_3(studio: Any) -> None:
+    add = fresh(studio, "leaving")
+    add("sh010", approved=True)
+    add("sh010")
+    add("sh020", approved=True)
+
+    turned = studio.ok("golden", "retire", "leaving", "sh010", "--waiting", "--reason", "soft edge on 1004")
+    gone = studio.ok("golden", "retire", "leaving", "sh020", "--reason", "plate was regraded")
+    ended = studio.ok("golden", "retire", "leaving", "--reason", "the show has wrapped")
+
+    assert "the waiting version of leaving/sh010 is retired; 2 shots are scored" in turned
+    assert "leaving/sh020 is retired; 1 shots are scored" in gone
+    assert "no check runs on it" in ended
+    shown = studio.ok("golden", "show", "leaving")
+    for words in ("retired: the show has wrapped", "soft edge on 1004", "plate was regraded", "sh010 version 2 added"):
+        assert words in shown
+    assert "retired" in studio.ok("golden", "list")
+    assert "plate was regraded" in studio.ok("golden", "show", "leaving", "sh020")
+    for arguments in (("approve", "leaving", "--name", "Jane Doe"), ("retire", "leaving", "--reason", "again")):
+        assert "the show has wrapped" in fails(studio, 3, "golden", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("--reason", ""), "reason"),
+        (("sh010",), "--reason"),
+        (("sh999", "--reason", "x"), "no such shot"),
+        (("--waiting", "--reason", "x"), "--waiting"),
+        (("sh010", "--waiting", "--reason", "x"), "waits for approval"),
+    ],
+)
+def test_retiring_without_a_reason_or_a_shot_is_2(world: Any, more: tuple[str, ...], words: str) -> None:
+    assert words in fails(world, 2, "golden", "retire", "hero", *more)
+
+
+def test_readers_are_shown_added_and_removed(studio: Any) -> None:
+    fresh(studio, "shared", "--show", "atlas", "--reader", "boreas")
+
+    assert "owned by show atlas, read by boreas" in studio.ok("golden", "set", "readers", "shared")
+    changed = studio.ok("golden", "set", "readers", "shared", "--add", "site", "--remove", "boreas")
+    assert "read by site (stable, beta)" in changed
+    assert "its readers (site)" in fails(studio, 2, "golden", "set", "readers", "shared", "--remove", "boreas")
+    assert "name" in fails(studio, 2, "golden", "set", "create", "other", "--show", "Bad Show")
+    assert "--show" in fails(studio, 2, "golden", "set", "create", "other", "--reader", "boreas")
+
+
+def test_every_option_of_golden_add_is_kept_and_shown(studio: Any, tmp_path: Path) -> None:
+    add = fresh(studio, "rich")
+    folder = studio.root / "good"
+    hold = np.ones(SIZE, np.float16)
+    OpenEXR.File({"compression": OpenEXR.ZIP_COMPRESSION}, {"A": hold}).write(str(tmp_path / "hold.exr"))
+    extra = (
+        *("--second", str(folder / "matte.####.exr"), "--second-channel", "A"),
+        *("--input", f"trimap={folder}/plate.####.exr:R,G", "--input", f"first={folder}/matte.1001.exr:A"),
+        *("--region", str(tmp_path / "hold.exr"), "--region-channel", "A"),
+        *("--alias", "fox", "--level", "5", "--allow-missing", "--note", "edges at 2x"),
+    )
+    colour = ("--colour", "ACEScg", "--ocio", "ocio://cg-config-v1.0.0_aces-v1.3_ocio-v2.1")
+
+    add("sh010", *extra, *colour, approved=True)
+
+    shown = studio.ok("golden", "show", "rich", "sh010")
+    for words in (
+        "Jane Doe,",
+        "edges at 2x",
+        "fox",
+        "1001 to 1002, 2 in all",
+        "64x48, pixel aspect 1",
+        "ACEScg of ocio://cg-config",
+        "another artist's mattes on 2 frames, channel A",
+        "first (A) on 1 frames",
+        "trimap (R, G) on 2 frames",
+        "region.exr, channel A",
+    ):
+        assert words in shown, words
+    assert "1 shots, 11 files" in studio.ok("golden", "verify", "rich")
+
+
+@pytest.mark.parametrize(
+    "given", ["trimap", "trimap=plate.####.exr", "=plate.####.exr:A", "trimap=plate.exr:", "t=:A,"]
+)
+def test_input_of_another_form_is_2_and_shows_the_form(world: Any, given: str) -> None:
+    line = fails(world, 2, *adding(world.root / "good", "sh020", "--input", given))
+
+    assert "PORT=PATTERN:CHANNEL, such as trimap=trimap.####.exr:A" in line
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("--note", "x", "--approved-by", "td@vm1"), "name of a person"),
+        (("--second-channel", "A"), "second channel"),
+        (("--region-channel", "A"), "region channel"),
+        (("--object", "fox"), "Cryptomatte"),
+        (("--ocio", "ocio://default"), "colour"),
+        (("--input", "Tri Map=x.exr:A"), "x.exr"),
+    ],
+)
+def test_option_that_does_not_fit_is_2(world: Any, more: tuple[str, ...], words: str) -> None:
+    assert words in fails(world, 2, *adding(world.root / "good", "sh020", *more))
+
+
+def test_power_says_what_a_set_can_tell_and_where_the_spread_comes_from(studio: Any) -> None:
+    add = fresh(studio, "few")
+    for shot in ("sh010", "sh020"):
+        add(shot, approved=True)
+    add("sh030")
+
+    told = studio.ok("golden", "power", "few")
+    answer = json.loads(studio.ok("golden", "power", "few", "--json"))
+
+    assert "2 shots are scored, 1 wait for approval" in told
+    assert "the policy asks for 5 shots" in told
+    assert told.count("assumed: no comparison on this set is filed") == 3
+    assert (answer["shots"], answer["waiting"], answer["min_shots"]) == (2, 1, 5)
+    assert [one["metric"] for one in answer["metrics"]] == ["jaccard:davis2017", "boundary_f:davis2017", "mad:rvm"]
+    assert all(0 < float(one["chance"]) < 0.5 < one["shots_needed"] for one in answer["metrics"])
+
+
+def test_power_of_an_empty_set_and_of_none(studio: Any) -> None:
+    fresh(studio, "empty")
+
+    assert "0 shots are scored" in studio.ok("golden", "power", "empty")
+    assert "hero" in fails(studio, 2, "golden", "power", "nowhere")
+
+
+def test_sets_are_listed_shown_and_approved_without_what_opens_images(studio: Any, tmp_path: Path) -> None:
+    add = fresh(studio, "light")
+    add("sh010")
+    block = "import sys\nfor name in ('numpy', 'OpenImageIO', 'OpenEXR', 'scipy'):\n    sys.modules[name] = None\n"
+    words = [*block.splitlines(), "from changeover_updater.cli.main import run", "for a in %r:", "    print(run(a))"]
+    start = ["--config", str(studio.config), *studio.extra, "golden"]
+    commands = (
+        ("list",),
+        ("list", "light"),
+        ("show", "light"),
+        ("verify", "light"),
+        ("approve", "light", "--name", "Jane Doe"),
+        ("show", "light", "sh010"),
+        ("retire", "light", "--reason", "x"),
+    )
+    script = "\n".join(words) % [[*start, *command] for command in commands]
+
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+
+    assert [line for line in done.stdout.splitlines() if line.isdecimal()] == ["0"] * len(commands), done.stderr
