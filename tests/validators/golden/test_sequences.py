@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from changeover_registry.errors import InvalidInputError
-from changeover_validators.golden.sequences import find_frames
+from changeover_validators.golden.sequences import find_frames, missing_numbers
 
 
 @pytest.fixture
@@ -64,3 +64,44 @@ def test_what_fits_no_file_is_refused(tmp_path: Path, pattern: str) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InvalidInputError, match="found no"):
         find_frames(str(tmp_path / pattern))
+
+
+def test_a_range_takes_these_frames_and_leaves_handles_behind(touch: Callable[..., Path]) -> None:
+    folder = touch(*(f"p.{number}.exr" for number in range(1001, 1011)))
+    for pattern in ("p.####.exr 1004-1007", "p.%04d.exr 1004-1007", "p.####.exr\t1004-1007"):
+        assert [frame.number for frame in find_frames(str(folder / pattern))] == [1004, 1005, 1006, 1007]
+    assert [frame.number for frame in find_frames(f"{folder} 1010-1010")] == [1010]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("1009-1012", "no frame 1011, 1012"), ("1020-1030", "no file"), ("5-1", "5-1"), ("0-9999999999", "0-9999999999")],
+)
+def test_a_range_is_whole_and_runs_forward(touch: Callable[..., Path], text: str, found: str) -> None:
+    folder = touch(*(f"p.{number}.exr" for number in range(1001, 1011)))
+    with pytest.raises(InvalidInputError, match=f"found {found}"):
+        find_frames(f"{folder / 'p.####.exr'} {text}")
+
+
+def test_negative_numbers_have_ranges_too(touch: Callable[..., Path]) -> None:
+    folder = touch("p.-2.exr", "p.-1.exr", "p.0.exr", "p.1.exr")
+    assert [frame.number for frame in find_frames(str(folder / "p.%d.exr -1-0"))] == [-1, 0]
+
+
+def test_a_file_whose_name_ends_like_a_range_is_itself(touch: Callable[..., Path]) -> None:
+    folder = touch("plate 1-2")
+    assert [frame.path.name for frame in find_frames(str(folder / "plate 1-2"))] == ["plate 1-2"]
+
+
+def test_gaps_that_are_allowed_are_told_and_never_closed_up(touch: Callable[..., Path]) -> None:
+    folder = touch("p.1.exr", "p.2.exr", "p.5.exr")
+    frames = find_frames(str(folder / "p.%d.exr"), allow_missing=True)
+    assert [frame.number for frame in frames] == [1, 2, 5]
+    assert missing_numbers(frames) == (3, 4)
+    assert missing_numbers(frames[:2]) == ()
+
+
+def test_numbers_that_lie_too_far_apart_for_a_shot_are_refused(touch: Callable[..., Path]) -> None:
+    folder = touch("p.1.exr", "p.20251122.exr")
+    with pytest.raises(InvalidInputError, match="found frames 1 and 20251122"):
+        find_frames(str(folder / "p.%d.exr"), allow_missing=True)

@@ -18,7 +18,7 @@ from changeover_validators.golden._copy import copy_file
 from changeover_validators.golden.cryptomatte import identifier
 from changeover_validators.golden.frames import read_truth
 from changeover_validators.golden.sequences import FrameFile
-from changeover_validators.golden.staging import Source, Staged, stage
+from changeover_validators.golden.staging import Source, Staged, pair_frames, stage
 
 Array = np.ndarray[Any, Any]
 Write = Callable[..., Path]
@@ -280,3 +280,33 @@ def test_a_configuration_is_kept_as_it_is_and_other_files_are_refused(tmp_path: 
     (tmp_path / "again").mkdir()
     with pytest.raises(InvalidInputError, match=r"expected a file .ocio or .ocioz, found .exr"):
         stage(tmp_path / "again", change(source, ocio=source.plates[0].path), lambda _done, _frames: None)
+
+
+def files(*numbers: int) -> list[FrameFile]:
+    return [FrameFile(number, Path(f"{number}.exr")) for number in numbers]
+
+
+def test_a_scored_frame_may_lack_its_matte_only_where_that_is_allowed() -> None:
+    plates, mattes = files(1, 2, 3, 5), files(2, 5)
+    with pytest.raises(InvalidInputError, match="a matte for frame 3"):
+        pair_frames(plates, mattes, 1)
+    assert sorted(pair_frames(plates, mattes, 1, allow_missing=True)) == [2, 5]
+    with pytest.raises(InvalidInputError, match="a matte for frame 3"):
+        pair_frames(plates[2:3], mattes, 0, allow_missing=True)
+
+
+def test_a_matte_may_lack_its_plate_only_where_that_is_allowed() -> None:
+    plates, mattes = files(1, 2, 5), files(1, 2, 3, 5)
+    with pytest.raises(InvalidInputError, match="a plate for the matte of frame 3"):
+        pair_frames(plates, mattes, 0)
+    assert sorted(pair_frames(plates, mattes, 0, allow_missing=True)) == [1, 2, 5]
+
+
+def test_a_frame_without_a_matte_is_fed_and_not_scored(tmp_path: Path, source: Source) -> None:
+    mattes = {number: path for number, path in source.mattes.items() if number != 1002}
+    kept = staged(tmp_path, change(source, mattes=mattes))
+    assert [(frame.number, frame.scored, frame.matte is None) for frame in kept.frames] == [
+        (1001, True, False),
+        (1002, False, True),
+        (1003, True, False),
+    ]
