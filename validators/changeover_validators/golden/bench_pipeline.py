@@ -192,23 +192,21 @@ def opened(model: Path) -> Iterator[Subject]:
         yield Subject(process, CONTRACT, (PORT,), process.started)
 
 
-def measure(footage: Footage, models: tuple[Path, Path]) -> tuple[Figures, Bundle]:
-    """Each stage alone, each model alone, then the whole shot."""
+def measure(footage: Footage, models: tuple[Path, Path], *, sample: int = _SAMPLE) -> tuple[Figures, Bundle]:
+    """Each stage alone and each model alone on the first `sample` frames, then the whole shot, with the same models."""
+    frames = len(footage.shot.frames)
     with ExitStack() as stack:
         job = _job(footage, *(stack.enter_context(opened(model)) for model in models))
-        alone = _job(_first(footage), job.candidate, job.current)
-        stages, model_bytes = _alone(alone, len(footage.shot.frames))
-    with ExitStack() as stack:
-        job = _job(footage, *(stack.enter_context(opened(model)) for model in models))
+        seconds, model_bytes = _alone(_job(_first(footage, sample), job.candidate, job.current))
         with _Meter() as meter:
             bundle = score_shot(job)
     figures = Figures(
-        frames=len(footage.shot.frames),
+        frames=frames,
         wall=meter.wall,
         cpu=meter.cpu,
         cores=_cores(),
         others=meter.others,
-        stages=stages,
+        stages={name: one * frames / sample for name, one in seconds.items()},
         peak_bytes=meter.peak_bytes,
         model_bytes=model_bytes,
     )
@@ -257,17 +255,17 @@ def _machine_cpu() -> float:
     return (sum(fields) - fields[3] - fields[4]) / os.sysconf("SC_CLK_TCK")
 
 
-def _alone(job: ShotJob, frames: int) -> tuple[dict[str, float], int]:
-    """Seconds of each stage alone, scaled to `frames`, and the bytes that the models' children reach."""
-    subjects = job.subjects
+def _alone(job: ShotJob) -> tuple[dict[str, float], int]:
+    """Seconds of each stage alone, and the bytes that the models' children reach."""
+    subjects, frames = job.subjects, len(job.shot.frames)
     first = _decode(job)
     seconds = {"decode": _timed(lambda: _decode(job))}
     mattes = [subject.model.infer(first.planes[at], reset=True).matte for at, subject in enumerate(subjects)]
-    seconds["infer"] = _timed(lambda: _infer(subjects, first))
-    _score(job, mattes, first)  # The first time compiles.
-    seconds["score"] = _timed(lambda: _score(job, mattes, first))
+    seconds["infer"] = _timed(lambda: _infer(subjects, first, frames))
+    _score(job, mattes, first, 1)  # The first time compiles.
+    seconds["score"] = _timed(lambda: _score(job, mattes, first, frames))
     own = sum(int(getattr(subject.model, "peak_rss_bytes", 0)) for subject in subjects)
-    return {name: one * frames / len(job.shot.frames) for name, one in seconds.items()}, own
+    return seconds, own
 
 
 def _decode(job: ShotJob) -> Decoded:
@@ -280,19 +278,19 @@ def _decode(job: ShotJob) -> Decoded:
     return last
 
 
-def _infer(subjects: Sequence[Subject], decoded: Decoded) -> None:
-    for _ in range(_SAMPLE):
+def _infer(subjects: Sequence[Subject], decoded: Decoded, frames: int) -> None:
+    for _ in range(frames):
         for at, subject in enumerate(subjects):
             subject.model.infer(decoded.planes[at], reset=False)
 
 
-def _score(job: ShotJob, mattes: Sequence[Plane], decoded: Decoded) -> None:
+def _score(job: ShotJob, mattes: Sequence[Plane], decoded: Decoded, frames: int) -> None:
     if decoded.truth is None:
         raise ValueError(decoded.frame)
     scorers = [Scorer(str(at), job.shot, threshold=0.5, region=None) for at in range(len(mattes))]
     for scorer in scorers:
         scorer.start()
-    for place in range(_SAMPLE):
+    for place in range(frames):
         for scorer, matte in zip(scorers, mattes, strict=True):
             scorer.line.put(Given(place, place, matte, decoded.truth))
     for scorer in scorers:
@@ -306,11 +304,9 @@ def _timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - begun
 
 
-def _first(footage: Footage) -> Footage:
-    """The footage's first frames, as many as a stage alone is measured with."""
+def _first(footage: Footage, count: int) -> Footage:
     shot = footage.shot
-    frames = tuple(shot.frames[at % len(shot.frames)] for at in range(_SAMPLE))
-    return Footage(shot.model_copy(update={"frames": frames}), footage.folder)
+    return Footage(shot.model_copy(update={"frames": shot.frames[:count]}), footage.folder)
 
 
 def _job(footage: Footage, candidate: Subject, current: Subject | None) -> ShotJob:
@@ -374,18 +370,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Memory and time of scoring a long 4K shot.")
     parser.add_argument("--frames", type=int, default=300)
     parser.add_argument("--size", type=int, nargs=2, default=(4096, 2160), metavar=("WIDTH", "HEIGHT"))
-    parser.add_argument("--folder", type=Path, default=None, help="a scratch folder; 70 MB a distinct frame")
+    parser.add_argument("--folder", type=Path, default=None, help="a scratch folder; it takes 250 MB")
     asked = parser.parse_args()
+    width, height = asked.size
+    said = f"{_DISTINCT} distinct frames of {width} x {height} (half, ZIP) over and over, two models, {_cores()} cores"
+    sys.stdout.write(said + "\n")
     with tempfile.TemporaryDirectory(dir=asked.folder) as scratch:
         folder = Path(scratch)
-        footage = write_footage(folder / "shot", frames=asked.frames, distinct=_DISTINCT, size=tuple(asked.size))
-        models = tuple(
+        footage = write_footage(folder / "shot", frames=asked.frames, distinct=_DISTINCT, size=(width, height))
+        one, other = (
             write_model(folder / f"model{at}" / "model.onnx", bias=bias) for at, bias in enumerate((0.0, 0.2))
         )
-        figures, _ = measure(footage, (models[0], models[1]))
-    width, height = footage.shot.width, footage.shot.height
-    said = f"{_DISTINCT} distinct frames of {width} x {height} (half, ZIP) over and over, two models, {_cores()} cores"
-    sys.stdout.write("\n".join([said, *figures.lines()]) + "\n")
+        figures, bundle = measure(footage, (one, other))
+    sys.stdout.write("\n".join(figures.lines()) + "\n")
+    stages = bundle.times.stages_us.items()
+    parts = ", ".join(f"{name} {us / 1e6 / asked.frames:.3f} s" for name, us in stages)
+    sys.stdout.write(f"  processor time a frame in this process: {parts}; the rest is the models' children\n")
 
 
 def _cores() -> int:

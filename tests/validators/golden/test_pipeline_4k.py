@@ -1,0 +1,42 @@
+from pathlib import Path
+
+import numpy as np
+
+from changeover_validators.golden.bench_pipeline import Footage, measure, opened, write_footage, write_model
+from changeover_validators.golden.catalogue import METRICS
+from changeover_validators.golden.colour import linear_to_srgb
+from changeover_validators.golden.frames import read_plate, read_truth
+from changeover_validators.golden.metrics import FrameScorer, Measured
+
+MOST_BYTES = 3 * 2**29
+
+
+def one_after_the_other(footage: Footage, model: Path, count: int) -> list[tuple[str | None, ...]]:
+    """The rows of the first frames, scored one after the other, without threads."""
+    halves = np.arange(65536, dtype=np.uint16).view(np.float16)
+    encoded = linear_to_srgb(np.where(np.isfinite(halves), halves, 0).astype(np.float32))
+    scorer = FrameScorer(threshold=0.5)
+    rows: list[tuple[str | None, ...]] = []
+    with opened(model) as subject:
+        for frame in footage.shot.frames[:count]:
+            pixels = read_plate(footage.shot, footage.folder, frame, ("R", "G", "B")).pixels
+            matte = subject.model.infer({"plate": encoded[pixels.view(np.uint16)]}, reset=not rows).matte
+            values = scorer.score(matte, read_truth(footage.shot, footage.folder, frame)).values
+            rows.append(tuple(f"{one.value:.9f}" if isinstance(one, Measured) else None for one in values))
+    return rows
+
+
+def test_24_frames_of_4k_stay_in_bounded_memory_and_give_what_a_plain_loop_gives(tmp_path: Path) -> None:
+    """Two frames that come by turns: from the third on each row is that of the second or the third."""
+    footage = write_footage(tmp_path / "shot", frames=24, distinct=2, size=(4096, 2160))
+    models = [write_model(tmp_path / f"model{at}" / "model.onnx", bias=bias) for at, bias in enumerate((0.0, 0.2))]
+    figures, bundle = measure(footage, (models[0], models[1]), sample=1)
+    print("\n".join(figures.lines()))  # noqa: T201 - shown with -s; time is told, and not asserted
+    assert 0 < figures.model_bytes < figures.peak_bytes
+    assert figures.beyond_bytes < MOST_BYTES
+    for role, model in zip(("candidate", "current"), models, strict=True):
+        rows = one_after_the_other(footage, model, 3)
+        expected = [rows[0], *(rows[1 + at % 2] for at in range(23))]
+        for at, metric in enumerate(METRICS):
+            (curve,) = [one for one in bundle.scores.curves if (one.metric, one.subject) == (metric.name, role)]
+            assert curve.values == tuple(row[at] for row in expected)
