@@ -15,11 +15,12 @@ from changeover_updater.demo.render import Picture, draw_backdrop, render
 from changeover_updater.demo.scene import sample_scene
 from changeover_updater.demo.shots import FRAMES, SHOTS, SIZE
 from changeover_validators.golden.colour import convert
+from changeover_validators.golden.gates import BOUNDARY_F, JACCARD, MAD
 from changeover_validators.golden.judge import Judgement, judge
 from changeover_validators.golden.metrics import Measured, score_frame
 
 Scores = Mapping[tuple[str, str], float]
-METRICS = ("jaccard", "boundary_f", "mad")
+METRICS = (JACCARD, BOUNDARY_F, MAD)
 
 
 def run_onnx(model: bytes, plate: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -50,7 +51,7 @@ class Judges:
         for shot, pictures in self.pictures.items():
             frames = [score_frame(run_onnx(model, p.plate), p.matte, threshold=0.5) for p in pictures]
             for metric in METRICS:
-                values = [getattr(frame, metric) for frame in frames]
+                values = [frame[metric] for frame in frames]
                 scores[shot, metric] = statistics.mean(v.value for v in values if isinstance(v, Measured))
         return scores
 

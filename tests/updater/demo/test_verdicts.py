@@ -9,15 +9,16 @@ from changeover_registry.records.findings import Refused
 from changeover_registry.records.policy import GoldenPolicy
 from changeover_updater.demo.models import read_model
 from changeover_updater.demo.models.__main__ import main
+from changeover_validators.golden.gates import BOUNDARY_F, JACCARD, MAD
 from changeover_validators.golden.judge import Judgement
 
 Scores = Mapping[tuple[str, str], float]
 Committed = Callable[[str], Scores]
 POLICY = GoldenPolicy()
 MARGINS = {
-    "jaccard": float(POLICY.margin_jaccard),
-    "boundary_f": float(POLICY.margin_boundary_f),
-    "mad": -float(POLICY.margin_mad),
+    JACCARD: float(POLICY.margin_jaccard),
+    BOUNDARY_F: float(POLICY.margin_boundary_f),
+    MAD: -float(POLICY.margin_mad),
 }
 
 
@@ -37,9 +38,9 @@ def assert_accepted_alone(judges: Judges, scores: Scores) -> None:
     limits = POLICY.guards
     for (shot, metric), value in scores.items():
         room = {
-            "jaccard": value - float(limits.floor_jaccard),
-            "boundary_f": value - float(limits.floor_boundary_f),
-            "mad": float(limits.ceiling_mad) - value,
+            JACCARD: value - float(limits.floor_jaccard),
+            BOUNDARY_F: value - float(limits.floor_boundary_f),
+            MAD: float(limits.ceiling_mad) - value,
         }[metric]
         assert room > 3 * abs(MARGINS[metric]), (shot, metric)
 
@@ -64,7 +65,7 @@ def test_third_release_is_better_on_average_and_rejected_for_the_window(judges: 
     assert "window" in verdict.reason
     assert all("window" in finding.actual for finding in verdict.findings if isinstance(finding, Refused))
     assert all(Decimal(metric.mean) > 0 for metric in verdict.metrics)
-    drop = (committed("1.1.0")["window", "jaccard"] - committed("1.2.0")["window", "jaccard"]) / 0.03
+    drop = (committed("1.1.0")["window", JACCARD] - committed("1.2.0")["window", JACCARD]) / 0.03
     assert drop > 3
     assert all(gain > 0 for (shot, _), gain in gains.items() if shot != "window")
 

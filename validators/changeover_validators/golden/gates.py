@@ -172,6 +172,6 @@ def mixed_sizes(policy: GoldenPolicy, sizes: Mapping[str, tuple[int, int]] | Non
 
 
 def full_names(scores: Sequence[ShotScore]) -> list[ShotScore]:
-    """Scores under the names that carry the variant; the three first metrics once had names without."""
+    """Scores of a filed verdict under today's names: the first verdicts named three metrics without their variant."""
     plain = {name.partition(":")[0]: name for name in _OWN_KEYS}
     return [score.model_copy(update={"metric": plain.get(score.metric, score.metric)}) for score in scores]

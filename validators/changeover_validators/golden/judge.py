@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from changeover_registry.records.findings import Finding, NotApplicable, NotRun, Passed, Refused
 from changeover_registry.records.policy import GoldenPolicy
 from changeover_registry.records.verdict import Decision, MetricSummary, NoiseFloor, ShotScore
-from changeover_validators.golden.gates import NOISE_FACTOR, Gate, below_noise, full_names, gates, mixed_sizes
+from changeover_validators.golden.gates import NOISE_FACTOR, Gate, below_noise, gates, mixed_sizes
 from changeover_validators.golden.guards import broken_guards, refused, short
 from changeover_validators.golden.power import MOST_SHOTS, quantile, shots_to_decide
 from changeover_validators.golden.ratchet import Best, gains_by_release
@@ -123,7 +123,6 @@ def judge(
         InvalidInputError: The policy gates a metric that cannot be.
     """
     called = names or {}
-    scores = full_names(scores)
     gated = gates(policy)
     against = tuple(_against_current(gate, scores, policy) for gate in gated if baseline and _of(gate, scores))
     summaries = tuple(paired.summary() for paired in against)
