@@ -19,6 +19,23 @@ sets = typer.Typer(help="Golden sets.", no_args_is_help=True)
 app.add_typer(sets, name="set")
 
 SetName = Annotated[str, typer.Argument(metavar="SET", help="The set.")]
+Region = Annotated[
+    Path | None, typer.Option(help="An image outside which nothing is scored.", exists=True, dir_okay=False)
+]
+Ocio = Annotated[str | None, typer.Option(help="The colour configuration that has the colour: ocio://NAME or a file.")]
+MatteObject = Annotated[
+    str | None, typer.Option("--object", help="The object of a Cryptomatte, by name or as 0x1a2b3c4d.")
+]
+Given = Annotated[
+    list[str] | None,
+    typer.Option("--input", metavar="PORT=PATTERN:CH[,CH]", help="A further image of the interface; repeatable."),
+]
+AllowMissing = Annotated[
+    bool, typer.Option("--allow-missing", help="Take a sequence with gaps; the shot says which frames it lacks.")
+]
+ApprovedBy = Annotated[
+    str | None, typer.Option(help="The person who approves it here and now; else it waits for golden approve.")
+]
 
 
 @sets.command("create")
@@ -73,29 +90,16 @@ def add(  # noqa: PLR0917 - each is an option of the command
     colour: Annotated[str, typer.Option(help="What the plates hold: scene-linear, srgb, raw, or a space of --ocio.")],
     level: Annotated[int, typer.Option(help="How hard it is, 1 to 5.")] = 3,
     pre_roll: Annotated[int, typer.Option(help="Frames at the start that are fed and not scored.")] = 0,
-    region: Annotated[
-        Path | None, typer.Option(help="An image outside which nothing is scored.", exists=True, dir_okay=False)
-    ] = None,
-    region_channel: Annotated[str | None, typer.Option(help="The region's channel.")] = None,
+    region: Region = None,
+    region_channel: Annotated[str | None, typer.Option(help="The region's channel; else the mattes'.")] = None,
     alias: Annotated[str | None, typer.Option(help="What reports outside the show call it.")] = None,
-    ocio: Annotated[
-        str | None, typer.Option(help="The colour configuration that has the colour: ocio://NAME or a file.")
-    ] = None,
-    matte_object: Annotated[
-        str | None, typer.Option("--object", help="The object of a Cryptomatte, by name or as 0x1a2b3c4d.")
-    ] = None,
+    ocio: Ocio = None,
+    matte_object: MatteObject = None,
     second: Annotated[str | None, typer.Option(help="Another artist's mattes of these frames, or of some.")] = None,
     second_channel: Annotated[str | None, typer.Option(help="Their channel; else the mattes'.")] = None,
-    given: Annotated[
-        list[str] | None,
-        typer.Option("--input", metavar="PORT=PATTERN:CH[,CH]", help="A further image of the interface; repeatable."),
-    ] = None,
-    allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Take a sequence with gaps; the shot says which frames it lacks.")
-    ] = False,
-    approved_by: Annotated[
-        str | None, typer.Option(help="The person who approves it here and now; else it waits for golden approve.")
-    ] = None,
+    given: Given = None,
+    allow_missing: AllowMissing = False,
+    approved_by: ApprovedBy = None,
     note: Annotated[str | None, typer.Option(help="What that person says of it.")] = None,
 ) -> None:
     """Copy a shot into a set, after a look at every frame; it is scored once a person has approved it."""
