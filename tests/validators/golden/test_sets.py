@@ -212,6 +212,9 @@ def test_a_version_that_waits_is_replaced_by_a_later_one(site: Path, new: NewSho
     assert named(add(site, new, "ab010", "ab010").pending) == [("ab010", 2)]
     golden_set = add(site, new, "ab010", approved_by="Jane Doe")
     assert (named(golden_set.shots), golden_set.pending) == ([("ab010", 3)], None)
+    assert [step.changes[1:] for step in steps(set_history(site, "hair", last=2))] == [
+        ("ab010 version 2 no longer waits, since a later one came",)
+    ]
 
 
 def test_a_shot_that_does_not_wait_is_not_approved_and_the_answer_says_where_it_stands(

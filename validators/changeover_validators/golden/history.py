@@ -102,12 +102,20 @@ def _changes(before: GoldenSet, after: GoldenSet) -> Iterator[str]:
     yield from _approvals(_by_key(before.shots), waited, after.shots)
     fresh = [ref for key, ref in _by_key(after.pending or ()).items() if key not in waited]
     yield from (f"{ref.shot} version {ref.version} added, waits for approval" for ref in fresh)
+    yield from _passed_over(waited, after)
     retired = (after.retired_shots or ())[len(before.retired_shots or ()) :]
     yield from (f"{one.shot} version {one.version} retired: {one.reason}" for one in retired)
     yield from (f"{name} may use it" for name in after.readers if name not in before.readers)
     yield from (f"{name} may no longer use it" for name in before.readers if name not in after.readers)
     if after.retired is not None and before.retired is None:
         yield f"the set retired: {after.retired}"
+
+
+def _passed_over(waited: _Refs, after: GoldenSet) -> Iterator[str]:
+    """What waited and was neither approved nor retired: a later version took its place."""
+    left = {*_by_key(current_refs(after)), *((one.shot, one.version) for one in after.retired_shots or ())}
+    gone = [ref for key, ref in waited.items() if key not in left]
+    yield from (f"{ref.shot} version {ref.version} no longer waits, since a later one came" for ref in gone)
 
 
 def _approvals(scored: _Refs, waited: _Refs, after: Sequence[ShotRef]) -> Iterator[str]:

@@ -241,5 +241,5 @@ def _changed(path: Path, expected: str, found: str) -> MeasurementError:
         where=str(path),
         expected=f"the record that the set names (sha256 {expected[:12]})",
         actual=found,
-        remedy="bring it back from the archive, or add the shot again",
+        remedy="bring it back from the archive, or retire the shot and add it again",
     )
