@@ -378,6 +378,9 @@ def test_a_further_input_of_the_interface_comes_from_its_own_file(add: Add, writ
     scores = score_shot(job((folder, shot), subject(seen, *ports, colour="srgb"))).scores
     assert np.array_equal(seen.planes[0], trimap)
     assert scores.frames == (1, 2)
+    gap = shot.model_copy(update={"frames": (shot.frames[0], shot.frames[1].model_copy(update={"inputs": None}))})
+    with pytest.raises(MeasurementError, match="golden shot a: expected the input trimap on every frame.*not on 2"):
+        score_shot(job((folder, gap), subject(seen, *ports, colour="srgb")))
 
 
 def test_an_anamorphic_plate_is_widened_and_its_matte_narrowed_where_the_contract_says_so(add: Add) -> None:
@@ -597,6 +600,15 @@ def test_an_interrupt_ends_every_thread(add: Add, where: str) -> None:
     with pytest.raises(KeyboardInterrupt):
         score_shot(job(added, Spy(red), Spy(red)), interrupt)
     assert golden_threads() == []
+
+
+def no_memory(_: Array) -> Array:
+    message = "Unable to allocate 101. MiB"
+    raise MemoryError(message)
+
+
+def test_too_little_memory_here_is_an_error_that_names_the_shot(add: Add) -> None:
+    fail(job(add(), Spy(on_frame(2, no_memory))), "out of memory: golden shot a: .*few frames of 20 x 12.*101. MiB")
 
 
 @pytest.mark.parametrize("frames", [3, 30])

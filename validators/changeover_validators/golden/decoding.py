@@ -120,7 +120,8 @@ class _Images:
     def __init__(self, shot: GoldenShot, folder: Path, frame: GoldenFrame, subjects: Sequence[Subject]) -> None:
         self._shot = shot
         self.replaced = 0
-        inputs = {given.port: given for given in frame.inputs or ()}
+        names = {port.name for subject in subjects for port in subject.ports}
+        inputs = {given.port: given for given in frame.inputs or () if given.port in names}
         self._channels = plate_channels(frame, subjects)
         self._plate = self._clean(read_plate(shot, folder, frame, self._channels)) if self._channels else None
         self._inputs = {name: self._clean(read_input(shot, folder, frame, given)) for name, given in inputs.items()}

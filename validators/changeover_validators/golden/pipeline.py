@@ -52,7 +52,7 @@ def score_shot(job: ShotJob, progress: Callable[[Progress], None] = lambda _: No
     """
     begun = time.perf_counter_ns()
     check_frames(job.shot, job.subjects)
-    with measuring(job.shot.shot):
+    with measuring(job.shot.shot), _with_memory(job.shot):
         line = _Line(job, read_scored_region(job.shot, job.folder))
         with line.running():
             for place, decoded in enumerate(line.ahead.line):
@@ -158,7 +158,7 @@ class _Line:
 
 
 def check_frames(shot: GoldenShot, subjects: Sequence[Subject]) -> None:
-    """See that a shot has a frame to score, and the pre-roll that the contracts want before it.
+    """See that a shot has a frame to score, the pre-roll that the contracts want, and the same inputs on each frame.
 
     Raises:
         MeasurementError: It has not.
@@ -170,6 +170,32 @@ def check_frames(shot: GoldenShot, subjects: Sequence[Subject]) -> None:
     if wanted > there:
         expected = f"{wanted} frames before the first scored one, as the contract says"
         raise _unfit(shot, "pre-roll", expected, str(there))
+    _check_inputs(shot)
+
+
+def _check_inputs(shot: GoldenShot) -> None:
+    """A port takes its channels from the plate only if no frame has an input for it: else a gap would go unseen."""
+    ports = {frame.number: {given.port for given in frame.inputs or ()} for frame in shot.frames}
+    every = set().union(*ports.values())
+    lacking = next((number for number, there in ports.items() if there != every), None)
+    if lacking is not None:
+        port = min(every - ports[lacking])
+        raise _unfit(shot, "input", f"the input {port} on every frame, black where there is none", f"not on {lacking}")
+
+
+@contextmanager
+def _with_memory(shot: GoldenShot) -> Iterator[None]:
+    """Say which shot this process has no memory for; what a model runs out of is its own error."""
+    try:
+        yield
+    except MemoryError as error:
+        raise MeasurementError(
+            "out of memory",
+            where=f"golden shot {shot.shot}",
+            expected=f"memory for a few frames of {shot.width} x {shot.height}",
+            actual=str(error) or "none left",
+            remedy="run the check on a machine with more memory, or with less beside it",
+        ) from error
 
 
 def _infer(shot: GoldenShot, decoded: Decoded, at: int, subject: Subject, *, first: bool) -> Inferred:
