@@ -1,5 +1,6 @@
 # make demo   set up what it needs and run the main job on rendered shots
 # make test   set up what it needs and pass every test
+# make bench  every metric against the obvious way, and a shot of 300 4K frames (ten minutes or more)
 # make lint   style, types, layers, Python 3.7 in the plug-in, documentation
 # make docs   the documentation as pages in site-docs/
 # make reference  the pages and schemas that are written from the code
@@ -13,7 +14,7 @@ export DO_NOT_TRACK := true
 # Material prints a notice on a later MkDocs, which this checkout does not use.
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: setup demo test lint format docs demo-models reference clean
+.PHONY: setup demo test bench lint format docs demo-models reference clean
 
 setup: .venv/.ready
 
@@ -30,6 +31,10 @@ test: setup
 	@$(BIN)/coverage combine -q 2>/dev/null
 	@$(BIN)/coverage report
 	@.ci/pragmas
+
+bench: setup
+	@$(BIN)/python -m changeover_validators.golden.bench
+	@$(BIN)/python -m changeover_validators.golden.bench_pipeline
 
 lint: setup
 	$(BIN)/ruff check
