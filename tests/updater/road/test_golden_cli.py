@@ -295,7 +295,7 @@ def test_verify_names_every_damaged_file_at_once(studio: Any) -> None:
     assert (code, err.count("\n")) == (8, 1)
     assert [str(path) for path in spoilt if str(path) in out] == [str(path) for path in spoilt]
     assert out.count("\n") == 2
-    assert "and 1 more" in err
+    assert "2 damaged, the first sh010 version 1, frame 1001" in err
     assert [(one["file"], one["frame"], one["found"]) for one in found["damaged"]] == [
         (str(spoilt[0]), 1001, "gone"),
         (str(spoilt[1]), 1002, "other bytes than were added"),

@@ -250,8 +250,10 @@ def test_any_persons_name_may_approve(name: str) -> None:
 
 
 def test_an_empty_note_is_refused_and_so_is_a_note_of_nobody(site: Path, new: NewShot) -> None:
-    with pytest.raises(InvalidInputError, match="approval: note"):
-        approval_of("Jane Doe", " ", by="td@vm1", now=NOW)
+    for note in ("", " ", "a\x07", "\x1b[2J"):
+        with pytest.raises(InvalidInputError, match="approval: note"):
+            approval_of("Jane Doe", note, by="td@vm1", now=NOW)
+    assert approval_of("Jane Doe", "two\nlines\tand a tab", by="td@vm1", now=NOW).note == "two\nlines\tand a tab"
     with pytest.raises(InvalidInputError, match="note: ab010: expected who approves, beside the note"):
         add_shot(site, replace(new, note="fine"), now=NOW)
 

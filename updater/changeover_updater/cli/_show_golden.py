@@ -265,7 +265,8 @@ def _matte(shot: GoldenShot) -> str:
 
 def _second(shot: GoldenShot) -> str | None:
     frames = sum(frame.second is not None for frame in shot.frames)
-    return f"another artist's mattes on {frames} frames, channel {shot.second_channel}" if frames else None
+    read = "read as the mattes are" if shot.second_channel is None else f"channel {shot.second_channel}"
+    return f"another artist's mattes on {frames} frames, {read}" if frames else None
 
 
 def _inputs(frames: Sequence[GoldenFrame]) -> list[str]:

@@ -285,7 +285,7 @@ def verify(
         verified = verify_shots(golden, set_name, refs, lambda shot, frame: line.step(f"{shot}: {_file_of(frame)}"))
     answer, show = _show_golden.damage(set_name, verified)
     emit(answer, as_json=as_json, show=show)
-    check_undamaged(set_name, verified.damage)
+    check_undamaged(set_name, verified.damage, listed=True)
 
 
 def _file_of(frame: int | None) -> str:

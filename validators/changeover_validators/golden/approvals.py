@@ -5,6 +5,7 @@ goes on being scored until then. Every file is hashed before an approval is writ
 waits now: nobody approves what they could not have seen. Base installation: nothing here opens an image.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,6 +29,7 @@ __all__ = [
 ]
 
 _LONGEST_NAME = 200
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +146,13 @@ def approval_of(name: str, note: str | None, *, by: str, now: datetime) -> Appro
             actual=ascii(name),
             remedy="name the person who looked at the mattes; the account is recorded beside it",
         )
-    if note is not None and not note.strip():
+    if note is not None and (not note.strip() or _CONTROL.search(note)):
         raise InvalidInputError(
-            "approval", where="note", expected="some words", actual=ascii(note), remedy="say something, or give no note"
+            "approval",
+            where="note",
+            expected="some words, without control characters",
+            actual=ascii(note),
+            remedy="say something, or give no note",
         )
     return Approval(name=person, at=format_time(now), by=by, note=note)
 

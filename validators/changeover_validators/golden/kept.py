@@ -76,21 +76,22 @@ def verify_shots(
     return Verified(len(refs), sum(files for files, _ in found), damage)
 
 
-def check_undamaged(name: str, damage: Sequence[Damage]) -> None:
-    """See that nothing of the set `name` is damaged.
+def check_undamaged(name: str, damage: Sequence[Damage], *, listed: bool = False) -> None:
+    """See that nothing of the set `name` is damaged; `listed` says that whoever asked has seen all that is.
 
     Raises:
         MeasurementError: Something is; the first file is named and all are counted.
     """
     if not damage:
         return
-    others = f" and {len(damage) - 1} more" if len(damage) > 1 else ""
+    count = f"{len(damage)} damaged, the first " if len(damage) > 1 else ""
+    listing = "" if listed else f"see them all with changeover golden verify {name}, and "
     raise MeasurementError(
         "golden files",
         where=name,
         expected="every file as it was added",
-        actual=f"{damage[0]}{others}",
-        remedy=f"see them all with changeover golden verify {name}; bring them back from the archive",
+        actual=f"{count}{damage[0]}",
+        remedy=f"{listing}bring {'them' if count else 'it'} back from the archive",
     )
 
 
