@@ -11,6 +11,8 @@ import numpy as np
 import OpenEXR
 import pytest
 
+from changeover_registry.records.verdict import GoldenSetRef, ShotScore
+
 SIZE = (48, 64)
 
 
@@ -464,3 +466,26 @@ def test_sets_are_listed_shown_and_approved_without_what_opens_images(studio: An
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
 
     assert [line for line in done.stdout.splitlines() if line.isdecimal()] == ["0"] * len(commands), done.stderr
+
+
+def test_power_takes_the_spread_from_signed_verdicts_on_the_set(studio: Any) -> None:
+    add = fresh(studio, "judged")
+    add("sh010", approved=True)
+    current, candidate = studio.publish("1.0.0"), studio.publish("1.1.0")
+    gains = (0.001, -0.004, 0.006, 0.0)
+    scores = tuple(
+        ShotScore(shot=f"sh{index}", metric="mad:rvm", frames=2, candidate=f"{0.05 - gain:.6f}", current="0.050000")
+        for index, gain in enumerate(gains)
+    )
+    point = studio.point(candidate, candidate.variants[0].contract.tiles[0]).model_copy(update={"scores": scores})
+    judged = GoldenSetRef(name="judged", version=2, digest="a" * 64)
+    digest = studio.accept(candidate, current, golden_set=judged, points=(point,))
+    forged = studio.site.verdicts / f"{'b' * 64}.json"
+    forged.write_bytes((studio.site.verdicts / f"{digest}.json").read_bytes())
+
+    mad = json.loads(studio.ok("golden", "power", "judged", "--json"))["metrics"][2]
+    forged.unlink()
+
+    assert (mad["metric"], mad["comparisons"], mad["differences"]) == ("mad:rvm", 1, 4)
+    assert mad["spread"] == f"{np.std(gains, ddof=1):.6f}"
+    assert "4 differences of 1 comparison" in studio.ok("golden", "power", "judged")
