@@ -45,6 +45,16 @@ def test_keys_that_the_starter_policy_leaves_out_are_named_with_what_holds_witho
     check_margins(policy.golden, where="starter")
 
 
+def test_reference_names_every_key_with_the_default_that_the_starter_policy_says() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "reference" / "policy.md").read_text(encoding="utf-8")
+    for prefix, model in (("golden.", GoldenPolicy), ("golden.guards.", Guards), ("speed.", SpeedPolicy)):
+        for field in set(model.model_fields) - {"guards"}:
+            assert f"| `{prefix}{field}`" in page or f", `{field}` |" in page, prefix + field
+    held = limits(Guards())
+    for key in ("window_frames", "empty_frames", "flicker_ratio", "flicker_floor"):
+        assert f"| `golden.guards.{key}` | `{getattr(held, key)}` |" in page
+
+
 def test_margin_of_an_unknown_metric_is_refused_when_the_policy_is_read(site: Site) -> None:
     text = STARTER_POLICY.replace("[golden.guards]", 'margins = { "ssim" = 0.01 }\n\n[golden.guards]')
     (site.root / "policy.toml").write_text(text, encoding="utf-8")

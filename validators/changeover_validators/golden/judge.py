@@ -129,12 +129,14 @@ def judge(
     broken = broken_guards(scores, limits(policy.guards), baseline=baseline, names=called, best=best)
     if broken:
         return _reject(broken, summaries, "guards")
-    lacking = _lacking(scores, policy, gated, noise, sizes, baseline=baseline)
+    lacking = _lacking(scores, gated, baseline=baseline)
+    if lacking is None and (baseline or best):
+        lacking = _meaningless(scores, policy, noise, sizes)
     if lacking is not None:
         return Judgement("inconclusive", lacking.why, summaries, (lacking,))
-    shots = min(len(_of(gate, scores)) for gate in gated)
-    if shots < policy.min_shots:
-        return _too_few(shots, policy, against)
+    fewest = min(gated, key=lambda gate: len(_of(gate, scores)))
+    if len(_of(fewest, scores)) < policy.min_shots:
+        return _too_few(fewest, scores, policy, against)
     ever = tuple(_against_best(best, scores, policy, gated))
     return _by_bounds(against, ever, policy) if baseline else _alone(ever, gated, scores, called)
 
@@ -208,25 +210,23 @@ def _decimal(millionths: "NDArray[np.float64]") -> Decimal:
     return Decimal(int(millionths)) / _MICRO
 
 
-def _lacking(
-    scores: Sequence[ShotScore],
-    policy: GoldenPolicy,
-    gated: Sequence[Gate],
-    noise: Sequence[NoiseFloor],
-    sizes: Mapping[str, tuple[int, int]] | None,
-    *,
-    baseline: bool,
-) -> NotRun | None:
+def _lacking(scores: Sequence[ShotScore], gated: Sequence[Gate], *, baseline: bool) -> NotRun | None:
     """What is not there and must be, or None."""
     absent = [gate.label for gate in gated if not _of(gate, scores)]
     if absent:
         why = f"no golden shot has a score of {', '.join(absent)}"
         return _not_run(why, "check again; add a shot on which every metric is defined")
-    if not baseline:
-        return None
-    unpaired = [score.shot for gate in gated for score in _of(gate, scores) if score.current is None]
-    if unpaired:
-        return _not_run(f"shot {unpaired[0]} has no score of the current release", "check again")
+    unpaired = [score.shot for gate in gated for score in _of(gate, scores) if baseline and score.current is None]
+    return _not_run(f"shot {unpaired[0]} has no score of the current release", "check again") if unpaired else None
+
+
+def _meaningless(
+    scores: Sequence[ShotScore],
+    policy: GoldenPolicy,
+    noise: Sequence[NoiseFloor],
+    sizes: Mapping[str, tuple[int, int]] | None,
+) -> NotRun | None:
+    """Why a margin says nothing on these shots and this machine, or None."""
     mixed = mixed_sizes(policy, sizes, [score.shot for score in scores])
     if mixed:
         return _not_run(mixed, "gate a metric that is a mean, or keep shots of another size in a set of their own")
@@ -241,8 +241,10 @@ def _not_run(why: str, remedy: str) -> NotRun:
     return NotRun(check="golden", why=why, remedy=remedy)
 
 
-def _too_few(shots: int, policy: GoldenPolicy, against: Sequence[_Paired]) -> Judgement:
-    why = f"golden shots scored: {shots}, the policy asks for {policy.min_shots}"
+def _too_few(fewest: Gate, scores: Sequence[ShotScore], policy: GoldenPolicy, against: Sequence[_Paired]) -> Judgement:
+    shots, everywhere = len(_of(fewest, scores)), len({score.shot for score in scores})
+    of = "" if shots == everywhere else f" with a {fewest.label}"
+    why = f"golden shots scored{of}: {shots}, the policy asks for {policy.min_shots}"
     worse = [f"{paired.gate.label} is worse by at least {short(-paired.upper)}" for paired in against if paired.worse]
     if worse:
         why += f"; on these shots {', '.join(worse)}"

@@ -113,6 +113,26 @@ def test_means_are_gated_across_sizes(build: Any) -> None:
     assert judge(build.shots(["0"] * 6), POLICY, baseline=True, sizes=sizes).decision == "accept"
 
 
+def test_sums_are_not_held_against_approved_ones_across_sizes_either(build: Any) -> None:
+    """Without a baseline the margins only matter where something was approved before."""
+    policy = GoldenPolicy(margins={"sad:dim": "5"})
+    scores = [
+        *build.shots(["0"] * 6, baseline=False),
+        *(build.score("sad:dim", "7", shot=f"s{n}") for n in range(1, 7)),
+    ]
+    mixed = {f"s{n}": (1920 * n, 1080 * n) for n in range(1, 7)}
+    best = tuple(build.best(f"s{n}", "sad:dim", "1") for n in range(1, 7))
+    assert judge(scores, policy, baseline=False, sizes=mixed).decision == "accept"
+    assert "sum over pixels" in judge(scores, policy, baseline=False, sizes=mixed, best=best).reason
+
+
+def test_metric_that_few_shots_have_is_named(build: Any) -> None:
+    policy = GoldenPolicy(margins={"mad:truth-band": "0.01"})
+    scores = [*build.shots(["0"] * 6), *(build.score("mad:truth-band", "0", "0", shot=f"s{n}") for n in (2, 5))]
+    judged = judge(scores, policy, baseline=True)
+    assert judged.reason == "golden shots scored with a MAD in the band: 2, the policy asks for 5"
+
+
 @pytest.mark.parametrize(("floor", "fine"), [("0.002", True), ("0.002000001", False), ("0", True), ("0.5", False)])
 def test_margin_holds_down_to_five_times_the_noise(floor: str, fine: bool) -> None:
     found = below_noise(POLICY, [of(JACCARD, floor), of("dtssd:rvm", "9")])
