@@ -15,6 +15,7 @@ __all__ = ["connectivity"]
 
 Plane = NDArray[np.uint64]
 Matte = NDArray[np.float32]
+Tile = NDArray[np.float32]
 Runs = NDArray[np.int32]
 Rows = NDArray[np.int64]
 
@@ -66,15 +67,16 @@ def _levels(
 
 
 @compiled
-def _load(matte: Matte, y: int, x: int, count: int, word: np.uint64, tile: NDArray[np.float32]) -> None:
+def _load(part: Tile, word: np.uint64, tile: Tile) -> None:
     """One tile of a row, 0 outside the region and beyond the frame."""
     if word == ~np.uint64(0):
         for k in range(64):
-            tile[k] = matte[y, x + k]
+            tile[k] = part[k]
         return
-    for k in range(64):
-        inside = k < count and (word >> np.uint64(k)) & np.uint64(1)
-        tile[k] = matte[y, x + k] if inside else np.float32(0)
+    tile[:] = 0
+    for k in range(part.size):
+        if (word >> np.uint64(k)) & np.uint64(1):
+            tile[k] = part[k]
 
 
 @compiled
@@ -98,9 +100,8 @@ def _runs(
             if not tiles[y, w]:
                 row[64 * w : 64 * w + 64] = 0
                 continue
-            count = min(64, width - 64 * w)
-            _load(prediction, y, 64 * w, count, region[y, w], p)
-            _load(truth, y, 64 * w, count, region[y, w], g)
+            _load(prediction[y, 64 * w : 64 * w + 64], region[y, w], p)
+            _load(truth[y, 64 * w : 64 * w + 64], region[y, w], g)
             _levels(p, g, thresholds, row[64 * w : 64 * w + 64])
         total = _cut(row, tiles[y], runs, total)
         rows[y + 1] = total
@@ -235,7 +236,7 @@ def _difference(
     connected: NDArray[np.float32],
 ) -> float:
     """The sum of the differences; the arithmetic of a pixel is float32, as the reference's, the sum is not."""
-    height, width = prediction.shape
+    height = prediction.shape[0]
     p, g, sums = np.empty(64, np.float32), np.empty(64, np.float32), np.zeros(64, np.float64)
     below = np.zeros(64 * tiles.shape[1], np.float32)
     for y in range(height):
@@ -243,9 +244,8 @@ def _difference(
             below[runs[0, run] : runs[1, run]] = connected[run]
         for w in range(tiles.shape[1]):
             if tiles[y, w]:
-                count = min(64, width - 64 * w)
-                _load(prediction, y, 64 * w, count, region[y, w], p)
-                _load(truth, y, 64 * w, count, region[y, w], g)
+                _load(prediction[y, 64 * w : 64 * w + 64], region[y, w], p)
+                _load(truth[y, 64 * w : 64 * w + 64], region[y, w], g)
                 _add(p, g, below[64 * w : 64 * w + 64], sums)
         for run in range(rows[y], rows[y + 1]):
             below[runs[0, run] : runs[1, run]] = 0

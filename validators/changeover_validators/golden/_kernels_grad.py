@@ -97,8 +97,9 @@ def _gather(matte: Matte, region: Plane, block: int, w: int, tile: NDArray[np.fl
     for row in range(_TALL):
         y = min(max(_ROWS * block - _HALF + row, 0), height - 1)
         if whole and _full(region, y, w):
+            part, out = matte[y, left : left + _WIDE], tile[row]
             for k in range(_WIDE):
-                tile[row, k] = matte[y, left + k]
+                out[k] = part[k]
             continue
         for k in range(_WIDE):
             x = min(max(left + k, 0), width - 1)

@@ -13,6 +13,7 @@ __all__ = ["BLOCK", "pack", "scan"]
 
 Plane = NDArray[np.uint64]
 Matte = NDArray[np.float32]
+Tile = NDArray[np.float32]
 
 BLOCK = 16
 """Rows of the blocks for which `scan` notes the least and the largest value."""
@@ -44,33 +45,34 @@ def pack(mask: NDArray[np.bool_]) -> Plane:
 
 
 @compiled
-def _load(matte: Matte, y: int, x: int, count: int, word: np.uint64, tile: NDArray[np.float32]) -> None:
+def _load(part: Tile, word: np.uint64, tile: Tile) -> None:
     """One tile of a row, 0 outside the region, its last value repeated beyond the frame."""
     if word == ~np.uint64(0):
         for k in range(64):
-            tile[k] = matte[y, x + k]
+            tile[k] = part[k]
         return
+    count = part.size
     for k in range(count):
-        tile[k] = matte[y, x + k] if (word >> np.uint64(k)) & np.uint64(1) else np.float32(0)
+        tile[k] = part[k] if (word >> np.uint64(k)) & np.uint64(1) else np.float32(0)
     for k in range(count, 64):
         tile[k] = tile[count - 1]
 
 
 @compiled
-def _broken(matte: NDArray[np.int32], y: int, x: int, count: int) -> int:
+def _broken(part: NDArray[np.int32]) -> int:
     """How many values of a tile are NaN or infinite, the region notwithstanding."""
     bad = np.int32(0)
-    for k in range(count):
-        bad += np.int32((matte[y, x + k] & _EXPONENT) == _EXPONENT)
+    for k in range(part.size):
+        bad += np.int32((part[k] & _EXPONENT) == _EXPONENT)
     return int(bad)
 
 
 @compiled
-def _anything(prediction: NDArray[np.int32], truth: NDArray[np.int32], y: int, x: int) -> bool:
+def _anything(prediction: NDArray[np.int32], truth: NDArray[np.int32]) -> bool:
     """Whether a tile of either matte holds anything but 0."""
     bits = np.int32(0)
-    for k in range(64):
-        bits |= prediction[y, x + k] | truth[y, x + k]
+    for k in range(prediction.size):
+        bits |= prediction[k] | truth[k]
     return bool(bits & _NO_SIGN)
 
 
@@ -110,14 +112,14 @@ def scan(
         block = y // BLOCK
         for w in range(words):
             x, word = 64 * w, region[y, w]
-            count = min(64, width - x)
-            if count == 64 and not _anything(p_raw, g_raw, y, x):
+            end = min(x + 64, width)
+            if not _anything(p_raw[y, x:end], g_raw[y, x:end]):
                 _note(ranges[:, block, w], np.float32(0), np.float32(0), np.float32(0), np.float32(0))
                 continue
-            _load(prediction, y, x, count, word, p)
-            _load(truth, y, x, count, word, g)
-            numbers[0] += _broken(p_raw, y, x, count)
-            numbers[1] += _broken(g_raw, y, x, count)
+            _load(prediction[y, x:end], word, p)
+            _load(truth[y, x:end], word, g)
+            numbers[0] += _broken(p_raw[y, x:end])
+            numbers[1] += _broken(g_raw[y, x:end])
             least_p, most_p = _range(p)
             least_g, most_g = _range(g)
             _note(ranges[:, block, w], least_p, most_p, least_g, most_g)

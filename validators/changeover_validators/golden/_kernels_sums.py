@@ -42,7 +42,7 @@ def sums(
         of the truth's change; over the band, of |p - g| and of the squared difference of both changes.
         The place (y, x) of the first of the largest |p - g|; -1, -1 where there is none above 0.
     """
-    height, width = prediction.shape
+    height = prediction.shape[0]
     totals, worst = np.zeros((7, 64), np.float64), np.full(2, -1, np.int64)
     p, g, p_before, g_before = (
         np.empty(64, np.float32),
@@ -58,12 +58,11 @@ def sums(
             if not tiles[y, w] and not (keeps and before_tiles[y, w]):
                 continue
             x = 64 * w
-            count = min(64, width - x)
-            _load(prediction, y, x, count, region[y, w], p)
-            _load(truth, y, x, count, region[y, w], g)
+            _load(prediction[y, x : x + 64], region[y, w], p)
+            _load(truth[y, x : x + 64], region[y, w], g)
             if keeps:
-                _swap(before[0], y, x, count, p, p_before)
-                _swap(before[1], y, x, count, g, g_before)
+                _swap(before[0, y, x : x + 64], p, p_before)
+                _swap(before[1, y, x : x + 64], g, g_before)
                 before_tiles[y, w] = tiles[y, w]
                 _add_changes(p, g, p_before, g_before, totals)
             largest = _add_differences(p, g, largest, y, x, totals, worst)
@@ -78,30 +77,31 @@ def sums(
 
 
 @compiled
-def _load(matte: Matte, y: int, x: int, count: int, word: np.uint64, tile: Tile) -> None:
+def _load(part: Tile, word: np.uint64, tile: Tile) -> None:
     """One tile of a row, 0 outside the region and beyond the frame."""
     if word == ~np.uint64(0):
         for k in range(64):
-            tile[k] = matte[y, x + k]
+            tile[k] = part[k]
         return
-    for k in range(64):
-        inside = k < count and (word >> np.uint64(k)) & np.uint64(1)
-        tile[k] = matte[y, x + k] if inside else np.float32(0)
+    tile[:] = 0
+    for k in range(part.size):
+        if (word >> np.uint64(k)) & np.uint64(1):
+            tile[k] = part[k]
 
 
 @compiled
-def _swap(kept: Matte, y: int, x: int, count: int, tile: Tile, earlier: Tile) -> None:
-    """Take out the frame before and put this one there."""
-    if count == 64:
+def _swap(kept: Tile, tile: Tile, earlier: Tile) -> None:
+    """Take out the frame before and put this one there; beyond the frame both are 0."""
+    if kept.size == 64:
         for k in range(64):
-            earlier[k] = kept[y, x + k]
+            earlier[k] = kept[k]
         for k in range(64):
-            kept[y, x + k] = tile[k]
+            kept[k] = tile[k]
         return
-    for k in range(count):
-        earlier[k] = kept[y, x + k]
-        kept[y, x + k] = tile[k]
-    earlier[count:] = 0
+    earlier[:] = 0
+    for k in range(kept.size):
+        earlier[k] = kept[k]
+        kept[k] = tile[k]
 
 
 @compiled

@@ -33,6 +33,7 @@ from changeover_validators.golden.catalogue import METRICS
 from changeover_validators.golden.series import decay, recall
 
 __all__ = [
+    "COMPUTED",
     "FrameScorer",
     "FrameScores",
     "Measured",
@@ -371,7 +372,7 @@ def _flicker_truth(frame: Frame) -> Score:
 
 Computed = Callable[[Frame], Score]
 
-_COMPUTED: Mapping[str, Computed] = {
+COMPUTED: Mapping[str, Computed] = {
     "jaccard:davis2017": _jaccard,
     "boundary_f:davis2017": _boundary_f,
     "boundary_iou:cheng2021": _boundary_iou,
@@ -388,14 +389,14 @@ _COMPUTED: Mapping[str, Computed] = {
     "flicker-truth:mean-abs": _flicker_truth,
     "empty:threshold": _empty,
 }
+"""How each metric of `METRICS` is made of a frame that was made ready."""
 
 
 def _values(frame: Frame, *, neighbour: bool) -> tuple[Score, ...]:
     """Every metric in the order of the catalogue; without a frame before, those that need one are not available."""
     missing = NotAvailable(_NO_NEIGHBOUR)
     return tuple(
-        missing if "neighbour" in metric.needs and not neighbour else _COMPUTED[metric.name](frame)
-        for metric in METRICS
+        missing if "neighbour" in metric.needs and not neighbour else COMPUTED[metric.name](frame) for metric in METRICS
     )
 
 
