@@ -14,7 +14,7 @@ from changeover_updater.demo.models import read_model
 from changeover_updater.demo.render import Picture, draw_backdrop, render
 from changeover_updater.demo.scene import sample_scene
 from changeover_updater.demo.shots import FRAMES, SHOTS, SIZE
-from changeover_validators.golden.colour import convert
+from changeover_validators.golden.colour import transform
 from changeover_validators.golden.gates import BOUNDARY_F, JACCARD, MAD
 from changeover_validators.golden.judge import Judgement, judge
 from changeover_validators.golden.metrics import Measured, score_frame
@@ -30,7 +30,7 @@ def run_onnx(model: bytes, plate: NDArray[np.float32]) -> NDArray[np.float32]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    coded = convert(plate.astype(np.float16), "scene-linear", "srgb", where="test")
+    coded = transform("scene-linear", None, "srgb", None).apply(plate.astype(np.float16))
     height, width = plate.shape[:2]
     padded = np.pad(coded, ((0, -height % 8), (0, -width % 8), (0, 0)), mode="reflect")
     image = np.ascontiguousarray(padded.transpose(2, 0, 1)[None])

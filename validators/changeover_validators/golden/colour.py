@@ -12,7 +12,7 @@ the slow way and compared with it to the bit. A change of primaries goes through
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from changeover_registry.errors import InvalidInputError, RefusedError
 
-__all__ = ["Colour", "Transform", "check_colour", "convert", "linear_to_srgb", "srgb_to_linear", "transform"]
+__all__ = ["Colour", "Transform", "check_colour", "linear_to_srgb", "srgb_to_linear", "transform"]
 
 Colour: TypeAlias = Literal["scene-linear", "srgb", "raw"]
 Clamp: TypeAlias = Literal["none", "unit"]
@@ -231,22 +231,6 @@ def _no_way(source: str, target: str, where: str) -> RefusedError:
     )
 
 
-def convert(pixels: Pixels, source: Colour, target: Colour, *, where: str) -> NDArray[np.float32]:
-    """Bring finite pixels from one plain name to another, each channel by itself, as float32 of the same shape.
-
-    Raises:
-        RefusedError: Nobody said how to come from `source` to `target`.
-    """
-    if source == target:
-        return pixels.astype(np.float32, copy=False)
-    if (source, target) not in _CURVES:
-        raise _no_way(source, target, where)
-    if pixels.dtype == np.float16:
-        table: NDArray[np.float32] = _table(source, target)[pixels.view(np.uint16)]
-        return table
-    return _CURVES[source, target](pixels)
-
-
 def linear_to_srgb(pixels: Pixels) -> NDArray[np.float32]:
     """Encode scene-linear values; computed in float64, rounded once."""
     linear = pixels.astype(np.float64)
@@ -265,9 +249,3 @@ def srgb_to_linear(pixels: Pixels) -> NDArray[np.float32]:
 
 _CURVES = {("scene-linear", "srgb"): linear_to_srgb, ("srgb", "scene-linear"): srgb_to_linear}
 _CURVED: tuple[Colour, ...] = ("scene-linear", "srgb")
-
-
-@cache
-def _table(source: Colour, target: Colour) -> NDArray[np.float32]:
-    """What the curve makes of every half value, at the index of its bits; 256 KiB."""
-    return _CURVES[source, target](_finite_halves())
