@@ -105,7 +105,7 @@ def test_each_plate_size_is_measured_with_its_own_share_of_the_time(race: Race) 
 def test_frame_that_alone_takes_longer_than_all_the_time_is_its_own_measurement(race: Race) -> None:
     candidate, current = race.runner("a", [60_000_000]), race.runner("b", [70_000_000])
 
-    (point,) = measure(Subject(candidate), Subject(current), [(8, 4)], Bounds(frames=5, seconds=8), race.clock)
+    (point,) = measure(Subject(candidate), Subject(current), [(8, 4)], Bounds(frames=5, seconds=6), race.clock)
 
     assert (point.frames, point.candidate_us, point.current_us) == (1, 60_000_000, 70_000_000)
 

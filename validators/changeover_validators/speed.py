@@ -65,7 +65,7 @@ class Bounds:
     """How long measuring may take: `frames` of each model at one size, and `seconds` for all sizes together."""
 
     frames: int = 5
-    seconds: float = 8.0
+    seconds: float = 6.0
 
 
 def measure(

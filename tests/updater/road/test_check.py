@@ -109,6 +109,13 @@ def test_blind_release_is_rejected_with_3_and_the_reason_names_a_shot(studio: An
     assert "shot shot-1: Jaccard 0.0000" in verdict["reason"]
 
 
+def test_what_was_accepted_and_promoted_is_the_bar_for_what_comes_after(studio: Any) -> None:
+    broken = [f for f in studio.worse[1]["points"][0]["findings"] if f.get("rule") == "ratchet"]
+
+    assert broken, "1.0.0 was accepted on these shots and promoted"
+    assert all("1.0.0" in finding["actual"] for finding in broken if "Jaccard" in finding["expected"])
+
+
 def test_rejected_release_cannot_be_promoted_and_the_line_says_why(world: Any) -> None:
     code, _, err = world.run("promote", "tiny-roto@1.2.0", "--reason", "test")
 
