@@ -20,7 +20,7 @@ from changeover_updater.studio import Studio
 
 if TYPE_CHECKING:
     from changeover_validators.golden.pipeline import Subject
-    from changeover_validators.runtimes.process import ModelProcess
+    from changeover_validators.runtimes.interface import Process
 
 __all__ = ["Bench", "Cost", "Models", "Watch", "variant_of"]
 
@@ -111,7 +111,7 @@ def variant_of(release: Release, point: OperatingPoint) -> Variant:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Microseconds of loading the file, and the most resident memory that the process has had, isolation included."""
+    """Microseconds of the first load, and the most resident memory of the process; both with the isolation."""
 
     load_us: int
     peak_rss_bytes: int
@@ -123,7 +123,7 @@ class Models:
 
     bench: Bench
     _stack: ExitStack = field(default_factory=ExitStack)
-    _running: "dict[tuple[str, OperatingPoint], tuple[ModelProcess, Subject]]" = field(default_factory=dict)
+    _running: "dict[tuple[str, OperatingPoint], tuple[Process, Subject]]" = field(default_factory=dict)
 
     def __enter__(self) -> Self:
         return self
@@ -146,9 +146,9 @@ class Models:
     def cost(self, release: Release, point: OperatingPoint) -> Cost:
         """What a model that was started has cost so far."""
         process, _ = self._open(release, point)
-        return Cost(process.started.load_us, process.peak_rss_bytes)
+        return Cost(process.started.first_load_us, process.peak_rss_bytes)
 
-    def _open(self, release: Release, point: OperatingPoint) -> "tuple[ModelProcess, Subject]":
+    def _open(self, release: Release, point: OperatingPoint) -> "tuple[Process, Subject]":
         from changeover_validators.golden.pipeline import Subject
 
         key = (release.digest(), point)

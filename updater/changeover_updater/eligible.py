@@ -25,6 +25,7 @@ from changeover_validators.checks.format import check_format
 from changeover_validators.checks.hardware import check_hardware, check_nuke, providers_for, runtime_for
 from changeover_validators.checks.interface import check_interface
 from changeover_validators.checks.licence import check_licence
+from changeover_validators.checks.twin import embedded_runtime
 from changeover_validators.checks.vram import check_vram
 from changeover_validators.classes import golden_class_of
 
@@ -234,7 +235,7 @@ def _variant_findings(
     if blocking(hardware):
         return hardware, ()
     points = _points(candidate, variant)
-    judged = [(point, _pass_over(_point_findings(candidate, variant, point), passes)) for point in points]
+    judged = [(point, _pass_over(_point_findings(candidate, variant, point, nuke), passes)) for point in points]
     good = tuple(dict.fromkeys(point.tile for point, findings in judged if not blocking(findings)))
     return (hardware, good) if good else ((*hardware, *judged[0][1]), ())
 
@@ -248,8 +249,10 @@ def _points(candidate: Candidate, variant: Variant) -> tuple[OperatingPoint, ...
     )
 
 
-def _point_findings(candidate: Candidate, variant: Variant, point: OperatingPoint) -> tuple[Finding, ...]:
-    report = _report(candidate, variant, point)
+def _point_findings(
+    candidate: Candidate, variant: Variant, point: OperatingPoint, nuke: NukeInstall | None
+) -> tuple[Finding, ...]:
+    report = _report(candidate, variant, point, nuke)
     if report is None:
         return tuple(_not_found(candidate, check, point) for check in ("vram", "speed", "golden"))
     measured = [f for f in report.findings if f.check in {"speed", "golden", "smoke", "format"}]
@@ -258,9 +261,14 @@ def _point_findings(candidate: Candidate, variant: Variant, point: OperatingPoin
     return (check_vram(point, report.memory, candidate.facts, candidate.policy), *measured, *silent)
 
 
-def _report(candidate: Candidate, variant: Variant, point: OperatingPoint) -> PointReport | None:
-    """What is said of this operating point in this host's golden class: by the named verdict, else the newest."""
-    runtime = runtime_for(variant, candidate.facts)
+def _report(
+    candidate: Candidate, variant: Variant, point: OperatingPoint, nuke: NukeInstall | None
+) -> PointReport | None:
+    """What is said of this operating point in this host's golden class: by the named verdict, else the newest.
+
+    A ``.cat`` runs in the torch that the Nuke embeds, so it is that line's class in which it was judged or was not.
+    """
+    runtime = embedded_runtime(nuke) if nuke is not None else runtime_for(variant, candidate.facts)
     if runtime is None:
         return None
     try:

@@ -2,34 +2,35 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from changeover_registry.errors import ChangeoverError, UndecidedError
-from changeover_registry.records.facts import HostFacts, RuntimeFacts
-from changeover_registry.records.findings import Finding
+from changeover_registry.records.facts import HostFacts, NukeInstall, RuntimeFacts
+from changeover_registry.records.findings import Finding, Passed
 from changeover_registry.records.policy import Policy
 from changeover_registry.records.release import Release, Tile, Variant
-from changeover_validators.checks.hardware import providers_for, runtime_for
+from changeover_updater.plugin import plugin_folder
+from changeover_validators.checks.hardware import check_nuke, providers_for, runtime_for
 from changeover_validators.checks.smoke import check_smoke
-from changeover_validators.checks.twin import target_line, twin_of, twin_runtime
-from changeover_validators.runtimes.interface import RunRequest, SmokeResult
-
-if TYPE_CHECKING:
-    from changeover_validators.runtimes.process import ModelProcess
+from changeover_validators.checks.twin import embedded_runtime, target_line, twin_of, twin_runtime
+from changeover_validators.runtimes.interface import Process, RunRequest, SmokeResult
+from changeover_validators.runtimes.nuke_request import NukeRequest, executable_of
 
 __all__ = ["Evidence", "Runtimes"]
 
 _FRAME_SECONDS = 300.0
+_START_SECONDS = 300.0
 _RAM_MIB = 16384
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What is run to judge a variant: the variant itself, or its twin; and what runs it."""
+    """What is run to judge a variant: the variant itself, or its twin; and what runs it, a Nuke among them."""
 
     variant: Variant
     runtime: RuntimeFacts
-    kind: Literal["direct", "twin"]
+    kind: Literal["direct", "twin", "nuke"]
+    nuke: NukeInstall | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +43,18 @@ class Runtimes:
     def evidence(self, release: Release, variant: Variant) -> Evidence:
         """What stands for a variant here.
 
-        A ``.cat`` is opaque outside Nuke; its TorchScript twin stands for it, under the very torch line that the Nuke
-        embeds which loads it. Under another line the numbers would be another model's.
+        A ``.cat`` is opaque outside Nuke. Where host.toml names a licensed Nuke that loads it, it is run there; else
+        its TorchScript twin stands for it, under the very torch line that the Nuke embeds which loads it. Under another
+        line the numbers would be another model's.
 
         Raises:
             UndecidedError: Nothing here runs it, or no twin of it.
         """
         if variant.runtime != "nuke-cat":
             return Evidence(variant, self.runtime(variant), "direct")
+        inside = self._inside(variant)
+        if inside is not None:
+            return inside
         twin, line = twin_of(release, variant), target_line(variant, self.facts)
         if twin is None or line is None:
             raise self._nothing(variant)
@@ -93,10 +98,22 @@ class Runtimes:
             raise self._nothing(variant)
         return found
 
-    def process(self, release: Release, ran: Evidence, folder: Path, tile: Tile, provider: str) -> "ModelProcess":
+    def _inside(self, variant: Variant) -> Evidence | None:
+        """A licensed Nuke of this host that loads a ``.cat``: of the target line first, else the oldest."""
+        line = target_line(variant, self.facts)
+        for nuke in sorted(self.facts.nukes, key=lambda nuke: (nuke.torch_line != line, nuke.version)):
+            runtime = embedded_runtime(nuke)
+            loads = all(isinstance(finding, Passed) for finding in check_nuke(variant, nuke))
+            if runtime is not None and loads and executable_of(nuke.path, nuke.line) is not None:
+                return Evidence(variant, runtime, "nuke", nuke)
+        return None
+
+    def process(self, release: Release, ran: Evidence, folder: Path, tile: Tile, provider: str) -> Process:
         """The isolated process that runs a variant at one operating point; enter it to start."""
         from changeover_validators.runtimes.process import ModelProcess
 
+        if ran.nuke is not None:
+            return self._nuke(release, ran, ran.nuke, folder, tile, provider)
         return ModelProcess(
             RunRequest(
                 interpreter=ran.runtime.interpreter,
@@ -113,14 +130,41 @@ class Runtimes:
             )
         )
 
+    def _nuke(
+        self, release: Release, ran: Evidence, nuke: NukeInstall, folder: Path, tile: Tile, provider: str
+    ) -> Process:
+        from changeover_validators.runtimes.nuke import NukeProcess
+
+        program = executable_of(nuke.path, nuke.line)
+        if program is None:
+            raise self._nothing(ran.variant)
+        return NukeProcess(
+            NukeRequest(
+                nuke=program,
+                script=plugin_folder() / "score.py",
+                folder=folder,
+                entry=ran.variant.entry,
+                contract=ran.variant.contract,
+                tile=tile,
+                half=ran.variant.precision == "fp16",
+                provider=provider,
+                wall_seconds=_FRAME_SECONDS,
+                start_seconds=_START_SECONDS,
+                ram_mib=_RAM_MIB,
+                ports=release.interface.inputs,
+                outputs=release.interface.outputs,
+                visible=tuple(map(Path, nuke.reads or ())),
+            )
+        )
+
     def _nothing(self, variant: Variant) -> UndecidedError:
         if variant.runtime == "nuke-cat":
             return UndecidedError(
                 "runtime",
                 where=variant.id,
-                expected="Nuke itself, which alone loads a .cat",
+                expected="Nuke itself, which alone loads a .cat, or a TorchScript twin (derived_from)",
                 actual="an opaque file that cannot be run here",
-                remedy="look at it in Nuke, then override what stays open",
+                remedy="name a licensed Nuke under [[nukes]] in host.toml, or look at it in Nuke and override",
             )
         return UndecidedError(
             "runtime",

@@ -37,10 +37,16 @@ class KeyPaths(Value):
 
 
 class NukeConfig(Value):
-    """One Nuke that is installed here, as ``[[nukes]]`` in host.toml says it."""
+    """One Nuke that is installed here, as ``[[nukes]]`` in host.toml says it.
+
+    `licensed` says that ``nuke -t`` at `path` has a licence here, so that a check may run a ``.cat`` in it. Beside its
+    own folder it then sees those that it `reads`, such as a wrapper's, and no home, share or temporary file.
+    """
 
     version: str
     path: str | None = None
+    licensed: bool = False
+    reads: tuple[str, ...] = ()
 
 
 class HostConfig(Record):
@@ -70,6 +76,7 @@ class Settings:
     runtimes: tuple[tuple[str, str], ...]
     keys: KeyPaths
     nukes: tuple[str, ...]
+    licensed_nukes: tuple[tuple[str, tuple[str, ...]], ...]
     origins: tuple[tuple[str, str], ...]
 
     def need_site(self) -> Path:
@@ -142,6 +149,7 @@ def load_settings(
         runtimes=tuple(sorted(host.runtimes.items())),
         keys=host.keys,
         nukes=tuple(nuke.version for nuke in host.nukes),
+        licensed_nukes=tuple((n.version, (n.path, *n.reads)) for n in host.nukes if n.licensed and n.path),
         origins=tuple((key, origin) for key, (origin, _) in chosen.items()),
     )
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
@@ -37,13 +38,16 @@ _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 Answers = Mapping[str, Any]
 
 
-def probe(runtimes: Mapping[str, str], nukes: Sequence[str] = ()) -> HostFacts:
+def probe(
+    runtimes: Mapping[str, str], nukes: Sequence[str] = (), licensed: Mapping[str, Sequence[str]] = MappingProxyType({})
+) -> HostFacts:
     """The facts of this machine; takes seconds, because it starts each interpreter and imports its libraries.
 
     Args:
         runtimes: Name to interpreter, as ``[runtimes]`` in ``host.toml``. A name with ``torch`` in front asks only for
             torch, one with ``onnx`` only for onnxruntime, any other for both.
         nukes: Versions of the Nukes that are installed here, such as ``15.1v3``.
+        licensed: Of those that a check may start, version to path and the further folders that it reads.
 
     Raises:
         InvalidInputError: A Nuke's version cannot be read.
@@ -62,7 +66,7 @@ def probe(runtimes: Mapping[str, str], nukes: Sequence[str] = ()) -> HostFacts:
         "ram_mib": _ram_mib(),
         **devices,
         "runtimes": _runtimes(runtimes, answers),
-        "nukes": [nuke_install(version).model_dump(mode="json") for version in nukes],
+        "nukes": [nuke_install(version, *licensed.get(version, ())).model_dump(mode="json") for version in nukes],
     }
     return HostFacts.parse(body, where="host facts")
 
@@ -79,8 +83,8 @@ def probe_key(runtimes: Mapping[str, str], nukes: Sequence[str] = ()) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def nuke_install(version: str, path: str | None = None) -> NukeInstall:
-    """The facts of one Nuke by its version; the torch that it embeds comes from the table.
+def nuke_install(version: str, path: str | None = None, *reads: str) -> NukeInstall:
+    """The facts of one Nuke by its version, and where it is if a check may start it; its torch comes from the table.
 
     Raises:
         InvalidInputError: `version` is not like ``15.1v3`` or ``15.1``.
@@ -88,7 +92,7 @@ def nuke_install(version: str, path: str | None = None) -> NukeInstall:
     line = version.split("v", maxsplit=1)[0]
     torch = tables.nuke_torch_line(line) or Unknown(unknown=f"the tables do not know Nuke {line}")
     try:
-        return NukeInstall(version=version, torch_line=torch, path=path)
+        return NukeInstall(version=version, torch_line=torch, path=path, reads=reads or None)
     except ValidationError as error:
         raise InvalidInputError(
             "Nuke version",

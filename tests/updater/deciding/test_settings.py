@@ -55,6 +55,17 @@ def test_host_toml_says_the_rest(host_toml: Path) -> None:
     assert dict(found.origins)["who"] == str(host_toml)
 
 
+def test_only_a_nuke_that_is_said_to_be_licensed_may_be_started_by_a_check(host_toml: Path) -> None:
+    more = '[[nukes]]\nversion = "16.0v2"\npath = "/n16"\n[[nukes]]\nversion = "17.0v3"\nlicensed = true\n'
+    more += '[[nukes]]\nversion = "15.2v1"\npath = "/n152"\nlicensed = true\nreads = ["/tools"]\n'
+    host_toml.write_text(host_toml.read_text(encoding="utf-8") + more, encoding="utf-8")
+
+    found = load_settings({}, config=host_toml)
+
+    assert found.nukes == ("15.1v3", "16.0v2", "17.0v3", "15.2v1")
+    assert found.licensed_nukes == (("15.2v1", ("/n152", "/tools")),)
+
+
 def test_empty_variable_says_nothing(host_toml: Path) -> None:
     found = load_settings({"CHANGEOVER_STATION": "", "CHANGEOVER_SITE": ""}, config=host_toml)
 

@@ -157,11 +157,12 @@ def host_facts(call: Invocation, station: "Station | None") -> "HostFacts":
     from changeover_validators.probe import probe, probe_key
 
     runtimes = dict(call.settings.runtimes)
-    key = probe_key(runtimes, call.settings.nukes)
+    nukes, licensed = call.settings.nukes, dict(call.settings.licensed_nukes)
+    key = probe_key(runtimes, (*nukes, *(place for places in licensed.values() for place in places)))
     remembered = station.facts() if station else None
     if remembered and remembered[0] == key:
         return remembered[1]
-    facts = probe(runtimes, call.settings.nukes)
+    facts = probe(runtimes, nukes, licensed)
     if station:
         try:
             station.remember_facts(key, facts)

@@ -22,6 +22,7 @@ __all__ = [
     "Inferred",
     "Model",
     "Plane",
+    "Process",
     "RunRequest",
     "SandboxName",
     "SmokeResult",
@@ -133,6 +134,19 @@ class Model(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+class Process(Model, Protocol):
+    """A model in a process of its own: in the isolated child, or in Nuke."""
+
+    @property
+    def peak_rss_bytes(self) -> int:
+        """The highest resident memory so far, in bytes; 0 where it is not told."""
+        ...
+
+    def smoke(self) -> SmokeResult:
+        """Run the variant's ``smoke.npz`` and compare."""
+        ...
 
 
 def port_names(contract: Contract) -> tuple[str, ...]:

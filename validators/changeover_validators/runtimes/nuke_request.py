@@ -6,6 +6,7 @@ asked for there. Without bubblewrap it is not run. Left out: running it (`nuke`)
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,10 +38,13 @@ TILE_SIZES = (0, 1024, 2048, 4096)
 """The tiles that the node's knob offers; 0 is None."""
 
 _HIDDEN = ("/home", "/root", "/tmp", "/mnt", "/media", "/srv", "/run/user")  # noqa: S108 - covered, never written to
+"""What Nuke does not see: homes, other people's work, shares, and our temporary files."""
+
 _KEPT = ("foundry_", "FOUNDRY_", "RLM_", "CUDA_", "OCIO", "LANG")
 """What Nuke's environment keeps of ours, by the beginning of the name: its licence, which GPU, which colours."""
 
-_NO_LICENCE = ("licens", "licenc", "rlm")
+_LICENCE = re.compile(r"\blicen[cs](e|es|ing)\b|\brlm\b")
+_MISSING = re.compile(r"\b(no|not|fail\w*|error|invalid|expired|cannot|could not)\b")
 _NAMES = {"r": "R", "red": "R", "g": "G", "green": "G", "b": "B", "blue": "B", "a": "A", "alpha": "A"}
 
 
@@ -181,12 +185,10 @@ def write_exr(path: Path, channels: tuple[str, ...], tensor: "Array") -> None:
 
 
 def licence_line(text: str) -> str:
-    """The first line that speaks of a licence as of something that is missing."""
+    """The first line that speaks of a licence as of something that is missing; a path that has the word is none."""
     for line in text.splitlines():
-        low = line.lower()
-        if any(word in low for word in _NO_LICENCE) and any(
-            w in low for w in ("no ", "not ", "fail", "error", "invalid")
-        ):
+        words = " ".join(word for word in line.lower().split() if "/" not in word)
+        if _LICENCE.search(words) and _MISSING.search(words):
             return line.strip()
     return ""
 

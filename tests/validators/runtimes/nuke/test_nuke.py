@@ -14,7 +14,7 @@ from changeover_registry.errors import ChangeoverError, MeasurementError, Undeci
 from changeover_registry.records.release import Contract, Port, State, TensorIn, TensorOut, Tile
 from changeover_validators.runtimes.interface import RunRequest
 from changeover_validators.runtimes.nuke import NukeProcess
-from changeover_validators.runtimes.nuke_request import NukeRequest, environment, executable_of, exr_name
+from changeover_validators.runtimes.nuke_request import NukeRequest, environment, executable_of, exr_name, licence_line
 from changeover_validators.runtimes.process import ModelProcess
 from changeover_validators.runtimes.sandbox import Isolation, available
 
@@ -165,6 +165,21 @@ def test_no_licence_is_undecided_and_not_the_models_fault(ask: Make, installed: 
     assert isinstance(error, UndecidedError)
     assert error.rule == "licence"
     assert "no licenses of nuke_r" in error.actual
+
+
+@pytest.mark.parametrize(
+    ("text", "missing"),
+    [
+        ("Failed to obtain a license: no licenses of nuke_r found", True),
+        ("RLM error -5: cannot connect to the server", True),
+        ("A licence could not be found.", True),
+        ("/opt/licensed/nuke: exec: not found", False),
+        ("Licensed to Example Films.", False),
+        ("error: no such node", False),
+    ],
+)
+def test_only_a_line_that_misses_a_licence_is_one(text: str, missing: bool) -> None:
+    assert licence_line(f"Nuke 15.1\n{text}\n") == (text if missing else "")
 
 
 def test_a_nuke_that_does_not_start_is_ended(ask: Make, installed: Path, plate: Any) -> None:
