@@ -380,8 +380,9 @@ def test_bounds_are_rounded_outwards_and_by_less_than_a_millionth(nanos: list[in
     found = bounds(np.array([float(gain) for gain in gains]), 0.95)
     with localcontext() as context:
         context.prec = 50
-        average = sum(gains) / len(gains)
-        spread = (sum((gain - average) ** 2 for gain in gains) / (len(gains) - 1)).sqrt()
+        average = sum(gains, Decimal(0)) / len(gains)
+        squares = [(gain - average) * (gain - average) for gain in gains]
+        spread = (sum(squares, Decimal(0)) / (len(gains) - 1)).sqrt()
         reach = Decimal(quantile(0.95, len(gains) - 1)) * spread / Decimal(len(gains)).sqrt()
         slack = Decimal("0.0001")
         assert average - reach - 1 - slack < Decimal(float(found.lower)) <= average - reach + slack

@@ -217,6 +217,8 @@ def test_absent_limits_have_their_defaults_and_given_ones_hold() -> None:
     said = limits(
         Guards(worst_window="0", window_frames=5, flicker_ratio="3", flicker_floor="0", empty_frames=2, ratchet="0")
     )
-    assert (said.worst_window, said.window_frames, said.empty_frames) == (0, 5, 2)
-    assert (said.flicker_ratio, said.flicker_floor, said.ratchet) == (3, 0, 0)
+    assert (said.window_frames, said.empty_frames) == (5, 2)
+    assert [said.worst_window, said.flicker_ratio, said.flicker_floor, said.ratchet] == [
+        Decimal(n) for n in (0, 3, 0, 0)
+    ]
     assert math.isclose(HELD.flicker_ratio, 1.75)

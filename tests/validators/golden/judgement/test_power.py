@@ -50,11 +50,11 @@ def test_power_is_what_the_simulation_finds(simulated: Mapping[int, Rates], shot
 def test_drawn_shots_have_the_spread_and_the_drift_that_they_should() -> None:
     """The mean of frames that drift varies as the sum of every pair's covariance says."""
     lags = np.abs(np.subtract.outer(np.arange(60), np.arange(60)))
-    of_frames = (0.01**2 * 0.95**lags).sum() / 60**2
+    of_frames = float((0.01**2 * np.power(0.95, lags)).sum()) / 60**2
     assert SETTING.mean_sd() == pytest.approx((0.006**2 + of_frames) ** 0.5)
     drawn = draw_shot_means(np.random.default_rng(5), (20_000, 2), SETTING)
     assert drawn.std() == pytest.approx(SETTING.mean_sd(), rel=0.02)
-    assert abs(np.corrcoef(drawn.T)[0, 1]) < 0.03
+    assert abs(float(np.corrcoef(drawn[:, 0], drawn[:, 1]).ravel()[1])) < 0.03
 
 
 def test_a_power_of_five_per_cent_is_what_a_loss_of_the_margin_has() -> None:

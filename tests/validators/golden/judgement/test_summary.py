@@ -21,6 +21,10 @@ def one(scores: tuple[ShotScore, ...], metric: str) -> ShotScore:
     return found
 
 
+def mean(values: list[Fraction]) -> Fraction:
+    return sum(values, Fraction(0)) / len(values)
+
+
 def neighbours(frames: list[int], window: int, step: int) -> list[list[int]]:
     """Every run of positions whose frames are a step apart, as long as the window or as it can be."""
     runs = []
@@ -64,11 +68,11 @@ def test_mean_and_worst_window_are_what_fractions_say(
     sign = 1 if HIGHER[metric] else -1
     losses = [sign * (other - mine) for _, mine, other in kept]
     windows = neighbours([f for f, _, _ in kept], window, step)
-    worst = max(sum(losses[i] for i in run) / len(run) for run in windows)
+    means = [mean([losses[i] for i in run]) for run in windows]
     assert score.frames == len(kept)
-    assert abs(Fraction(score.candidate) - sum(mine for _, mine, _ in kept) / len(kept)) <= Fraction(1, 2 * 10**9)
-    assert abs(Fraction(score.window_loss or 99) - worst) <= Fraction(1, 2 * 10**9)
-    firsts = [kept[run[0]][0] for run in windows if sum(losses[i] for i in run) / len(run) == worst]
+    assert abs(Fraction(score.candidate) - mean([mine for _, mine, _ in kept])) <= Fraction(1, 2 * 10**9)
+    assert abs(Fraction(score.window_loss or 99) - max(means)) <= Fraction(1, 2 * 10**9)
+    firsts = [kept[run[0]][0] for run, found_mean in zip(windows, means, strict=True) if found_mean == max(means)]
     assert score.window_first == min(firsts)
 
 
@@ -115,7 +119,7 @@ def test_recall_and_decay_stand_beside_the_means(build: Any, count: int) -> None
     scores = shot_scores([build.result({(JACCARD, "candidate"): curve, (JACCARD, "current"): curve})], 12)
     quarter = [round(part * (count - 1) / 4 + 1e-9) for part in range(5)]
     first, last = curve[: quarter[1] + 1], curve[quarter[3] : quarter[4] + 1]
-    decay = sum(map(Fraction, first)) / len(first) - sum(map(Fraction, last)) / len(last)
+    decay = mean(list(map(Fraction, first))) - mean(list(map(Fraction, last)))
     recall = Fraction(sum(Fraction(value) > Fraction(1, 2) for value in curve), count)
     assert abs(Fraction(one(scores, "jaccard-decay:davis2017").candidate) - decay) < Fraction(1, 10**8)
     assert abs(Fraction(one(scores, "jaccard-recall:davis2017").candidate) - recall) < Fraction(1, 10**8)
