@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -74,6 +75,12 @@ def run_lines(world: Any, lines: list[str]) -> list[int]:
     return [done.returncode for done in shell]
 
 
+def run_here(world: Any, line: str) -> int:
+    """Run a command line in this process, which spares the imports; its exit code."""
+    code: int = world.run(*shlex.split(line)[1:])[0]
+    return code
+
+
 def test_command_lines_of_a_farm_give_the_bytes_of_this_process(here: Any, world: Any, tmp_path: Path) -> None:
     folder = tmp_path / "a farm's folder"
 
@@ -81,7 +88,7 @@ def test_command_lines_of_a_farm_give_the_bytes_of_this_process(here: Any, world
     lines = (folder / "tasks.txt").read_text(encoding="utf-8").splitlines()
     early = world.run(*CHECK, "--collect", str(folder))
     codes = run_lines(world, lines)
-    again = run_lines(world, lines[:1])
+    again = run_here(world, lines[0])
     code, out, err = world.run(*CHECK, "--collect", str(folder), "--json")
 
     assert written[0] == 4
@@ -90,7 +97,7 @@ def test_command_lines_of_a_farm_give_the_bytes_of_this_process(here: Any, world
     assert early[0] == 4
     assert "2 missing: sh1" in early[2]
     assert codes == [0, 0]
-    assert again == [0]
+    assert again == 0
     assert code == 4, err
     assert filed(world) == here.filed
     assert without_times(json.loads(out)) == without_times(here.answer)
@@ -196,20 +203,21 @@ def test_shot_that_could_not_be_measured_on_the_farm_is_an_error_verdict_that_na
     world: Any, tmp_path: Path
 ) -> None:
     world.run(*CHECK, "--tasks", str(tmp_path))
+    lines = (tmp_path / "tasks.txt").read_text(encoding="utf-8").splitlines()
     matte = world.site.golden / "pair" / "sh1" / "1" / "matte" / "matte.1002.exr"
     data = matte.read_bytes()
     matte.parent.chmod(0o755)
     matte.unlink()
     try:
-        codes = run_lines(world, (tmp_path / "tasks.txt").read_text(encoding="utf-8").splitlines()[:1])
+        broken = run_here(world, lines[0])
     finally:
         matte.write_bytes(data)
 
     code, out, _ = world.run(*CHECK, "--collect", str(tmp_path), "--json")
 
-    assert codes == [8]
+    assert broken == 8
     assert code == 4, "the easier shot has no result and nothing says why"
-    run_lines(world, (tmp_path / "tasks.txt").read_text(encoding="utf-8").splitlines()[1:])
+    assert run_here(world, lines[1]) == 0
     code, out, err = world.run(*CHECK, "--collect", str(tmp_path), "--json")
     assert code == 8, err
     assert "sh1" in json.loads(out)["reason"]
@@ -310,3 +318,16 @@ def test_scheduler_that_does_not_answer_is_6(world: Any) -> None:
 
     assert (code, out, err.count("\n")) == (6, "", 1), err
     assert "Dask cluster" in err
+
+
+def test_without_dask_installed_the_line_names_the_extra(world: Any) -> None:
+    there = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "distributed"}
+    sys.modules.update(dict.fromkeys((*there, "distributed")))  # type: ignore[arg-type]  # what "not installed" looks like
+    try:
+        code, out, err = world.run(*CHECK, "--executor", "dask://127.0.0.1:1")
+    finally:
+        del sys.modules["distributed"]
+        sys.modules.update(there)
+
+    assert (code, out, err.count("\n")) == (2, "", 1), err
+    assert "pip install 'changeover[dask]'" in err
