@@ -136,7 +136,7 @@ def _golden_set(site: Site, case: Case) -> tuple[GoldenSet, tuple[GoldenShot, ..
     if not case.set_name:
         return None
     from changeover_validators.golden.readers import may_use
-    from changeover_validators.golden.shots import load_set
+    from changeover_validators.golden.sets import load_set
 
     golden = load_set(site.golden, case.set_name)
     may_use(golden[0], case.channel)

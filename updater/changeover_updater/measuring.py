@@ -190,7 +190,7 @@ def _noise(bench: Bench, models: Models, plan: Plan, results: Results, *, anew: 
     """
     from changeover_validators.golden.noise import add_noise, beginning, floors, read_noise, shortest
     from changeover_validators.golden.pipeline import ShotJob, score_shot
-    from changeover_validators.golden.shots import shot_folder
+    from changeover_validators.golden.sets import shot_folder
 
     folder, contest = bench.site.scores / "noise", plan.contest
     known = read_noise(folder, contest.golden_class)

@@ -103,7 +103,7 @@ def score_task(
             shot and frame.
     """
     from changeover_validators.golden.pipeline import ShotJob, score_shot
-    from changeover_validators.golden.shots import shot_folder
+    from changeover_validators.golden.sets import shot_folder
 
     contest = _contest(bench, task)
     shot = _shot(bench, task)
@@ -144,7 +144,7 @@ def _check(task: ScoreTask, what: str, expected: str, actual: str, remedy: str) 
 
 def _shot(bench: Bench, task: ScoreTask) -> GoldenShot:
     """The shot, if the set still names it and its record is the one that the task means."""
-    from changeover_validators.golden.shots import load_set
+    from changeover_validators.golden.sets import load_set
 
     golden_set, shots = load_set(bench.site.golden, task.set)
     found = next((shot for shot in shots if (shot.shot, shot.version) == (task.shot, task.version)), None)

@@ -22,8 +22,8 @@ from changeover_validators.golden.colour import linear_to_srgb
 from changeover_validators.golden.frames import sha256
 from changeover_validators.golden.metrics import FrameScorer, Measured, NotAvailable, mad
 from changeover_validators.golden.pipeline import Infers, Progress, ShotJob, Subject, score_shot
-from changeover_validators.golden.sets import load_set, shot_folder
-from changeover_validators.golden.shots import NewShot, add_shot, create_set
+from changeover_validators.golden.sets import create_set, load_set, shot_folder
+from changeover_validators.golden.shots import NewShot, add_shot
 from changeover_validators.runtimes import interface
 from changeover_validators.runtimes.in_memory import InMemoryModel
 

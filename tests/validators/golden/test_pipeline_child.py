@@ -21,8 +21,8 @@ from changeover_registry.records.verdict import OperatingPoint
 from changeover_validators.golden.frames import read_truth
 from changeover_validators.golden.metrics import Measured, mad
 from changeover_validators.golden.pipeline import Progress, ShotJob, Subject, score_shot
-from changeover_validators.golden.sets import shot_folder
-from changeover_validators.golden.shots import NewShot, add_shot, create_set
+from changeover_validators.golden.sets import create_set, shot_folder
+from changeover_validators.golden.shots import NewShot, add_shot
 from changeover_validators.runtimes.interface import RunRequest
 from changeover_validators.runtimes.process import ModelProcess
 from changeover_validators.runtimes.sandbox import available

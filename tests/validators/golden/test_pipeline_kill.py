@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from changeover_validators.golden.sets import load_set
-from changeover_validators.golden.shots import NewShot, add_shot, create_set
+from changeover_validators.golden.sets import create_set, load_set
+from changeover_validators.golden.shots import NewShot, add_shot
 
 SHOTS = ("a", "b", "c")
 SCORE_THE_SET = """

@@ -27,10 +27,7 @@ from changeover_validators.golden.sequences import FrameFile, find_frames, missi
 from changeover_validators.golden.sets import (
     LOCK_SECONDS,
     changing,
-    create_set,
     is_current,
-    list_sets,
-    load_set,
     next_version,
     shot_folder,
     write_set,
@@ -44,10 +41,6 @@ __all__ = [
     "NewShot",
     "ShotWarning",
     "add_shot",
-    "create_set",
-    "list_sets",
-    "load_set",
-    "shot_folder",
 ]
 
 
