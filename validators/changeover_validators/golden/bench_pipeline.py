@@ -7,7 +7,7 @@ the disk stays small; each frame is hashed and decoded for real. Two small ONNX 
 First each stage runs alone with the threads that it has in the pipeline, and each model alone with the same plates.
 Then the whole shot runs. The bound is the larger of the slowest stage and all processor time over the cores.
 
-What others use of the machine meanwhile is measured and told: time that they take is time that nobody here can use.
+What others use of the machine meanwhile is measured and told: the ratio means something only where that is near none.
 """
 
 import argparse
@@ -96,11 +96,6 @@ class Figures:
         return max(*self.stages.values(), self.cpu / self.cores)
 
     @property
-    def free_bound(self) -> float:
-        """As `bound`, with the cores that others left."""
-        return max(*self.stages.values(), self.cpu / max(self.cores - self.others, 0.1))
-
-    @property
     def beyond_bytes(self) -> int:
         """Memory that is not the models' own."""
         return self.peak_bytes - self.model_bytes
@@ -110,9 +105,8 @@ class Figures:
         yield f"{self.frames} frames: {self.wall:.1f} s, {self.wall / self.frames:.3f} s a frame"
         for name, seconds in self.stages.items():
             yield f"  {name} alone: {seconds:.1f} s, {seconds / self.frames:.3f} s a frame"
-        yield f"  processor time {self.cpu:.1f} s on {self.cores} cores; others kept {self.others:.2f} cores busy"
-        yield f"  bound {self.bound:.1f} s; it took {self.wall / self.bound:.2f} times that"
-        yield f"  with the cores that were free {self.free_bound:.1f} s; {self.wall / self.free_bound:.2f} times that"
+        yield f"  processor time {self.cpu:.1f} s on {self.cores} cores, bound {self.bound:.1f} s"
+        yield f"  it took {self.wall / self.bound:.2f} times that; others kept {self.others:.2f} cores busy meanwhile"
         mib = [count / _MIB for count in (self.peak_bytes, self.model_bytes, self.beyond_bytes)]
         yield f"  peak of all processes {mib[0]:.0f} MiB, models alone {mib[1]:.0f} MiB, beyond them {mib[2]:.0f} MiB"
 
