@@ -1,6 +1,7 @@
 """``golden``: what goes into a set, what is refused at the door, and what is seen when a truth changed."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -489,3 +490,34 @@ def test_power_takes_the_spread_from_signed_verdicts_on_the_set(studio: Any) -> 
     assert (mad["metric"], mad["comparisons"], mad["differences"]) == ("mad:rvm", 1, 4)
     assert mad["spread"] == f"{np.std(gains, ddof=1):.6f}"
     assert "4 differences of 1 comparison" in studio.ok("golden", "power", "judged")
+
+
+def test_check_refuses_a_set_that_is_retired_or_that_the_channel_may_not_use(studio: Any) -> None:
+    add = fresh(studio, "guarded", "--show", "atlas")
+    add("sh010", approved=True)
+    studio.publish("1.0.0")
+    before = sorted(studio.site.verdicts.iterdir())
+    checking = ("check", "tiny-roto@1.0.0", "--set", "guarded")
+
+    for channel in ("stable", "show/boreas"):
+        line = fails(studio, 3, *checking, "--channel", channel)
+        assert f"expected a channel that may use it (show/atlas), found channel {channel}" in line
+    assert "golden set readers guarded --add boreas" in line
+    studio.ok("golden", "retire", "guarded", "--reason", "the show has wrapped")
+    assert "the show has wrapped" in fails(studio, 3, *checking, "--channel", "show/atlas")
+
+    assert sorted(studio.site.verdicts.iterdir()) == before
+
+
+def test_check_fails_where_a_golden_shot_is_missing_and_makes_none(studio: Any) -> None:
+    add = fresh(studio, "bare")
+    add("sh010", approved=True)
+    studio.publish("1.0.0")
+    before = sorted(studio.site.verdicts.iterdir())
+    shutil.rmtree(studio.site.golden / "bare" / "sh010")
+
+    line = fails(studio, 8, "check", "tiny-roto@1.0.0", "--set", "bare")
+
+    assert "sh010/1/shot.json" in line
+    assert not (studio.site.golden / "bare" / "sh010").exists()
+    assert sorted(studio.site.verdicts.iterdir()) == before
