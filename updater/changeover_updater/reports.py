@@ -1,8 +1,9 @@
 """Reports of verdicts: what is kept in the site is gathered, made a page and a document, and put in place.
 
 ``site/reports/<verdict digest>.html`` and ``.json`` are written when a verdict is filed, and can be made again from the
-site at any time. Nothing in them decides anything. What cannot be read any more (a shot's record, filed scores, a
-policy that changed) is left out of the report, which says so; only the verdict itself must be there, signed.
+site at any time: beside them lies each policy that verdicts were made under. Nothing in them decides anything. What
+cannot be read any more (a shot's record, filed scores, a policy) is left out of the report, which says so; only the
+verdict itself must be there, signed.
 
 Outside the show that owns a golden set its shots go by their aliases: in the site's reports, and always in MLflow,
 which gets no picture unless the policy says so.
@@ -14,6 +15,7 @@ from pathlib import Path
 from changeover_registry import _fs, canonical, signing
 from changeover_registry.errors import ChangeoverError, InvalidInputError
 from changeover_registry.records.golden import GoldenSet, GoldenShot
+from changeover_registry.records.policy import Policy
 from changeover_registry.records.release import Release, ReleaseRef
 from changeover_registry.records.scores import Picture, ShotScores
 from changeover_registry.records.verdict import ScoresRef, Verdict
@@ -62,6 +64,7 @@ def write_report(site: Site, studio: Studio, filed: FiledVerdict) -> Path:
     sources = gather(site, studio, filed)
     folder = site.root / "reports"
     _fs.make_dirs(folder)
+    _keep_policy(site, filed.verdict)
     _fs.write_atomic(folder / f"{filed.digest}.json", render_json(build_report(sources)))
     return write_page(site, sources, folder / f"{filed.digest}.html")
 
@@ -175,10 +178,31 @@ def gather(
         golden_set=golden_set,
         shots=_shots(site, golden_set) if golden_set else (),
         scores=_scores(site, verdict),
-        policy=studio.policy if studio.policy_digest == verdict.policy else None,
+        policy=studio.policy if studio.policy_digest == verdict.policy else _policy_of_then(site, verdict),
         overrides=studio.overrides(verdict.candidate),
         named=not outside and golden_set is not None and golden_set.owner_show in {None, show},
     )
+
+
+def _policy_path(site: Site, verdict: Verdict) -> Path:
+    return site.root / "reports" / f"policy-{verdict.policy}.toml"
+
+
+def _keep_policy(site: Site, verdict: Verdict) -> None:
+    """Keep the policy that a verdict was made under, so that its report can be made again when that has changed."""
+    path, data = _policy_path(site, verdict), site.policy_bytes()
+    if canonical.digest(data) == verdict.policy and not path.is_file():
+        _fs.write_atomic(path, data)
+
+
+def _policy_of_then(site: Site, verdict: Verdict) -> Policy | None:
+    """The policy that was kept beside the reports; the verdict signs its digest, so no other passes for it."""
+    path = _policy_path(site, verdict)
+    try:
+        data = path.read_bytes()
+        return Policy.from_toml(data, where=str(path)) if canonical.digest(data) == verdict.policy else None
+    except (ChangeoverError, OSError):
+        return None
 
 
 def _release(site: Site, studio: Studio, ref: ReleaseRef) -> Release | None:

@@ -3,6 +3,8 @@
 import base64
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +12,8 @@ from typing import Any
 import pytest
 
 from changeover_registry import canonical
+from changeover_updater.reports import publish
+from changeover_updater.studio import read_studio
 from changeover_validators.runtimes.sandbox import available
 
 pytestmark = pytest.mark.skipif(available().name is None, reason="nothing isolates a child on this machine")
@@ -180,6 +184,43 @@ def test_report_as_json_is_the_canonical_document_of_the_site(studio: Any) -> No
     assert [shot["label"] for shot in shots if len(shot["curves"]) > 10] == [shot["label"] for shot in shots]
 
 
+def test_policy_that_changed_since_still_says_what_was_in_force(studio: Any) -> None:
+    world, digest = studio.world, studio.plain["verdict"]
+    then = world.site.root / "reports" / f"policy-{studio.plain['policy']}.toml"
+    document = json.loads(world.ok("report", digest, "--json"))
+
+    kept = then.read_bytes()
+    then.write_bytes(kept.replace(b"margin_mad = 0.005", b"margin_mad = 0.5"))
+    altered = json.loads(world.ok("report", digest, "--json"))
+    then.write_bytes(kept)
+
+    limits = {limit["name"]: limit for limit in document["limits"]}
+    assert limits["golden.margin_mad"]["value"] == "0.005"
+    assert studio.plain["policy"][:12] in limits["golden.margin_mad"]["origin"]
+    assert studio.plain["policy"] != studio.pictured["policy"]
+    assert altered["limits"] == []
+
+
+def test_scores_and_pictures_that_are_not_the_signed_ones_are_left_out(studio: Any) -> None:
+    world, digest = studio.world, studio.pictured["verdict"]
+    first, second = sorted(world.site.scores.glob("??/*/scores.json"))[:2]
+    picture = second.with_name("plate.png")
+    before = {path: path.read_bytes() for path in (first, picture)}
+    whole = studio.pictured["points"][0]["scored"]
+    ours = {ref["key"] for ref in whole}
+
+    first.write_bytes(before[first].replace(b'"replaced":0', b'"replaced":7'))
+    picture.write_bytes(before[picture] + b"x")
+    shots = json.loads(world.ok("report", digest, "--json"))["points"][0]["shots"]
+    world.ok("report", digest)
+    for path, data in before.items():
+        path.write_bytes(data)
+
+    assert ours >= {shot["key"] for shot in shots if shot.get("key")}
+    assert all(shot["replaced"] == 0 for shot in shots)
+    assert all(len(shot["scores"]) > 10 for shot in shots)
+
+
 @pytest.mark.parametrize("flags", [("--no-pictures",), ("--show", "atlas")])
 def test_report_that_is_not_for_everybody_needs_a_file(studio: Any, flags: tuple[str, ...]) -> None:
     code, out, err = studio.world.run("report", *flags)
@@ -202,3 +243,74 @@ def test_report_of_a_release_that_nobody_checked_names_the_command(studio: Any) 
 
     assert code == 2
     assert "changeover check tiny-roto@1.2.0" in err
+
+
+def test_mlflow_that_is_down_costs_a_notice_and_the_report_is_there(studio: Any, tmp_path: Path) -> None:
+    world, digest = studio.world, studio.plain["verdict"]
+    page = world.site.root / "reports" / f"{digest}.html"
+    page.unlink()
+    kept = (world.site.root / "site.toml").read_bytes()
+    heard: list[str] = []
+
+    world.without_mlflow()
+    written = publish(world.site, read_studio(world.site, world.station), digest, heard.append)
+    (world.site.root / "site.toml").write_bytes(kept)
+
+    assert written == page
+    assert page.is_file()
+    assert [line.partition(":")[0] for line in heard] == ["MLflow was not told"]
+
+
+def test_site_that_cannot_be_written_costs_a_notice_and_no_verdict(studio: Any) -> None:
+    world, digest = studio.world, studio.plain["verdict"]
+    reports, aside = world.site.root / "reports", world.site.root / "aside"
+    reports.rename(aside)
+    reports.write_bytes(b"in the way")
+    heard: list[str] = []
+
+    written = publish(world.site, read_studio(world.site, world.station), digest, heard.append)
+    reports.unlink()
+    aside.rename(reports)
+
+    assert written is None
+    assert len(heard) == 1
+    assert heard[0].startswith("no report was made: ")
+    assert "changeover report" in heard[0]
+
+
+def test_verdict_that_no_enrolled_key_signed_has_no_report(studio: Any) -> None:
+    world = studio.world
+    forged = world.site.file_verdict(b"{}")
+    heard: list[str] = []
+
+    written = publish(world.site, read_studio(world.site, world.station), forged, heard.append)
+    (world.site.verdicts / f"{forged}.json").unlink()
+
+    assert written is None
+    assert heard[0].startswith("no report was made: ")
+
+
+def test_without_jinja2_the_line_names_the_extra_that_brings_it(studio: Any) -> None:
+    world, digest = studio.world, studio.plain["verdict"]
+    code = "import sys; sys.modules['jinja2'] = None; from changeover_updater.cli.main import main; main()"
+    words = ["--config", str(world.config), *world.extra, "report", digest]
+
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "changeover[run]" in done.stderr
+
+
+def test_verdict_on_a_set_of_nobodys_is_kept_signed_and_by_name_in_the_site_alone(studio: Any) -> None:
+    world = studio.world
+    code, out, _ = world.run("check", "tiny-roto@1.1.0", "--set", "hero", "--json")
+    digest = json.loads(out)["verdict"]
+
+    page = (world.site.root / "reports" / f"{digest}.html").read_text(encoding="utf-8")
+    kept = kept_by_mlflow(world, digest)
+
+    assert code == 0
+    assert ">sh3 <small>shot-4</small>" in page
+    assert kept.files["verdict.dsse.json"] == (world.site.verdicts / f"{digest}.json").read_bytes()
+    assert b">shot-4</h3>" in kept.files["report.html"]

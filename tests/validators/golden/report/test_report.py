@@ -111,7 +111,7 @@ def test_without_the_policy_of_then_there_are_no_thresholds_and_the_page_says_wh
     story = change(make_story(shots=1), policy=None)
 
     assert story.report().limits == ()
-    assert "The policy has changed since this verdict was made" in story.page()
+    assert "The policy that this verdict was made under is not here any more" in story.page()
 
 
 def test_what_the_shots_can_tell_is_of_their_own_spread(make_story: Make) -> None:

@@ -63,7 +63,7 @@ class Sources:
         golden_set: The set as it was.
         shots: Its shots' records.
         scores: The filed scores that the verdict names, by the digest of their key.
-        policy: The policy that the verdict was made under; None where it has changed since.
+        policy: The policy that the verdict was made under; None where it is not known any more.
         overrides: Those that name the candidate now.
         named: Whether the reader may see the shots' names.
     """
@@ -124,7 +124,8 @@ def _facts(sources: Sources, points: Sequence[Point]) -> Iterable[tuple[str, str
         shots = max((len(point.shots) for point in points), default=0)
         every = ", every one although an early one had decided" if verdict.full else ""
         used = verdict.golden_set
-        yield "golden set", f"{used.name}, version {used.version}, {shots} shots scored{every}"
+        scored = f"{shots} shot{'s' if shots > 1 else ''} scored{every}" if shots else "no shot was scored"
+        yield "golden set", f"{used.name}, version {used.version}, {scored}"
     else:
         yield "golden set", "none"
     yield "made", f"{said_time(verdict.made_at)} by {verdict.made_by}"
@@ -307,4 +308,5 @@ def _limits(sources: Sources) -> tuple[Limit, ...]:
     if sources.policy is None:
         return ()
     origin = f"policy.toml, {digest12(sources.verdict.policy)}"
-    return tuple(Limit(t.name, t.value, t.unit, t.origin) for t in thresholds(sources.policy.golden, origin))
+    found = thresholds(sources.policy.golden, origin)
+    return tuple(Limit(t.name, t.value, t.unit.removesuffix(", 1"), t.origin) for t in found)

@@ -8,7 +8,7 @@ Jinja2; what stands on the page is in ``page/``.
 
 import base64
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
@@ -16,6 +16,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from changeover_registry.names import digest12
+from changeover_registry.records.findings import Finding
 from changeover_validators.golden.report import chart
 from changeover_validators.golden.report.model import Point, Report, Shot, said_time
 from changeover_validators.golden.report.shots import known_metric
@@ -164,7 +165,12 @@ def _template() -> "Template":
         "definition": lambda name: known_metric(name).definition,
         "label": lambda name: known_metric(name).label,
     }
-    environment.globals |= {"interval": chart.interval, "overview": _overview, "width_of": chart.width_of}
+    environment.globals |= {
+        "interval": chart.interval,
+        "overview": _overview,
+        "told": _told_at_shots,
+        "width_of": chart.width_of,
+    }
     return environment.get_template("report.html")
 
 
@@ -189,6 +195,11 @@ def _curve_data(drawn: chart.Drawn) -> dict[str, Any]:
         },
         "why": {line.subject: line.why for line in drawn.curve.lines if line.why},
     }
+
+
+def _told_at_shots(sheets: Sequence[_Sheet]) -> list[Finding]:
+    """The findings that stand with the shots which they name, and need not stand twice."""
+    return [finding for sheet in sheets for finding in sheet.shot.broken]
 
 
 def _overview(point: Point) -> tuple[str, ...]:

@@ -95,9 +95,9 @@ def _with_frames(shot: Shot, scores: ShotScores) -> Shot:
 
 def _about(findings: Iterable[Finding], names: set[str], aliases: Aliases) -> Iterable[Finding]:
     """The refusals that name one shot, as this reader may see them."""
-    word = re.compile(rf"(?<![A-Za-z0-9-])(?:{'|'.join(map(re.escape, sorted(names)))})(?![A-Za-z0-9-])")
+    called = re.compile(rf"\bshot (?:{'|'.join(map(re.escape, sorted(names)))})(?![A-Za-z0-9-])")
     for finding in findings:
-        if isinstance(finding, Refused) and word.search(f"{finding.subject} {finding.actual}"):
+        if isinstance(finding, Refused) and (finding.subject in names or called.search(finding.actual)):
             yield finding.model_copy(
                 update={key: aliases.text(getattr(finding, key)) for key in ("subject", "expected", "actual", "remedy")}
             )
