@@ -11,16 +11,18 @@ import numpy as np
 import pytest
 
 from changeover_registry.errors import ChangeoverError, MeasurementError, RefusedError
-from changeover_registry.records.golden import GoldenInput, GoldenShot
+from changeover_registry.records.golden import GoldenFrame, GoldenInput, GoldenShot
 from changeover_registry.records.release import Contract, Port, State, TensorIn, TensorOut, Tile
 from changeover_registry.records.scores import Curve, ScoreKey, ShotScores, SubjectKey
 from changeover_registry.records.verdict import OperatingPoint
-from changeover_validators.golden import scorers
+from changeover_validators.golden import decoding, scorers
 from changeover_validators.golden.aspect import narrow, widen
 from changeover_validators.golden.catalogue import METRICS, VERSION
 from changeover_validators.golden.colour import linear_to_srgb
-from changeover_validators.golden.frames import sha256
-from changeover_validators.golden.metrics import FrameScorer, Measured, NotAvailable, mad
+from changeover_validators.golden.curves import curves
+from changeover_validators.golden.frames import read_plate, sha256
+from changeover_validators.golden.images import Image
+from changeover_validators.golden.metrics import FrameScorer, FrameScores, Measured, NotAvailable, mad
 from changeover_validators.golden.pipeline import Infers, Progress, ShotJob, Subject, score_shot
 from changeover_validators.golden.sets import create_set, load_set, shot_folder
 from changeover_validators.golden.shots import NewShot, add_shot
@@ -490,6 +492,53 @@ def test_few_frames_are_in_memory_however_long_the_shot(add: Add) -> None:
     assert max(other for _, other in alive) <= 5, "one in the model, one waits, one is scored, one is the worst so far"
 
 
+def test_the_next_frame_is_decoded_while_a_model_works(add: Add, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = [threading.Event() for _ in range(5)]
+
+    def noted(shot: GoldenShot, folder: Path, frame: GoldenFrame, channels: tuple[str, ...]) -> Image:
+        image = read_plate(shot, folder, frame, channels)
+        read[frame.number].set()
+        return image
+
+    monkeypatch.setattr(decoding, "read_plate", noted)
+    calls: list[int] = []
+
+    def wait_for_the_next(plane: Array) -> Array:
+        calls.append(1)
+        assert read[min(len(calls) + 1, 4)].wait(30), "nobody decodes meanwhile"
+        return red(plane)
+
+    score_shot(job(add(frames=4), Spy(wait_for_the_next)))
+    assert len(calls) == 4
+
+
+def test_a_model_works_and_both_subjects_are_scored_at_the_same_time(add: Add, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No scorer ends its first frame before both have begun it and the candidate is asked for the second."""
+    both, asked = threading.Barrier(2), threading.Event()
+
+    class Meeting(FrameScorer):
+        met = False
+
+        def score(self, prediction: Array, truth: Array) -> FrameScores:
+            if not self.met:
+                both.wait(30)
+                assert asked.wait(30), "nobody infers meanwhile"
+            self.met = True
+            return super().score(prediction, truth)
+
+    monkeypatch.setattr(scorers, "FrameScorer", Meeting)
+    calls: list[int] = []
+
+    def ask(plane: Array) -> Array:
+        calls.append(1)
+        if len(calls) == 2:
+            asked.set()
+        return red(plane)
+
+    score_shot(job(add(frames=3), Spy(ask), Spy(red)))
+    assert len(calls) == 3
+
+
 def golden_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("golden-")]
 
@@ -644,9 +693,6 @@ def test_of_two_errors_the_one_of_the_earlier_frame_is_raised(add: Add) -> None:
 
 
 def test_a_reason_is_given_for_each_kind_of_gap_and_no_more_than_five() -> None:
-    from changeover_validators.golden.curves import curves
-    from changeover_validators.golden.metrics import FrameScores
-
     rows = {at: FrameScores((NotAvailable(f"reason {at}"),) * len(METRICS), 1, (0, 0, 0.0)) for at in range(9)}
     assert curves("candidate", rows, 9)[0].why == "reason 0; reason 1; reason 2; reason 3; reason 4; and 4 more"
     fine = {0: replace(rows[0], values=(Measured(-1e-12),) * len(METRICS))}
