@@ -1,8 +1,8 @@
 """Adding a golden shot: ``golden/<set>/<shot>/<n>/``, copied, looked at, hashed, and never overwritten.
 
 A shot is staged beside its place and published by one rename; then the set gets a new version that names it, waiting
-for approval or approved at once. A kill leaves the set as it was, and at most a hidden folder that the next addition
-removes.
+for approval or approved at once. A kill leaves the set as it was, and at most a hidden folder, which the next addition
+removes, or a version that no set names, which is left.
 
 Left out: what a set is (`sets`), who approves (`approvals`), what is seen in a file (`staging`).
 """

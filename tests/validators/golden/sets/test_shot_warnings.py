@@ -157,3 +157,36 @@ def test_pixels_that_are_not_square_are_warned_of(
     (said,) = warned(site, new)
     assert said.startswith("the pixel aspect is 2: state in the contract (pixel_aspect)")
     assert whole(site)[1][0].pixel_aspect == "2.000000"
+
+
+@pytest.mark.parametrize(
+    ("name", "channel", "attributes", "lossy"),
+    [
+        ("still.exr", "Y", {"compression": "dwaa"}, True),
+        ("still.exr", "R", {"compression": "dwab"}, True),
+        ("still.exr", "A", {"compression": "dwaa"}, False),
+        ("still.exr", "A", {"compression": "b44"}, True),
+        ("still.exr", "A", {"compression": "zip"}, False),
+        ("still.exr", "R", {"compression": "piz"}, False),
+        ("still.jpg", "Y", {"Compression": "jpeg:80"}, True),
+        ("still.png", "Y", {}, False),
+    ],
+    ids=str,
+)
+def test_every_way_to_store_a_truth_with_loss_is_warned_of(
+    site: Path,
+    new: NewShot,
+    footage: Path,
+    write_image: Write,
+    warned: Warned,
+    name: str,
+    channel: str,
+    attributes: dict[str, str],
+    lossy: bool,
+) -> None:
+    pixels = np.random.default_rng(3).random((9, 16, 1)).astype(np.float32)
+    kind = "half" if name.endswith("exr") else "uint8"
+    matte = write_image(footage / name, pixels, (channel,), kind=kind, attributes=attributes)
+    plate = str(footage / "plate.1001.exr")
+    found = warned(site, replace(new, plate=plate, matte=str(matte), matte_channel=channel))
+    assert found == ["the matte was stored with loss (DWA, B44, PXR24 or JPEG): write it with ZIP (frame 1001)"] * lossy
