@@ -1,8 +1,10 @@
+import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from changeover_validators.golden.bench_pipeline import Footage, measure, opened, write_footage, write_model
+from changeover_validators.golden.bench_pipeline import Footage, main, measure, opened, write_footage, write_model
 from changeover_validators.golden.catalogue import METRICS
 from changeover_validators.golden.colour import linear_to_srgb
 from changeover_validators.golden.frames import read_plate, read_truth
@@ -24,6 +26,21 @@ def one_after_the_other(footage: Footage, model: Path, count: int) -> list[tuple
             values = scorer.score(matte, read_truth(footage.shot, footage.folder, frame)).values
             rows.append(tuple(f"{one.value:.9f}" if isinstance(one, Measured) else None for one in values))
     return rows
+
+
+def test_the_bench_tells_memory_and_time_of_a_small_shot(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    main(["--frames", "4", "--size", "320", "180", "--folder", str(tmp_path)])
+    said = capsys.readouterr().out
+    for words in (
+        r"6 distinct frames of 320 x 180",
+        r"\n4 frames: [0-9.]+ s",
+        r"decode alone: [0-9.]+ s",
+        r"it took [0-9.]+ times that; others kept [0-9.]+ cores busy",
+        r"beyond them -?[0-9]+ MiB",
+        r"processor time a frame in this process: decode [0-9.]+ s, infer [0-9.]+ s, score [0-9.]+ s",
+    ):
+        assert re.search(words, said)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_24_frames_of_4k_stay_in_bounded_memory_and_give_what_a_plain_loop_gives(tmp_path: Path) -> None:

@@ -359,13 +359,13 @@ def _write(path: Path, pixels: Plane, channels: Sequence[str]) -> None:
         raise OSError(0, oiio.geterror() if file is None else file.geterror(), str(path))
 
 
-def main() -> None:
-    """Measure and print."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and print, as the command line or `arguments` say."""
     parser = argparse.ArgumentParser(description="Memory and time of scoring a long 4K shot.")
     parser.add_argument("--frames", type=int, default=300)
     parser.add_argument("--size", type=int, nargs=2, default=(4096, 2160), metavar=("WIDTH", "HEIGHT"))
     parser.add_argument("--folder", type=Path, default=None, help="a scratch folder; it takes 250 MB")
-    asked = parser.parse_args()
+    asked = parser.parse_args(arguments)
     width, height = asked.size
     said = f"{_DISTINCT} distinct frames of {width} x {height} (half, ZIP) over and over, two models, {_cores()} cores"
     sys.stdout.write(said + "\n")
