@@ -133,11 +133,13 @@ def test_verdict_that_more_speaks_against_is_not_signed_off(studio: Any) -> None
             path.unlink()
 
 
-def test_withdrawn_release_is_not_signed_off(studio: Any) -> None:
+def test_release_that_is_withdrawn_or_of_a_vendor_no_longer_trusted_is_not_signed_off(studio: Any) -> None:
     first = judged(studio, studio.publish("1.0.0"), FEW)
     vendor.withdraw(studio.repository, studio.keys, "tiny-roto", "1.0.0", "leaks hair", studio.now)
     studio.ok("sync")
     assert "withdrawn by the vendor: leaks hair" in refused(studio, 5, first, *SIGN)
+    studio.ok("trust", "remove", "acme")
+    assert "nobody vouches for" in refused(studio, 5, first, *SIGN)
 
 
 def test_verdict_that_nobody_enrolled_signed_cannot_be_signed_off_nor_sign_off(studio: Any) -> None:

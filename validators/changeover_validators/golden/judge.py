@@ -124,7 +124,7 @@ def judge(
     """
     called = names or {}
     gated = gates(policy)
-    against = tuple(_against_current(gate, scores, policy) for gate in gated if baseline and _of(gate, scores))
+    against = tuple(_against_current(scores, policy, gated)) if baseline else ()
     summaries = tuple(paired.summary() for paired in against)
     broken = broken_guards(scores, limits(policy.guards), baseline=baseline, names=called, best=best)
     if broken:
@@ -175,9 +175,11 @@ def _of(gate: Gate, scores: Sequence[ShotScore]) -> list[ShotScore]:
     return [score for score in scores if score.metric == gate.name]
 
 
-def _against_current(gate: Gate, scores: Sequence[ShotScore], policy: GoldenPolicy) -> _Paired:
-    gains = [gate.gain(score) for score in _of(gate, scores) if score.current is not None]
-    return _paired(gate, "the current release", gains, policy)
+def _against_current(scores: Sequence[ShotScore], policy: GoldenPolicy, gated: Iterable[Gate]) -> Iterable[_Paired]:
+    for gate in gated:
+        gains = [gate.gain(score) for score in _of(gate, scores) if score.current is not None]
+        if gains:
+            yield _paired(gate, "the current release", gains, policy)
 
 
 def _against_best(
@@ -195,8 +197,6 @@ def _paired(gate: Gate, against: str, gains: Sequence[Decimal], policy: GoldenPo
     import numpy as np  # As in `bounds`.
 
     shots = len(gains)
-    if not shots:
-        return _Paired(gate, against, 0, Decimal(0), Decimal(0), Decimal("-Infinity"), Decimal("Infinity"))
     mean = Decimal(round(sum(gains, Decimal(0)) / shots * _MICRO)) / _MICRO
     if shots == 1:
         return _Paired(gate, against, 1, mean, Decimal(0), Decimal("-Infinity"), Decimal("Infinity"))
