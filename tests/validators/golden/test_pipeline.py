@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PyOpenColorIO as ocio  # noqa: N813 - as its own documentation
 import pytest
 
 from changeover_registry.errors import ChangeoverError, MeasurementError, RefusedError
@@ -18,7 +19,7 @@ from changeover_registry.records.verdict import OperatingPoint
 from changeover_validators.golden import decoding, scorers
 from changeover_validators.golden.aspect import narrow, widen
 from changeover_validators.golden.catalogue import METRICS, VERSION
-from changeover_validators.golden.colour import linear_to_srgb
+from changeover_validators.golden.colour import linear_to_srgb, transform
 from changeover_validators.golden.curves import curves
 from changeover_validators.golden.frames import read_plate, sha256
 from changeover_validators.golden.images import Image
@@ -41,6 +42,7 @@ CONTRACT = Contract(
 )
 STARTED = interface.Started("cpu", 0, "1.2.3", "none")
 POINT = OperatingPoint(variant="onnx-fp32", precision="fp32", tile=Tile(size=0), provider="cpu")
+ACES = "ocio://cg-config-v1.0.0_aces-v1.3_ocio-v2.1"
 NEEDS_NEIGHBOUR = {metric.name for metric in METRICS if "neighbour" in metric.needs}
 
 
@@ -267,6 +269,24 @@ def test_a_colour_that_cannot_be_reached_is_refused_with_the_shot(add: Add) -> N
     with pytest.raises(RefusedError, match="colour: golden shot a: .* found a shot in 'raw'"):
         score_shot(job(add(colour="raw"), Spy(red)))
     assert golden_threads() == []
+
+
+def test_a_shot_in_a_space_of_its_own_configuration_comes_in_the_contracts_colour(add: Add) -> None:
+    folder, shot = add(frames=2)
+    config = folder / "config.ocio"
+    config.write_text(ocio.Config.CreateFromFile(ACES).serialize(), encoding="utf-8")
+    named = {"colour": "ACEScg", "ocio_config": "config.ocio", "ocio_config_sha256": sha256(config)}
+    shot = shot.model_copy(update=named)
+    plain, display = Spy(red), Spy(red)
+    score_shot(job((folder, shot.model_copy(update={"colour": "raw"})), subject(plain, colour="raw")))
+    bundle = score_shot(job((folder, shot), subject(display, colour="srgb", clamp="unit")))
+    colour = transform("ACEScg", config, "srgb", "unit")
+    expected = [colour.apply(plane.astype(np.float16), PORT.channels) for plane in plain.planes]
+    assert all(np.array_equal(one, other) for one, other in zip(display.planes, expected, strict=True))
+    assert not np.array_equal(expected[0], linear_to_srgb(plain.planes[0])), "primaries differ"
+    assert len(bundle.pictures) == 8
+    config.write_text(config.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    fail(job((folder, shot), subject(Spy(red), colour="srgb")), "golden file: golden shot a: .*config.ocio")
 
 
 def spoil(plate: Array) -> None:
