@@ -5,6 +5,7 @@ envelopes. Left out: what may be compared with what, and what follows (`golden.r
 """
 
 from collections.abc import Mapping
+from functools import cache
 from typing import TYPE_CHECKING
 
 from changeover_registry.errors import ChangeoverError
@@ -41,7 +42,8 @@ def approved_scores(bench: Bench, model: str, keys: Mapping[str, ScoreKey]) -> "
 
     promoted = promoted_releases(bench, model)
     filed = read_accepted(bench.site, bench.studio, promoted)
-    return best_scores(filed, promoted, keys, lambda digest: _key(bench, digest))
+    # Release after release was compared on the same shots, so the same results are asked for again and again.
+    return best_scores(filed, promoted, keys, cache(lambda digest: _key(bench, digest)))
 
 
 def _key(bench: Bench, digest: str) -> ScoreKey | None:
