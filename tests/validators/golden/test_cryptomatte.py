@@ -162,6 +162,14 @@ def test_a_damaged_manifest_is_refused(tmp_path: Path, text: str) -> None:
         objects(path, "crypto")
 
 
+def test_a_manifest_larger_than_any_is_refused_without_being_read(tmp_path: Path) -> None:
+    path = write_crypto(tmp_path / "a.exr", two_objects(), {"manif_file": "a.json"})
+    with (tmp_path / "a.json").open("wb") as file:
+        file.truncate(2**26 + 1)
+    with pytest.raises(InvalidInputError, match="expected a manifest of at most 67108864 bytes"):
+        objects(path, "crypto")
+
+
 def test_identifiers_kept_as_half_are_refused(tmp_path: Path) -> None:
     path = write_crypto(tmp_path / "a.exr", two_objects(), {"manifest": MANIFEST}, kind="half")
     with pytest.raises(InvalidInputError, match="expected float channels in crypto, found half"):
