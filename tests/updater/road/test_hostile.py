@@ -157,7 +157,8 @@ def forge_smoke(folder: Path, runtime: str) -> None:
     rng = np.random.default_rng(0)
     plates = {f"input{frame}.plate": rng.random((64, 96, 3), np.float32) for frame in range(2)}
     mattes = {f"output{frame}": plates[f"input{frame}.plate"][..., 0] for frame in range(2)}
-    np.savez_compressed(folder / runtime / "smoke.npz", **plates, **mattes, tolerance=np.float64(1e-3))
+    arrays: dict[str, Any] = {**plates, **mattes, "tolerance": np.float64(1e-3)}
+    np.savez_compressed(folder / runtime / "smoke.npz", **arrays)
 
 
 @pytest.fixture(scope="module")
