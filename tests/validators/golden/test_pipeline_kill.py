@@ -26,7 +26,7 @@ from changeover_registry.records.scores import ScoreKey, SubjectKey
 from changeover_registry.records.verdict import OperatingPoint
 from changeover_validators.golden.pipeline import ShotJob, Subject, score_shot
 from changeover_validators.golden.results import ResultStore
-from changeover_validators.golden.sets import load_set, shot_folder
+from changeover_validators.golden.sets import create_set, load_set, shot_folder
 from changeover_validators.runtimes.interface import Started
 
 golden, folder, seconds = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
