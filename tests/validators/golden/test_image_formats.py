@@ -111,6 +111,7 @@ def test_a_large_plain_file_goes_the_fast_road_and_its_windows_are_composed(tmp_
     expected = np.zeros((*LARGE, 3), np.float16)
     expected[: LARGE[0] - 7, 5:] = pixels[7:, : LARGE[1] - 5, :3]
     assert np.array_equal(image.pixels, expected)
+    assert np.array_equal(read_plane(path, "A")[: LARGE[0] - 7, 5:], pixels[7:, : LARGE[1] - 5, 3])
 
 
 def damage(path: Path, share: float) -> Path:

@@ -1,7 +1,7 @@
 """The fast road for large plain OpenEXR files: OpenEXR's own library takes half the CPU time of OpenImageIO.
 
 It decodes every channel of every part, and tells of a damaged file on standard output. So it is asked for files of one
-part, most of whose channels are wanted, that OpenImageIO has opened and found whole at both ends; and what it would
+part and few channels that OpenImageIO has opened and found whole at both ends; and what it would
 print is swallowed for the thread that decodes, for no other. What it cannot read is left to OpenImageIO, which says
 why. Left out: windows, channels by name, refusals (`images`).
 """
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 __all__ = ["WORTH_IT", "decode"]
 
 WORTH_IT = 2**20
-"""Pixels from which the second opening of a file is repaid (measured: ADR 82)."""
+"""Pixels from which the second opening of a file is repaid (measured: decision 82)."""
 
 
 def decode(at: str, names: Sequence[str]) -> NDArray[np.generic] | None:

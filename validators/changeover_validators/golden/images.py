@@ -245,7 +245,8 @@ def _decode(file: Held, source: oiio.ImageInput, part: Part, positions: Sequence
 def _is_large_and_plain(part: Part, positions: Sequence[int]) -> bool:
     spec = part.spec
     large = spec.width * spec.height >= _openexr.WORTH_IT
-    return part.format == "openexr" and large and spec.tile_width == 0 and 2 * len(positions) >= spec.nchannels
+    few = spec.nchannels <= max(4, 2 * len(positions))
+    return part.format == "openexr" and large and spec.tile_width == 0 and few
 
 
 def _decode_plain(
