@@ -94,6 +94,15 @@ def test_point_holds_speed_ram_first_load_noise_and_what_ran(studio: Any) -> Non
     assert all(float(floor["difference"]) == 0 for floor in report["noise"]), "a CPU gives equal numbers twice"
 
 
+def test_person_is_shown_noise_and_warnings(studio: Any) -> None:
+    blind = json.loads(studio.blind[1])["verdict"]
+
+    out = studio.world.ok("verdict", "show", blind[:16])
+
+    assert "noise: two runs of one model are equal here" in out
+    assert "2 of 3 shots were not needed" in out
+
+
 def test_check_that_is_killed_after_a_shot_goes_on_with_the_next_one(studio: Any, world: Any) -> None:
     shutil.rmtree(world.site.scores)
     child = begin(world)

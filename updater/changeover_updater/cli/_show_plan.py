@@ -125,6 +125,8 @@ def show_verdict(digest: str, verdict: Verdict, *, whole: bool = False) -> None:
 
 def _show_point(report: PointReport, *, whole: bool) -> None:
     facts = [f"{report.frame_us / 1000:.1f} ms a frame"] if report.frame_us else ["not measured"]
+    if report.evidence in {"twin", "nuke"}:
+        facts.append("measured inside Nuke" if report.evidence == "nuke" else "measured by its TorchScript twin")
     if report.memory:
         largest = report.memory[-1]
         facts.append(f"{largest.bytes / 2**20:.0f} MiB at {largest.width}x{largest.height} ({report.memory_label})")
@@ -133,7 +135,20 @@ def _show_point(report: PointReport, *, whole: bool) -> None:
     if lines:
         rows("", ("metric", "better by", "at least", "at most", "margin", "shots"), lines, indent=4)
     _show_shots(report, whole=whole)
+    _show_noise(report)
+    for warning in report.warnings or ():
+        say(f"    {mark('open')} {escape(warning)}")
     _show_point_findings(report)
+
+
+def _show_noise(report: PointReport) -> None:
+    """How far two runs of one model lie apart here, in the metric in which that is most."""
+    if not report.noise:
+        return
+    most = max(report.noise, key=lambda floor: Decimal(floor.difference))
+    same = "two runs of one model are equal here"
+    differ = f"two runs of one model differ by up to {most.difference} here ({most.metric})"
+    say(f"    [dim]noise: {escape(differ if Decimal(most.difference) else same)}[/]")
 
 
 def _show_shots(report: PointReport, *, whole: bool) -> None:
