@@ -355,7 +355,16 @@ def test_across_a_frame_that_may_be_missing_nothing_is_compared(add: Add) -> Non
         assert one.values == before[one.metric] + after[one.metric]
         if one.metric in NEEDS_NEIGHBOUR:
             assert one.values[3] is None
-            assert one.why == "there is no frame 0; frame 4 is missing, which was allowed"
+            assert one.why == "frame 1 is the first one; frame 4 is missing, which was allowed"
+
+
+def test_why_the_frame_before_cannot_be_compared_with(add: Add) -> None:
+    _, shot = add(frames=6, pre_roll=1)
+    gaps = shot.model_copy(update={"frames": (*shot.frames[:2], *shot.frames[4:]), "missing": (4,)})
+    assert scorers.gap_before(gaps, 2, None) == "frame 1 is not scored"
+    assert scorers.gap_before(gaps, 5, 2) == "frame 4 is missing, which was allowed"
+    assert scorers.gap_before(gaps.model_copy(update={"missing": None}), 5, 2) == "there is no frame 4"
+    assert scorers.gap_before(gaps, 6, 5) is None
 
 
 def test_another_artists_matte_is_scored_as_a_third_subject(add: Add, tmp_path: Path, write_image: Write) -> None:

@@ -95,6 +95,8 @@ def gap_before(shot: GoldenShot, number: int, last: int | None) -> str | None:
         return None
     if number - 1 in (shot.missing or ()):
         return f"frame {number - 1} is missing, which was allowed"
+    if number == shot.frames[0].number:
+        return f"frame {number} is the first one"
     there = any(frame.number == number - 1 for frame in shot.frames)
     return f"frame {number - 1} is not scored" if there else f"there is no frame {number - 1}"
 
