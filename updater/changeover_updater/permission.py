@@ -13,7 +13,7 @@ from changeover_registry.records.release import Release, ReleaseRef
 from changeover_updater.eligible import answered, blocking, describe, overridden
 from changeover_updater.sign_off import first_of, in_order, problem_of
 from changeover_updater.studio import FiledVerdict
-from changeover_validators.verdict import CLOCKS_APART
+from changeover_validators.verdict import CLOCKS_APART, may_sign_off
 
 __all__ = ["Case", "permitting_verdict"]
 
@@ -139,10 +139,16 @@ def _missing(case: Case, newest: FiledVerdict | None, missing: tuple[CheckName, 
         expected="an accept verdict under the policy in force, or an override for each open check",
         actual=f"{actual} (open: {', '.join(missing)})",
         remedy=(
-            f"run changeover check {ref} with the same --channel, "
+            f"run changeover check {ref} with the same --channel, {_sign_off(case, newest)}"
             f"or changeover override add {ref} --check NAME --reason ... --until ..."
         ),
     )
+
+
+def _sign_off(case: Case, newest: FiledVerdict | None) -> str:
+    if newest is None or _stale(case, newest) is not None or not may_sign_off(newest.verdict, case.policy, case.now):
+        return ""
+    return f"or changeover verdict sign-off {newest.digest[:12]} --name ... --note ..., "
 
 
 def _refuse(case: Case, finding: Finding) -> ChangeoverError:

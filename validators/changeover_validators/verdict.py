@@ -22,7 +22,7 @@ from changeover_registry.records.findings import Finding, NotRun, Passed, Refuse
 from changeover_registry.records.policy import Policy
 from changeover_registry.records.verdict import Decision, PointReport, SignOff, Verdict
 
-__all__ = ["CLOCKS_APART", "decide", "point_decision", "sign_off_problem", "signed_off"]
+__all__ = ["CLOCKS_APART", "decide", "may_sign_off", "point_decision", "sign_off_problem", "signed_off"]
 
 CLOCKS_APART = timedelta(hours=1)
 """How far ahead of this host's clock a verdict may be dated: hosts differ by minutes, and none is from tomorrow."""
@@ -118,6 +118,11 @@ def signed_off(
     decision, reason = decide(verdict.findings, points)
     changes = {"points": points, "decision": decision, "reason": reason, "sign_off": word}
     return verdict.model_copy(update={**changes, "made_at": word.at, "made_by": by})
+
+
+def may_sign_off(verdict: Verdict, policy: Policy, now: datetime) -> bool:
+    """Whether nothing but shots is missing to a verdict, under a policy that lets a sign-off stand in."""
+    return next(_problems(verdict, policy, now), None) is None
 
 
 def sign_off_problem(verdict: Verdict, first: Verdict | None, policy: Policy) -> str | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from changeover_registry.errors import RefusedError, UndecidedError
+from changeover_registry.errors import ChangeoverError, RefusedError, UndecidedError
 from changeover_registry.records.findings import NotRun
 from changeover_registry.records.policy import GoldenPolicy
 from changeover_updater.eligible import judge_release
@@ -54,8 +54,17 @@ def test_signed_off_verdict_permits_promotion_and_is_its_evidence(
     signed = sign(build, first, policy)
     for verdicts in permutations((signed, first)):
         assert permitting_verdict(build.case(release, verdicts=verdicts, policy=policy)) == signed.digest
-    with pytest.raises(UndecidedError, match="golden shots scored: 3|because"):
+    with pytest.raises(UndecidedError, match="because") as caught:
         permitting_verdict(build.case(release, verdicts=(first,), policy=policy))
+    assert f"or changeover verdict sign-off {first.digest[:12]} --name" in caught.value.remedy
+    for case in (
+        build.case(release, verdicts=(first,)),
+        build.case(release, verdicts=(build.verdict(release, "reject"),), policy=policy),
+        build.case(release, verdicts=(first,), policy=policy, policy_digest="0" * 64),
+    ):
+        with pytest.raises(ChangeoverError) as other:
+            permitting_verdict(case)
+        assert "sign-off" not in other.value.remedy
 
 
 def test_sign_off_holds_only_while_the_policy_has_it(
