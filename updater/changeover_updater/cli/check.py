@@ -11,6 +11,7 @@ from changeover_updater.cli._context import JsonFlag, host_facts, invocation, re
 from changeover_updater.cli._output import emit, escape, notice, progress, say
 
 if TYPE_CHECKING:
+    from changeover_registry.records.verdict import Verdict
     from changeover_updater.check import Where
 
 __all__ = ["Release", "check"]
@@ -45,7 +46,6 @@ def check(  # noqa: PLR0917 - each is an option of the command
     from changeover_updater.bench import Watch
     from changeover_updater.check import Case
     from changeover_updater.check import check as judge
-    from changeover_updater.cli._show_plan import show_verdict
     from changeover_updater.reports import publish
     from changeover_updater.signed import baseline_of, sign_verdict
     from changeover_updater.studio import read_studio
@@ -78,10 +78,16 @@ def check(  # noqa: PLR0917 - each is an option of the command
         line.step("write the report")
         page = publish(site, studio, digest, notice)
     answer = {"verdict": digest, **verdict.model_dump(mode="json", exclude_none=True)}
-    emit(answer, as_json=as_json, show=lambda: show_verdict(digest, verdict))
-    if page is not None and not as_json:
-        say(f"  report: {escape(str(page))}")
+    emit(answer, as_json=as_json, show=lambda: _show(digest, verdict, page))
     raise typer.Exit(_EXIT_CODES[verdict.decision])
+
+
+def _show(digest: str, verdict: "Verdict", page: Path | None) -> None:
+    from changeover_updater.cli._show_plan import show_verdict
+
+    show_verdict(digest, verdict)
+    if page is not None:
+        say(f"  report: {escape(str(page))}")
 
 
 def _again(release: str, options: tuple[tuple[str, object], ...]) -> str:
