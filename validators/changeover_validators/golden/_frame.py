@@ -25,6 +25,9 @@ INNER_BAND: Final = 0.02
 THRESHOLDS: Final = np.arange(0, 1.1, 0.1)
 """The steps of Conn as its definition makes them: the fourth is 0.30000000000000004, the last is 1."""
 
+_FLAT = float(np.finfo(np.float64).eps)
+"""A matte whose values differ by no more is flat, as in the reference; its gradient is 0 and not noise."""
+
 _SIGMA = 1.4
 _AT = np.arange(-4, 5, dtype=np.float64)
 _GAUSS = np.exp(-(_AT**2) / (2 * _SIGMA**2))
@@ -192,15 +195,9 @@ class Frame:
     @cached_property
     def gradients(self) -> tuple[float, float]:
         """The gradient error in thousands: over the region, and over the band."""
-        least_p, most_p, least_g, most_g = (
-            self._ranges[0].min(),
-            self._ranges[1].max(),
-            self._ranges[2].min(),
-            self._ranges[3].max(),
-        )
-        scales = np.array([_stretch(least_p, most_p), _stretch(least_g, most_g)], np.float32)
+        stretches = np.array([_stretch(*self._ranges[:2]), _stretch(*self._ranges[2:])], np.float32)
         whole, band = _kernels_grad.gradients(
-            self.prediction, self.truth, self.region.plane, self.band, self._ranges, scales, _TAPS
+            self.prediction, self.truth, self.region.plane, self.band, self._ranges, stretches, _TAPS
         )
         return whole / 1000, band / 1000
 
@@ -232,9 +229,10 @@ class Frame:
         )
 
 
-def _stretch(least: np.float32, most: np.float32) -> float:
-    """What stretching a matte to 0 to 1 multiplies its gradient with; a flat one has no gradient."""
-    return 1 / (float(most) - float(least)) if most > least else 0.0
+def _stretch(least: NDArray[np.float32], most: NDArray[np.float32]) -> tuple[float, float]:
+    """What stretching a matte to 0 to 1 takes from it and multiplies it with; a flat one becomes 0."""
+    low, high = float(least.min()), float(most.max())
+    return low, 1 / (high - low) if high - low > _FLAT else 0.0
 
 
 def _frozen(array: NDArray[Any]) -> NDArray[Any]:

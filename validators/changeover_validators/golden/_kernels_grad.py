@@ -1,7 +1,7 @@
 """Compiled: the gradient error, by blocks of 16 rows and 64 columns, each filtered along columns and then along rows.
 
 The filter is separable: a Gaussian across, its derivative along. A block around which neither matte varies has no
-gradient and is skipped; that is most of a frame. Stretching a matte to 0 to 1 scales its gradient and nothing more.
+gradient and is skipped; that is most of a frame. Stretching a matte to 0 to 1 moves it, and scales its gradient.
 """
 
 import numpy as np
@@ -25,7 +25,7 @@ def gradients(
     region: Plane,
     band: Plane,
     ranges: NDArray[np.float32],
-    scales: NDArray[np.float32],
+    stretches: NDArray[np.float32],
     taps: NDArray[np.float32],
 ) -> tuple[float, float]:
     """The sum of squared differences of the gradients' lengths: over the region, and over the band.
@@ -36,7 +36,7 @@ def gradients(
         region: Plane of bits; pixels outside count as 0 in both mattes, and are not summed.
         band: Plane of bits, all of them in the region.
         ranges: [4, blocks, words], least and largest value of prediction and truth in each block (`_kernels_scan`).
-        scales: What each matte's gradient is multiplied with.
+        stretches: [2, 2], what is taken from prediction and truth, and what their gradients are multiplied with.
         taps: [2, 9], the Gaussian and its derivative.
     """
     height = prediction.shape[0]
@@ -52,9 +52,9 @@ def gradients(
                 continue
             lengths[:] = 0
             if varies_p:
-                _lengths(prediction, region, block, w, scales[0], taps, lengths[0])
+                _lengths(prediction, region, block, w, stretches[0], taps, lengths[0])
             if varies_g:
-                _lengths(truth, region, block, w, scales[1], taps, lengths[1])
+                _lengths(truth, region, block, w, stretches[1], taps, lengths[1])
             for row in range(rows):
                 y = _ROWS * block + row
                 for k in range(_COLUMNS):
@@ -89,8 +89,11 @@ def _add(square: NDArray[np.float32], word: np.uint64, inside: NDArray[np.float3
 
 
 @compiled
-def _gather(matte: Matte, region: Plane, block: int, w: int, tile: NDArray[np.float32]) -> None:
-    """A block with 4 pixels more on each side, 0 outside the region, the frame's edge repeated beyond it."""
+def _gather(matte: Matte, region: Plane, block: int, w: int, least: np.float32, tile: NDArray[np.float32]) -> None:
+    """A block and 4 pixels around it, 0 outside the region, the frame's edge repeated, the matte's least value at 0.
+
+    It is taken away before anything is multiplied: a matte may vary by as little as float32 tells apart.
+    """
     height, width = matte.shape
     left = _COLUMNS * w - _HALF
     whole = left >= 0 and left + _WIDE <= width
@@ -99,12 +102,12 @@ def _gather(matte: Matte, region: Plane, block: int, w: int, tile: NDArray[np.fl
         if whole and _full(region, y, w):
             part, out = matte[y, left : left + _WIDE], tile[row]
             for k in range(_WIDE):
-                out[k] = part[k]
+                out[k] = part[k] - least
             continue
         for k in range(_WIDE):
             x = min(max(left + k, 0), width - 1)
             there = (region[y, x >> 6] >> np.uint64(x & 63)) & np.uint64(1)
-            tile[row, k] = matte[y, x] if there else np.float32(0)
+            tile[row, k] = (matte[y, x] if there else np.float32(0)) - least
 
 
 @compiled
@@ -124,13 +127,13 @@ def _lengths(
     region: Plane,
     block: int,
     w: int,
-    scale: np.float32,
+    stretch: NDArray[np.float32],
     taps: NDArray[np.float32],
     lengths: NDArray[np.float32],
 ) -> None:
     """The length of the gradient at each pixel of a block."""
     tile = np.empty((_TALL, _WIDE), np.float32)
-    _gather(matte, region, block, w, tile)
+    _gather(matte, region, block, w, stretch[0], tile)
     smooth, slope = np.empty(_WIDE, np.float32), np.empty(_WIDE, np.float32)
     g0, g1, g2, g3, g4 = taps[0, 4], taps[0, 5], taps[0, 6], taps[0, 7], taps[0, 8]
     d1, d2, d3, d4 = taps[1, 5], taps[1, 6], taps[1, 7], taps[1, 8]
@@ -158,4 +161,4 @@ def _lengths(
                 + g3 * (slope[k + 1] + slope[k + 7])
                 + g4 * (slope[k] + slope[k + 8])
             )
-            out[k] = np.sqrt(across * across + down * down) * scale
+            out[k] = np.sqrt(across * across + down * down) * stretch[1]

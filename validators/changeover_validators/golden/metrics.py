@@ -419,8 +419,8 @@ def _paired(computed: Computed, mattes: tuple[Matte, Matte], before: tuple[Matte
 
 def _shape(*arrays: NDArray[Any] | None) -> tuple[int, int]:
     """The one size of all arrays, (height, width)."""
-    sizes = [array.shape for array in arrays if array is not None]
-    if len(set(sizes)) != 1 or len(sizes[0]) != 2:
+    sizes = list(dict.fromkeys(array.shape for array in arrays if array is not None))
+    if len(sizes) != 1 or len(sizes[0]) != 2:
         message = f"expected mattes and region [H, W] of one size, found {' and '.join(map(_size, sizes))}"
         raise ValueError(message)
     return sizes[0][0], sizes[0][1]

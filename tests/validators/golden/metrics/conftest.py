@@ -133,7 +133,7 @@ def sad(one: Situation) -> float:
 def gradient_length(matte: Array) -> Array:
     """Stretched to 0 to 1, filtered with both 9 x 9 derivatives of a Gaussian; the edge goes on beyond the frame."""
     least, most = matte.min(), matte.max()
-    stretched = (matte - least) / (most - least) if most > least else matte * 0
+    stretched = (matte - least) / (most - least) if most - least > np.finfo(np.float64).eps else matte * 0
     kernel = np.array([[math.exp(-(v * v + u * u) / (2 * 1.4**2)) * -u for u in range(-4, 5)] for v in range(-4, 5)])
     kernel /= math.sqrt((kernel**2).sum())
     padded, lengths = np.pad(stretched, 4, mode="edge"), np.zeros(matte.shape)
