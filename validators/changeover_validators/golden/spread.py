@@ -1,7 +1,8 @@
 """How far the shots of a golden set lie apart when one release is compared with another: as filed, or as assumed.
 
 What a set can detect hangs on this spread. It is the standard deviation of the shots' differences, pooled over the
-comparisons of this set that came out accepted or undecided: a release that collapsed says nothing about equal ones.
+comparisons of this set that came out accepted or undecided: a release that collapsed says nothing about equal ones. One
+that gained much spreads the shots too, so the forecast is cautious.
 Pure, needs no numpy.
 """
 
