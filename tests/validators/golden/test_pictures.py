@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import OpenImageIO as oiio  # noqa: N813 - the name that its own documentation uses
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from changeover_registry import canonical
@@ -60,6 +60,7 @@ def test_a_png_holds_no_time_and_no_text(tmp_path: Path) -> None:
     assert kinds == [b"IHDR", b"IDAT", b"IEND"]
 
 
+@settings(deadline=None)
 @given(height=st.integers(1, 40), width=st.integers(1, 60), most=st.integers(1, 30), colours=st.sampled_from([0, 3]))
 def test_shrinking_gives_the_mean_of_the_area_under_each_pixel(
     height: int, width: int, most: int, colours: int

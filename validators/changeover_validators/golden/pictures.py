@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from changeover_registry.records.golden import GoldenFrame
 from changeover_registry.records.scores import Picture
 from changeover_validators.golden.colour import Colour
-from changeover_validators.golden.decoding import colour_of, plate_channels, replace_non_finite
+from changeover_validators.golden.decoding import colour_of, replace_non_finite
 from changeover_validators.golden.frames import read_plate, read_truth
 from changeover_validators.golden.jobs import Plane, ShotJob
 from changeover_validators.golden.worst import Worst
@@ -36,7 +36,8 @@ CROP = 256
 Kind = Literal["plate", "truth", "current", "candidate", "difference"]
 Bytes = NDArray[np.uint8]
 _LEVEL = 6
-_NO_COLOUR = ("A", "alpha", "rgba.alpha")
+_CHANNELS = ("R", "G", "B")
+"""What every plate has: no other is added."""
 
 
 def pictures_of(job: ShotJob, worst: Worst) -> tuple[tuple[Picture, bytes], ...]:
@@ -65,14 +66,11 @@ def _images(job: ShotJob, worst: Worst, truth: Plane) -> Iterator[tuple[Kind, Pl
 
 
 def _seen(job: ShotJob, frame: GoldenFrame) -> Plane:
-    """The plate as it would be seen: three channels in sRGB, highlights cut at white; fewer than three as grey."""
-    taken = [name for name in plate_channels(frame, job.subjects) if name not in _NO_COLOUR][:3]
-    channels = taken if len(taken) == 3 else taken[:1] or ["R", "G", "B"]
-    pixels = read_plate(job.shot, job.folder, frame, channels).pixels
+    """The plate as it would be seen, [H, W, 3]: in sRGB with highlights cut at white; raw values as they are."""
+    pixels = read_plate(job.shot, job.folder, frame, _CHANNELS).pixels
     replace_non_finite(pixels)
     target: Colour = "raw" if job.candidate.contract.colour == "raw" else "srgb"
-    seen = colour_of(job.shot, job.folder, target, "unit").apply(pixels, channels)
-    return seen if len(channels) == 3 else seen[..., 0]
+    return colour_of(job.shot, job.folder, target, "unit").apply(pixels, _CHANNELS)
 
 
 def difference(prediction: Plane, truth: Plane) -> Plane:
