@@ -158,7 +158,7 @@ def _refused(stage: Stage) -> tuple[Step, ...]:
         Step(
             "1.2.0 is better on average and breaks one shot: rejected, the shot named",
             "TD",
-            (_check("1.2.0"),),
+            ((*_check("1.2.0"), "--full"),),
             exit_code=3,
             says=("reject", "window"),
         ),
