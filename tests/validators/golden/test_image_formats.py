@@ -1,5 +1,6 @@
 """What OpenEXR can write is read, by both roads alike: compressions, pixel types, tiles, levels, windows, damage."""
 
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -283,6 +284,46 @@ def test_a_cropped_truth_scores_as_its_full_frame_copy_does(tmp_path: Path) -> N
     prediction = np.roll(matte[..., 0], 2, axis=1)
     scores = [score_frame(prediction, read_plane(path, "A"), threshold=0.5) for path in (full, cropped)]
     assert scores[0] == scores[1]
+
+
+READ_EACH = """
+import pathlib, sys
+from changeover_registry.errors import InvalidInputError
+from changeover_validators.golden import _openexr
+from changeover_validators.golden.images import read_image
+for path in sorted(pathlib.Path(sys.argv[1]).iterdir()):
+    try:
+        read_image(path, ("R", "G", "B"))
+    except InvalidInputError as error:
+        assert str(path) in str(error) and str(error).isprintable(), error
+    if path.suffix == ".exr":
+        _openexr.decode(str(path), ("R", "G", "B"))
+    print(path.name)
+"""
+
+
+def test_bytes_changed_at_random_are_read_or_refused_and_never_crash_the_reader(
+    tmp_path: Path, write_image: Write
+) -> None:
+    pixels, names, random = grain(20, 30, 3, "half"), ("R", "G", "B"), np.random.default_rng(5)
+    whole = [write_exr(tmp_path / f"{c}.exr", pixels, names, compression=getattr(OpenEXR, c)) for c in COMPRESSIONS]
+    whole += [write_image(tmp_path / f"a.{end}", pixels, names, kind="uint8") for end in ("png", "tif", "dpx", "jpg")]
+    (tmp_path / "changed").mkdir()
+    for index in range(400):
+        source = whole[index % len(whole)]
+        data = np.frombuffer(source.read_bytes(), np.uint8).copy()
+        places = random.integers(0, min(400, data.size) if index % 2 else data.size, 6)
+        data[places] = random.integers(0, 256, 6)
+        (tmp_path / "changed" / f"{index:04d}{source.suffix}").write_bytes(data.tobytes())
+    child = subprocess.run(
+        [sys.executable, "-c", READ_EACH, str(tmp_path / "changed")],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert child.returncode == 0, child.stderr
+    assert len(child.stdout.splitlines()) == 400
 
 
 # Real files.
