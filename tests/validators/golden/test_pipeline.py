@@ -412,6 +412,7 @@ def test_a_further_input_of_the_interface_comes_from_its_own_file(add: Add, writ
     gap = shot.model_copy(update={"frames": (shot.frames[0], shot.frames[1].model_copy(update={"inputs": None}))})
     with pytest.raises(MeasurementError, match="golden shot a: expected the input trimap on every frame.*not on 2"):
         score_shot(job((folder, gap), subject(seen, *ports, colour="srgb")))
+    score_shot(job((folder, gap), subject(Spy(red))))
 
 
 def test_an_anamorphic_plate_is_widened_and_its_matte_narrowed_where_the_contract_says_so(add: Add) -> None:

@@ -71,7 +71,6 @@ class _Tally:
     infer_ns: int = 0
     replaced: int = 0
     scored: list[int] = field(default_factory=list)
-    second: bool = False
 
 
 class _Line:
@@ -99,9 +98,9 @@ class _Line:
     def running(self) -> Iterator[None]:
         """Run the threads for the length of the block; none is left behind it, whatever happens inside."""
         threads: tuple[threading.Thread, ...] = (self.ahead, *self.scorers.values())
-        for thread in threads:
-            thread.start()
         try:
+            for thread in threads:
+                thread.start()
             yield
         except CutError as error:
             # Only a scorer cuts a line that is being filled, and it keeps the reason.
@@ -111,7 +110,8 @@ class _Line:
             for scorer in self.scorers.values():
                 scorer.line.cut()
             for thread in threads:
-                thread.join()
+                if thread.ident is not None:
+                    thread.join()
 
     def infer(self, decoded: Decoded, *, first: bool) -> None:
         """Have every model's matte of one frame, and hand it to its scorer."""
@@ -170,12 +170,12 @@ def check_frames(shot: GoldenShot, subjects: Sequence[Subject]) -> None:
     if wanted > there:
         expected = f"{wanted} frames before the first scored one, as the contract says"
         raise _unfit(shot, "pre-roll", expected, str(there))
-    _check_inputs(shot)
+    _check_inputs(shot, {port.name for subject in subjects for port in subject.ports})
 
 
-def _check_inputs(shot: GoldenShot) -> None:
+def _check_inputs(shot: GoldenShot, named: set[str]) -> None:
     """A port takes its channels from the plate only if no frame has an input for it: else a gap would go unseen."""
-    ports = {frame.number: {given.port for given in frame.inputs or ()} for frame in shot.frames}
+    ports = {frame.number: {given.port for given in frame.inputs or ()} & named for frame in shot.frames}
     every = set().union(*ports.values())
     lacking = next((number for number, there in ports.items() if there != every), None)
     if lacking is not None:
