@@ -15,8 +15,12 @@ from changeover_updater.cli._output import print_error
 __all__ = ["app", "main", "run"]
 
 _EXTRAS = {
-    "run": {"OpenEXR", "OpenImageIO", "archspec", "jinja2", "numpy", "onnx", "onnxruntime", "pynvml", "scipy"},
+    "run": {
+        *("OpenEXR", "OpenImageIO", "PyOpenColorIO", "archspec", "jinja2", "numba", "numpy", "onnx", "onnxruntime"),
+        *("pynvml", "scipy"),
+    },
     "s3": {"boto3"},
+    "dask": {"distributed"},
     "torch": {"torch"},
     "mlflow": {"cyclonedx", "mlflow"},
 }
