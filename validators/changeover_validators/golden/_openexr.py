@@ -3,7 +3,8 @@
 It decodes every channel of every part, and tells of a damaged file on standard output. So it is asked for files of one
 part and few channels that OpenImageIO has opened and found whole at both ends; and what it would
 print is swallowed for the thread that decodes, for no other. What it cannot read is left to OpenImageIO, which says
-why. Left out: windows, channels by name, refusals (`images`).
+why. It takes as much memory as a header asks for, so nobody calls `decode` before the header was checked. Left out:
+windows, channels by name, refusals (`images`).
 """
 
 import sys
