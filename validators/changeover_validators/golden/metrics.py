@@ -106,21 +106,6 @@ class FrameScores:
         """
         return self.values[_PLACES[name]]
 
-    @property
-    def jaccard(self) -> Score:
-        """``jaccard:davis2017``."""
-        return self["jaccard:davis2017"]
-
-    @property
-    def boundary_f(self) -> Score:
-        """``boundary_f:davis2017``."""
-        return self["boundary_f:davis2017"]
-
-    @property
-    def mad(self) -> Score:
-        """``mad:rvm``."""
-        return self["mad:rvm"]
-
 
 _PLACES = {metric.name: place for place, metric in enumerate(METRICS)}
 
