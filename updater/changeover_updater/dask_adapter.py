@@ -14,7 +14,7 @@ from changeover_registry.errors import ChangeoverError, InvalidInputError, Measu
 from changeover_registry.records.scores import ScoreTask
 from changeover_updater.worker import score_bytes
 
-__all__ = ["run", "scheduler_address"]
+__all__ = ["outcome", "run", "scheduler_address"]
 
 _CONNECT_SECONDS = 15
 _LOOK_SECONDS = 5.0
@@ -70,7 +70,7 @@ def _landing(
         done, _ = futures.wait(waiting, timeout=_LOOK_SECONDS, return_when=futures.FIRST_COMPLETED)
         for future in done:
             task = waiting.pop(future)
-            yield task, _outcome(future, task)
+            yield task, outcome(future, task.shot)
         alone = 0.0 if done or _workers(client) else alone + _LOOK_SECONDS
         if alone == _LOOK_SECONDS:
             notice("the Dask cluster has no worker left; waiting for one")
@@ -78,7 +78,8 @@ def _landing(
             raise _unreachable(client.scheduler.addr, f"none for {_ALONE_SECONDS:.0f} s")
 
 
-def _outcome(future: "futures.Future[bytes]", task: ScoreTask) -> bytes | ChangeoverError:
+def outcome(future: "futures.Future[bytes]", shot: str) -> bytes | ChangeoverError:
+    """What came of a task that has ended: its bundle's bytes, what our code said, or what befell the worker."""
     from distributed.scheduler import KilledWorker
 
     try:
@@ -86,15 +87,15 @@ def _outcome(future: "futures.Future[bytes]", task: ScoreTask) -> bytes | Change
     except ChangeoverError as error:
         return error
     except KilledWorker:
-        return _failed(task, "workers that died of it one after the other", "look at the workers' logs and limits")
+        return _failed(shot, "workers that died of it one after the other", "look at the workers' logs and limits")
     except Exception as error:  # noqa: BLE001 - whatever a foreign process raises is one line here
         text = f"{type(error).__name__}: {error}"
-        return _failed(task, text, "install the same changeover, with the extra 'run', on every worker")
+        return _failed(shot, text, "install the same changeover, with the extra 'run', on every worker")
 
 
-def _failed(task: ScoreTask, actual: str, remedy: str) -> MeasurementError:
+def _failed(shot: str, actual: str, remedy: str) -> MeasurementError:
     return MeasurementError(
-        "Dask worker", where=f"golden shot {task.shot}", expected="a result", actual=actual, remedy=remedy
+        "Dask worker", where=f"golden shot {shot}", expected="a result", actual=actual, remedy=remedy
     )
 
 

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent import futures
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -255,7 +256,7 @@ def cluster(here: Any) -> Iterator[Any]:
     distributed = pytest.importorskip("distributed")
     told = {name: environment(here.world)[name] for name in ("CHANGEOVER_CONFIG", "CHANGEOVER_STATION")}
     with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, env=told
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", env=told
     ) as made:
         yield made
 
@@ -318,6 +319,33 @@ def test_scheduler_that_does_not_answer_is_6(world: Any) -> None:
 
     assert (code, out, err.count("\n")) == (6, "", 1), err
     assert "Dask cluster" in err
+
+
+def test_cluster_without_a_worker_is_6(world: Any) -> None:
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(n_workers=0, processes=True, dashboard_address=":0") as empty:
+        code, out, err = world.run(*on_dask(empty)[:-1])
+
+    assert (code, out, err.count("\n")) == (6, "", 1), err
+    assert "a scheduler with workers, found none" in err
+
+
+def test_shot_that_kills_every_worker_is_a_measurement_that_failed_and_names_it() -> None:
+    from distributed.scheduler import KilledWorker
+
+    from changeover_updater.dask_adapter import outcome
+
+    died: futures.Future[bytes] = futures.Future()
+    died.set_exception(KilledWorker("score_bytes", None, 3))  # type: ignore[arg-type]  # only its name is read
+    foreign: futures.Future[bytes] = futures.Future()
+    foreign.set_exception(ModuleNotFoundError("No module named 'numpy'"))
+
+    said = [outcome(future, "sh1") for future in (died, foreign)]
+
+    assert [getattr(one, "exit_code", None) for one in said] == [8, 8]
+    assert all("sh1" in str(one) for one in said)
+    assert "workers that died of it" in str(said[0])
+    assert "No module named 'numpy'; install the same changeover" in str(said[1])
 
 
 def test_without_dask_installed_the_line_names_the_extra(world: Any) -> None:
