@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import shlex
 import shutil
 import signal
@@ -19,6 +20,7 @@ from typing import Any
 import pytest
 
 from changeover_registry.records.scores import ScoreTask
+from changeover_updater.farm import read_task, result_of
 from changeover_validators.runtimes.sandbox import available
 
 pytestmark = pytest.mark.skipif(available().name is None, reason="nothing isolates a child on this machine")
@@ -192,6 +194,26 @@ def test_result_that_is_cut_or_of_another_shot_is_taken_for_missing(here: Any, w
     assert "2 missing" in err
     assert "0123456789abcdef.zip is the result of no shot" in err
     assert filed(world) == {}
+
+
+def test_result_of_damaged_bytes_is_none_and_never_a_fault(here: Any, world: Any, tmp_path: Path) -> None:
+    from changeover_validators.golden.results import ResultStore
+
+    world.run(*CHECK, "--tasks", str(tmp_path))
+    task = read_task(next((tmp_path / "tasks").iterdir()))
+    put_back(here)
+    key = store_key(next(world.site.scores.glob(f"??/{task.key}/scores.json")))
+    bundle = ResultStore(world.site.scores).bundle(key)
+    assert bundle is not None
+    whole, rng = bundle.to_bytes(), random.Random(1)
+
+    for _ in range(300):
+        damaged = bytearray(whole)
+        # The end of a zip says where all the rest is, so that is where damage leads astray.
+        damaged[rng.randrange(len(whole) - 120, len(whole))] = rng.randrange(256)
+        (tmp_path / f"{task.key[:16]}.zip").write_bytes(damaged)
+        found = result_of(tmp_path, task)
+        assert found is None or found.scores == bundle.scores
 
 
 def store_key(path: Path) -> Any:

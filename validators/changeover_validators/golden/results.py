@@ -242,7 +242,7 @@ def _unpack(data: bytes, where: str) -> dict[str, bytes]:
             entries = archive.infolist()
             _check_entries(entries, where)
             return {entry.filename: archive.read(entry) for entry in entries}
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, OverflowError, RuntimeError, ValueError) as error:
         raise _damaged(where, "a whole result", str(error)) from error
 
 
