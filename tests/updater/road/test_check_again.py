@@ -1,5 +1,6 @@
 """Checks that are killed, repeated, run at once, or run where nothing can be written."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -224,3 +225,25 @@ def _read(handle: int) -> bytes:
         return os.read(handle, 4096)
     except OSError:
         return b""
+
+
+def test_only_signed_verdicts_that_accept_a_candidate_are_what_was_approved(studio: Any, world: Any) -> None:
+    from changeover_updater.studio import read_accepted, read_studio
+
+    known = read_studio(world.site, world.station)
+    release = known.find("tiny-roto@1.1.0")
+    digest = world.accept(release)
+    kept = set(world.site.verdicts.iterdir())
+    envelope = (world.site.verdicts / f"{digest}.json").read_bytes()
+    forged = envelope.replace(b'"sig":"', b'"sig":"A', 1)
+    (world.site.verdicts / f"{hashlib.sha256(forged).hexdigest()}.json").write_bytes(forged)
+    (world.site.verdicts / f"{'0' * 64}.json").write_bytes(envelope)
+
+    found = read_accepted(world.site, known, frozenset({release.digest()}))
+
+    assert [filed.digest for filed in found] == [digest]
+    assert forged != envelope
+    assert read_accepted(world.site, known, frozenset()) == ()
+    assert read_accepted(world.site, known, frozenset({known.find("tiny-roto@1.2.0").digest()})) == ()
+    for path in (*(set(world.site.verdicts.iterdir()) - kept), world.site.verdicts / f"{digest}.json"):
+        path.unlink()
