@@ -118,6 +118,14 @@ def test_an_interpreter_that_holds_another_version_proves_nothing() -> None:
     assert caught.value.actual == f"onnxruntime {version('onnxruntime-gpu')}"
 
 
+def test_the_changeover_that_runs_is_the_one_that_is_installed() -> None:
+    """An installed checkout names itself as pip can install it; the tests run in one."""
+    named = Path(environments.own_requirement())
+
+    assert (named / "pyproject.toml").is_file()
+    assert (named / "registry" / "changeover_registry" / "__init__.py").is_file()
+
+
 def test_a_broken_runtime_is_listed_with_what_is_wrong(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bare = config.parent / "bare" / "python"
     bare.parent.mkdir()
@@ -153,9 +161,16 @@ def test_a_person_sees_each_runtime_and_its_trouble(config: Path, capsys: pytest
 
 @pytest.mark.install
 def test_a_runtime_is_added_proven_used_and_listed(
-    config: Path, capsys: pytest.CaptureFixture[str], release_folders: Path
+    config: Path,
+    capsys: pytest.CaptureFixture[str],
+    release_folders: Path,
+    wheel: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Another onnxruntime than the tests', installed for real; a model runs in it, isolated where that is possible."""
+    # The wheel of this checkout, which other tests have built: pip would build the same once more.
+    monkeypatch.setattr(environments, "own_requirement", lambda: str(wheel))
+
     code = changeover(config, "add", f"onnxruntime=={OTHER}")
 
     said = capsys.readouterr()

@@ -145,6 +145,16 @@ def test_a_dictionary_goes_by_name(script: Script, contract: Contract) -> None:
     assert answer["y"].shape == (1, 1, 2, 2)
 
 
+def test_a_script_that_runs_elsewhere_than_asked_for_is_a_failed_measurement(
+    script: Script, contract: Contract
+) -> None:
+    path = script("return x[:, 0:1].to('meta')")
+    model = TorchScriptModel(str(path), "cpu", 1, contract)
+
+    with pytest.raises(MeasurementError, match="a matte that was made on cpu, found one from meta"):
+        model.run({"x": np.ones((1, 3, 2, 2), np.float32)})
+
+
 def test_cuda_without_a_gpu_is_named(script: Script, contract: Contract) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")

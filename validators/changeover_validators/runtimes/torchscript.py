@@ -50,15 +50,33 @@ class TorchScriptModel:
         self.provider_ran = provider
 
     def run(self, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
-        """All outputs by name."""
+        """All outputs by name.
+
+        Raises:
+            MeasurementError: The matte was made elsewhere than on the device that was asked for; a script may move.
+        """
         torch = self._torch
         with torch.inference_mode():
             given = [torch.from_numpy(tensor).to(self._device) for tensor in tensors.values()]
             answer = self._module(*given)
-            return {name: value.cpu().numpy() for name, value in self._named(answer).items()}
+            named = self._named(answer)
+            matte = named.get(self._names[0])
+            if matte is not None and matte.device.type != self._device.type:
+                raise _elsewhere(self._device.type, matte.device.type)
+            return {name: value.cpu().numpy() for name, value in named.items()}
 
     def _named(self, answer: Any) -> dict[str, Any]:  # noqa: ANN401 - a script answers what it likes
         if isinstance(answer, dict):
             return {str(name): value for name, value in answer.items()}
         values = answer if isinstance(answer, (tuple, list)) else (answer,)
         return dict(zip(self._names, values, strict=False))
+
+
+def _elsewhere(wanted: str, ran: str) -> MeasurementError:
+    return MeasurementError(
+        "provider",
+        where="torch",
+        expected=f"a matte that was made on {wanted}",
+        actual=f"one from {ran}",
+        remedy="tell the vendor: the script moves itself to another device",
+    )
