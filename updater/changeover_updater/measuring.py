@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Match", "Prepared", "measure", "prepare"]
 
+_LISTED = 10
+"""How many frame numbers a warning lists."""
+
 
 @dataclass(frozen=True, slots=True)
 class Match:
@@ -259,7 +262,7 @@ def _warnings(match: Match, plan: Plan, results: Results) -> list[str]:
         if one.replaced
     ]
     found += [
-        f"{shot.alias}: frames {', '.join(map(str, shot.missing))} are missing, as somebody allowed"
+        f"{shot.alias}: {_listed(shot.missing)} missing, as somebody allowed"
         for shot in plan.shots
         if shot.missing
     ]
@@ -270,6 +273,12 @@ def _warnings(match: Match, plan: Plan, results: Results) -> list[str]:
     if pending:
         found.append(f"{len(pending)} shots of the set wait for an approval and were not scored")
     return found
+
+
+def _listed(frames: Sequence[int]) -> str:
+    """Frame numbers as the subject of a sentence; of many the first ones, since a record holds no longer texts."""
+    more = f" and {len(frames) - _LISTED} more" if len(frames) > _LISTED else ""
+    return f"frames {', '.join(map(str, frames[:_LISTED]))}{more} are"
 
 
 def _no_shots(point: OperatingPoint, set_name: str) -> NotRun:

@@ -73,10 +73,13 @@ def sign_off(call: "Invocation", digest: str, name: str, note: str) -> SignedOff
         note: What the supervisor says of the report.
 
     Raises:
-        InvalidInputError: No signed verdict begins with that digest, or several do.
+        InvalidInputError: No signed verdict begins with that digest, or several do; or the name is no person's.
         RefusedError: It is not one that can be signed off, or no longer the newest.
         TrustError: The release is withdrawn, or its vendor does not verify.
     """
+    from changeover_validators.golden.approvals import check_person
+
+    person = check_person("sign-off", name, by=call.settings.who, looked_at="the report")
     site = call.site()
     studio = read_studio(site, call.station())
     verdicts = read_verdicts(site, studio)
@@ -86,7 +89,7 @@ def sign_off(call: "Invocation", digest: str, name: str, note: str) -> SignedOff
         return SignedOff(done, before=True)
     _check_release(studio, filed.verdict.candidate)
     _check_newest(studio, filed, verdicts)
-    made = signed_off(filed.verdict, filed.digest, studio.policy, name, note, by=call.settings.who, now=call.now)
+    made = signed_off(filed.verdict, filed.digest, studio.policy, person, note, by=call.settings.who, now=call.now)
     from changeover_updater.signed import sign_verdict
 
     return SignedOff(FiledVerdict(sign_verdict(call, site, made), made, call.settings.who), before=False)

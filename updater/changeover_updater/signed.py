@@ -64,9 +64,15 @@ class Scope:
 
 
 def sign_verdict(call: "Invocation", site: Site, verdict: Verdict) -> str:
-    """Sign a verdict with this host's key and file it; returns the envelope's digest."""
+    """Sign a verdict with this host's key and file it; returns the envelope's digest.
+
+    Raises:
+        InvalidInputError: Nobody could read it again; it is not filed.
+    """
     signer = signing.load_signer(call.key("verdict"))
-    return site.file_verdict(signing.sign_envelope(verdict.to_bytes(), "verdict", signer))
+    payload = verdict.to_bytes()
+    Verdict.from_bytes(payload, where="the verdict as it would be filed")
+    return site.file_verdict(signing.sign_envelope(payload, "verdict", signer))
 
 
 def promote(call: "Invocation", text: str, channel: str | None, reason: str) -> Choice:

@@ -324,6 +324,25 @@ def test_verdicts_are_listed_newest_first(studio: Any) -> None:
     assert listed[0]["signer"] == "td@vm1"
 
 
+def test_verdict_on_a_shot_that_lacks_a_thousand_frames_can_be_read_again(world: Any, tmp_path: Path) -> None:
+    shots = world.root / "shots" / "sh0"
+    for number, source in ((1001, 1001), (2900, 1002)):
+        for kind in ("plate", "matte"):
+            shutil.copy(shots / f"{kind}.{source}.exr", tmp_path / f"{kind}.{number}.exr")
+    world.ok("golden", "set", "create", "gaps")
+    world.ok(
+        *("golden", "add", "gaps", "g1", "--plate", str(tmp_path / "plate.####.exr"), "--allow-missing"),
+        *("--matte", str(tmp_path / "matte.####.exr"), "--channel", "A", "--colour", "scene-linear"),
+        *("--approved-by", "Jane Doe"),
+    )
+
+    code, verdict = judged(world, "tiny-roto@1.1.0", "--set", "gaps")
+
+    assert code == 4
+    assert "1010, 1011 and 1888 more are missing" in verdict["points"][0]["warnings"][0]
+    assert "gaps" in world.ok("report", "--json")
+
+
 def str_of(ref: Any) -> str:
     return f"{ref['model']}@{ref['version']}-{ref['digest'][:12]}"
 

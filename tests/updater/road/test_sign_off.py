@@ -169,3 +169,19 @@ def test_sign_off_needs_a_name_and_a_note(studio: Any) -> None:
     first = judged(studio, studio.publish("1.0.0"), FEW)
     for name, note in (("", "fine"), ("Ada", " "), ("Ada", "a\x07b")):
         assert "some words" in refused(studio, 2, first, "--name", name, "--note", note)
+
+
+@pytest.mark.parametrize("name", ["td@vm1", "Ada\nLovelace", "a" * 201])
+def test_sign_off_is_by_a_person_not_by_an_account(studio: Any, name: str) -> None:
+    first = judged(studio, studio.publish("1.0.0"), FEW)
+    assert "the name of a person" in refused(studio, 2, first, "--name", name, "--note", "fine")
+
+
+def test_note_is_as_long_as_a_verdict_can_hold_and_no_longer(studio: Any) -> None:
+    first = judged(studio, studio.publish("1.0.0"), FEW)
+    assert "at most 2000 characters" in refused(studio, 2, first, "--name", "Ada", "--note", "n" * 2001)
+
+    answer = json.loads(studio.ok("verdict", "sign-off", first, "--name", "a" * 200, "--note", "n" * 2000, "--json"))
+
+    assert "n" * 2000 in studio.ok("verdict", "show", answer["verdict"])
+    studio.ok("promote", "tiny-roto@1.0.0", "--reason", "test")

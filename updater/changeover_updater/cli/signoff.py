@@ -10,15 +10,18 @@ from changeover_updater.cli._output import emit, escape, mark, notice, say
 
 __all__ = ["verdict_sign_off"]
 
+_LONGEST = 2000
+"""A verdict's reason quotes the note, and no record holds a text of more than 4000 characters."""
+
 
 def _words(parameter: typer.CallbackParam, text: str) -> str:
     """What a person gave: some words, without control characters, which no record holds."""
-    if not text.strip() or not text.replace("\n", " ").isprintable():
+    if not text.strip() or not text.replace("\n", " ").isprintable() or len(text) > _LONGEST:
         raise InvalidInputError(
             "sign-off",
             where=f"--{parameter.name}",
-            expected="some words, without control characters",
-            actual=ascii(text),
+            expected=f"some words, at most {_LONGEST} characters, none of them a control character",
+            actual=ascii(text) if len(text) <= _LONGEST else f"{len(text)} characters",
             remedy="say who signs off, and what the report shows; it is recorded for ever",
         )
     return text.strip()

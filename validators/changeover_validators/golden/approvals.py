@@ -21,6 +21,7 @@ __all__ = [
     "Approved",
     "approval_of",
     "approve",
+    "check_person",
     "retire_set",
     "retire_shot",
     "waiting",
@@ -136,16 +137,7 @@ def approval_of(name: str, note: str | None, *, by: str, now: datetime) -> Appro
     Raises:
         InvalidInputError: `name` is empty, an account, or not one line; or `note` is empty.
     """
-    person = name.strip()
-    accounts = {by, by.partition("@")[0]} if "@" in by else set()
-    if not person.isprintable() or not 0 < len(person) <= _LONGEST_NAME or "@" in person or person in accounts:
-        raise InvalidInputError(
-            "approval",
-            where="name",
-            expected='the name of a person, such as "Jane Doe"',
-            actual=ascii(name),
-            remedy="name the person who looked at the mattes; the account is recorded beside it",
-        )
+    person = check_person("approval", name, by=by, looked_at="the mattes")
     if note is not None and (not note.strip() or _CONTROL.search(note)):
         raise InvalidInputError(
             "approval",
@@ -155,6 +147,31 @@ def approval_of(name: str, note: str | None, *, by: str, now: datetime) -> Appro
             remedy="say something, or give no note",
         )
     return Approval(name=person, at=format_time(now), by=by, note=note)
+
+
+def check_person(rule: str, name: str, *, by: str, looked_at: str) -> str:
+    """The name of a person who answers for something, without the spaces around it.
+
+    Args:
+        rule: What the person does, for the message.
+        name: What was given.
+        by: The account that runs the command, whose name is no person's.
+        looked_at: What the person must have seen, for the message.
+
+    Raises:
+        InvalidInputError: It is empty, an account, too long, or not one line.
+    """
+    person = name.strip()
+    accounts = {by, by.partition("@")[0]} if "@" in by else set()
+    if not person.isprintable() or not 0 < len(person) <= _LONGEST_NAME or "@" in person or person in accounts:
+        raise InvalidInputError(
+            rule,
+            where="name",
+            expected='the name of a person, such as "Jane Doe"',
+            actual=ascii(name) if len(name) <= _LONGEST_NAME else f"{len(name)} characters",
+            remedy=f"name the person who looked at {looked_at}; the account is recorded beside it",
+        )
+    return person
 
 
 def waiting(golden_set: GoldenSet) -> tuple[ShotRef, ...]:
