@@ -38,8 +38,8 @@ class GoldenFrame(Value):
 class GoldenShot(Record):
     """``golden/<set>/<shot>/<n>/shot.json``: never overwritten; a new truth is a new `version`.
 
-    `colour` is ``scene-linear`` (Rec. 709 primaries), ``srgb``, ``raw``, or the name of a colour space of `ocio_config`,
-    which is a built-in configuration (``ocio://...``) or a file under the shot's folder with its digest.
+    `colour` is ``scene-linear`` (Rec. 709 primaries), ``srgb``, ``raw``, or a colour space of `ocio_config` by name;
+    that is a built-in configuration (``ocio://...``) or a file under the shot's folder with its digest.
     `matte_object` names one object of a Cryptomatte; `matte_channel` is then its layer.
     """
 

@@ -190,9 +190,9 @@ class Contract(Value):
     """How a variant must be called, to the letter.
 
     `colour` is the space of the values that the tensors take (``scene-linear`` has Rec. 709 primaries); `clamp` cuts
-    them to 0..1 after the conversion; `multiple` pads right and bottom by `pad`; `resize` names a fixed (width, height);
-    `pre_roll` frames are fed before the first scored one. `pixel_aspect` says whether an anamorphic plate is fed as it
-    is (also where absent) or widened to square pixels first.
+    them to 0..1 after the conversion; `multiple` pads right and bottom by `pad`; `resize` names a fixed (width,
+    height); `pre_roll` frames are fed before the first scored one. `pixel_aspect` says whether an anamorphic plate is
+    fed as it is (also where absent) or widened to square pixels first.
     """
 
     evaluation: Literal["stateless", "sequence"]
