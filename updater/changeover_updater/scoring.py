@@ -134,13 +134,17 @@ def _put(plan: Plan, store: "ResultStore", task: ScoreTask, bundle: "Bundle") ->
     Raises:
         MeasurementError: It is the result of something else.
     """
+    from changeover_validators.golden.results import misfit
+
     key = plan.keys[task.shot]
-    if bundle.scores.key != key:
+    shot = next(shot for shot in plan.shots if shot.shot == task.shot)
+    other = f"one of key {bundle.scores.key.digest()[:12]}" if bundle.scores.key != key else misfit(bundle.scores, shot)
+    if other is not None:
         raise MeasurementError(
             "golden result",
             where=f"shot {task.shot}",
             expected=f"a result of key {task.key[:12]}",
-            actual=f"one of key {bundle.scores.key.digest()[:12]}",
+            actual=other,
             remedy="update changeover where it was scored",
         )
     store.put(bundle)
@@ -171,7 +175,11 @@ class _Front:
 
 
 def _filed(plan: Plan, store: "ResultStore") -> dict[str, ShotScores]:
-    return {name: found for name, key in plan.keys.items() if (found := store.get(key))}
+    """What is filed, without results that cannot be of the shot whose key they have: these are scored anew."""
+    from changeover_validators.golden.results import misfit
+
+    found = ((shot, store.get(plan.keys[shot.shot])) for shot in plan.shots)
+    return {shot.shot: scores for shot, scores in found if scores and misfit(scores, shot) is None}
 
 
 def _landing(way: Way, tasks: Sequence[ScoreTask]) -> Generator[Landed, None, None]:

@@ -217,6 +217,32 @@ def test_result_of_something_else_is_never_filed(tmp_path: Path, plan_of: Callab
     assert not list(tmp_path.rglob("scores.json"))
 
 
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"shot": "b"},
+        {"set": "other"},
+        {"version": 2},
+        {"frames": (2,)},
+        {"curves": ()},
+        {"curves": (Curve(metric="jaccard:davis2017", subject="candidate", values=(None,)),)},
+    ],
+)
+def test_filed_result_that_cannot_be_of_its_shot_is_scored_anew(
+    tmp_path: Path, plan_of: Callable[..., Plan], lie: dict[str, Any]
+) -> None:
+    shots, store = [shot(name) for name in "ab"], ResultStore(tmp_path)
+    told = bundle(shots[0]).scores.model_copy(update=lie)
+    store.put(Bundle(told, ShotTimes(host="vm1", candidate_us=(1,), wall_us=1, scores=told.digest())))
+    way = Scripted([("a", bundle(shots[0])), ("b", bundle(shots[1]))])
+
+    found = score_all(plan_of(shots), store, way, below("0"))
+
+    assert way.asked == ["a", "b"]
+    assert found.scores == (bundle(shots[0]).scores, bundle(shots[1]).scores)
+    assert store.get(key(shots[0])) == bundle(shots[0]).scores
+
+
 HUNDREDTHS = st.integers(0, 100).map(lambda value: f"{value / 100:.2f}")
 
 

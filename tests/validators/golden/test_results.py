@@ -97,6 +97,26 @@ def test_what_was_put_is_there_under_its_key(store: ResultStore, tmp_path: Path)
     assert list((tmp_path / "site" / "scores" / ".staging").iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"curves": (Curve(metric="mad:rvm", subject="candidate", values=("0.1", "0.1")),)},
+        {"curves": (Curve(metric="mad:rvm", subject="candidate", values=()),)},
+        {"curves": (Curve(metric="mad:rvm", subject="candidate", values=("0.1",)),) * 2},
+        {"curves": (Curve(metric="mad:rvm", subject="candidate", values=("9" * 600,)),)},
+        {"frames": (2, 1), "curves": ()},
+        {"frames": (1, 1), "curves": ()},
+    ],
+)
+def test_a_result_whose_curves_are_not_of_its_frames_is_no_result(store: ResultStore, lie: dict[str, object]) -> None:
+    bundle = a_bundle()
+    scores = bundle.scores.model_copy(update=lie)
+    times = bundle.times.model_copy(update={"scores": scores.digest()})
+    with pytest.raises(InvalidInputError):
+        store.put(Bundle(scores, times, bundle.pictures))
+    assert store.get(a_key()) is None
+
+
 def test_a_key_that_nobody_scored_has_no_result(store: ResultStore) -> None:
     assert store.get(a_key()) is None
     store.put(a_bundle())

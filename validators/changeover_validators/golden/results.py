@@ -15,6 +15,8 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 
 from changeover_registry import canonical
@@ -24,14 +26,17 @@ from changeover_registry.records.golden import GoldenShot
 from changeover_registry.records.release import Variant
 from changeover_registry.records.scores import Picture, ScoreKey, ShotScores, ShotTimes, SubjectKey
 from changeover_registry.records.verdict import OperatingPoint, ScoresRef
+from changeover_validators.golden.gates import BOUNDARY_F, JACCARD, MAD
 
-__all__ = ["Bundle", "ResultStore", "score_key", "subject_key"]
+__all__ = ["Bundle", "ResultStore", "misfit", "score_key", "subject_key"]
 
 SCORES, TIMES = "scores.json", "times.json"
 _LIMIT_BYTES = 64 * 1024 * 1024
 """The most that a carried result may unpack to; a real one has a few MiB."""
 _STALE_SECONDS = 24 * 3600
 _LOCK_SECONDS = 30.0
+_BEYOND = 10**12
+"""What no metric comes to: a sum in thousands over the largest frame is a billionth of it."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _LOG = logging.getLogger(__name__)
 
@@ -99,6 +104,7 @@ class Bundle:
         if named != there:
             wrong = min(named.items() ^ there.items())[0]
             raise _damaged(f"{where}: {wrong}", "the pictures that the record names", "another, one too many, or none")
+        _check_curves(self.scores, f"{where}: {SCORES}")
         if self.times.scores != self.scores.digest():
             raise _damaged(f"{where}: {SCORES}", f"the record with digest {self.times.scores}", self.scores.digest())
 
@@ -151,7 +157,7 @@ class ResultStore:
         make_dirs(target.parent)
         with self._staged(bundle) as staged:
             if not _published(staged, target):
-                self._settle(staged, target, key)
+                self._settle(staged, target, bundle)
         stands = _read(target, key.digest()).scores
         if stands != bundle.scores:
             _LOG.warning("two runs in one golden class gave other numbers; the first one stands: %s", target)
@@ -188,10 +194,11 @@ class ResultStore:
         finally:
             remove_tree(staged)
 
-    def _settle(self, staged: Path, target: Path, key: ScoreKey) -> None:
-        """Somebody was first: leave what is whole, put ours in the place of what is damaged."""
+    def _settle(self, staged: Path, target: Path, bundle: Bundle) -> None:
+        """Somebody was first: leave what is whole, put ours in the place of what is damaged or of another shot."""
         with lock(self._folder / ".lock", what="the results", wait_seconds=_LOCK_SECONDS):
-            if self.get(key) is not None:
+            there = self.get(bundle.scores.key)
+            if there is not None and _shape(there) == _shape(bundle.scores):
                 return
             aside = self._folder / ".staging" / uuid.uuid4().hex
             rename_dir(target, aside)
@@ -234,6 +241,46 @@ def _read(folder: Path, key_digest: str) -> Bundle:
     if scores.key.digest() != key_digest:
         raise _damaged(str(folder / SCORES), f"the result of key {key_digest}", f"that of {scores.key.digest()}")
     return bundle
+
+
+def _check_curves(scores: ShotScores, where: str) -> None:
+    """See that each curve is there once, with a value for each frame that is a number of a metric's size."""
+    names = [(curve.metric, curve.subject) for curve in scores.curves]
+    if len(set(names)) != len(names):
+        raise _damaged(where, "each curve once", f"{len(names)} curves of {len(set(names))} names")
+    if any(later <= earlier for earlier, later in pairwise(scores.frames)):
+        raise _damaged(where, "each frame once, in order", "others")
+    for curve in scores.curves:
+        if len(curve.values) != len(scores.frames):
+            found = f"{len(curve.values)} values of {curve.metric}"
+            raise _damaged(where, f"a value for each of {len(scores.frames)} frames", found)
+        if any(value is not None and abs(Decimal(value)) >= _BEYOND for value in curve.values):
+            raise _damaged(where, f"values under {_BEYOND}", f"a larger one of {curve.metric}")
+
+
+def _subject(scores: ShotScores) -> tuple[str, str, int, tuple[int, ...]]:
+    return scores.set, scores.shot, scores.version, scores.frames
+
+
+def _shape(scores: ShotScores) -> tuple[object, ...]:
+    """What two results of one key have in common, whatever the numbers: it depends on the truth alone."""
+    curves = ((curve.metric, curve.subject, tuple(value is None for value in curve.values)) for curve in scores.curves)
+    return (*_subject(scores), frozenset(curves))
+
+
+def misfit(scores: ShotScores, shot: GoldenShot) -> str | None:
+    """Why a result cannot be that of a shot, although it is filed under its key; None where it can.
+
+    The key binds the shot's record; the name, the frames and the curves in the result are what the judge goes by. What
+    is always gated is defined on every frame, so a result that lacks it would take its shot out of the judgement.
+    """
+    frames = tuple(frame.number for frame in shot.frames if frame.scored)
+    if _subject(scores) != (shot.set, shot.shot, shot.version, frames):
+        return f"a result of {scores.set}/{scores.shot} version {scores.version}, {len(scores.frames)} frames"
+    subjects = ("candidate",) if scores.key.current is None else ("candidate", "current")
+    whole = {(curve.metric, curve.subject) for curve in scores.curves if None not in curve.values}
+    lacking = [(name, subject) for name in (JACCARD, BOUNDARY_F, MAD) for subject in subjects]
+    return next((f"no {name} of the {subject}" for name, subject in lacking if (name, subject) not in whole), None)
 
 
 def _unpack(data: bytes, where: str) -> dict[str, bytes]:
