@@ -105,6 +105,7 @@ def _changes(before: GoldenSet, after: GoldenSet) -> Iterator[str]:
     yield from _passed_over(waited, after)
     retired = (after.retired_shots or ())[len(before.retired_shots or ()) :]
     yield from (f"{one.shot} version {one.version} retired: {one.reason}" for one in retired)
+    yield from _unaccounted(before, after)
     yield from (f"{name} may use it" for name in after.readers if name not in before.readers)
     yield from (f"{name} may no longer use it" for name in before.readers if name not in after.readers)
     if after.retired is not None and before.retired is None:
@@ -116,6 +117,18 @@ def _passed_over(waited: _Refs, after: GoldenSet) -> Iterator[str]:
     left = {*_by_key(current_refs(after)), *((one.shot, one.version) for one in after.retired_shots or ())}
     gone = [ref for key, ref in waited.items() if key not in left]
     yield from (f"{ref.shot} version {ref.version} no longer waits, since a later one came" for ref in gone)
+
+
+def _unaccounted(before: GoldenSet, after: GoldenSet) -> Iterator[str]:
+    """What no command does: a shot that is no longer scored and was not retired, an approval that is another's now."""
+    retired = {(one.shot, one.version) for one in after.retired_shots or ()}
+    now = {ref.shot: ref for ref in after.shots}
+    for ref in before.shots:
+        later = now.get(ref.shot)
+        if later is None and (ref.shot, ref.version) not in retired:
+            yield f"{ref.shot} version {ref.version} is no longer scored, and nobody retired it"
+        elif later and later.version == ref.version and ref.approval and later.approval != ref.approval:
+            yield f"{ref.shot} version {ref.version} no longer approved by {ref.approval.name}, without a word"
 
 
 def _approvals(scored: _Refs, waited: _Refs, after: Sequence[ShotRef]) -> Iterator[str]:

@@ -108,6 +108,7 @@ def read_set(site_golden: Path, name: str, *, version: int | None = None) -> Gol
 
     Raises:
         InvalidInputError: There is no such set, it never had that version, or the file is no record of a set.
+        MeasurementError: ``set.json`` is not what was filed beside it as its version: somebody edited it.
     """
     path = site_golden / check_name(name, where="golden set") / "set.json"
     if not path.is_file():
@@ -115,7 +116,7 @@ def read_set(site_golden: Path, name: str, *, version: int | None = None) -> Gol
         raise InvalidInputError(
             "golden set", where=name, expected="a set of this site", actual=known, remedy="create it, or name another"
         )
-    golden_set = GoldenSet.from_bytes(read_bytes_retry(path), where=str(path))
+    golden_set = _as_filed(path, name)
     if version is None or version == golden_set.version:
         return golden_set
     earlier = path.with_name(f"set-{version}.json")
@@ -225,6 +226,22 @@ def is_current(site_golden: Path, golden_set: GoldenSet) -> bool:
     """Whether ``set.json`` holds just this version."""
     path = site_golden / golden_set.name / "set.json"
     return path.is_file() and path.read_bytes() == golden_set.to_bytes()
+
+
+def _as_filed(path: Path, name: str) -> GoldenSet:
+    """What ``set.json`` holds, which every change files beside it first: no other way leads to a version of a set."""
+    data = read_bytes_retry(path)
+    golden_set = GoldenSet.from_bytes(data, where=str(path))
+    filed = path.with_name(f"set-{golden_set.version}.json")
+    if golden_set.name == name and filed.is_file() and filed.read_bytes() == data:
+        return golden_set
+    raise MeasurementError(
+        "golden set",
+        where=str(path),
+        expected=f"version {golden_set.version} of {name}, as it was filed in {filed.name}",
+        actual="something else: one of them was edited, or is gone",
+        remedy="find out who did, and bring the file back from the archive",
+    )
 
 
 def _names(site_golden: Path) -> list[str]:

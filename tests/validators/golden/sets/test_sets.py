@@ -515,3 +515,47 @@ def test_a_version_that_a_killed_command_left_is_written_over_and_never_told_of(
     assert [step.version for step in steps(set_history(site, "hair", last=9))] == [1]
     golden_set = add(site, new, "ab010")
     assert read_set(site, "hair", version=2) == golden_set
+
+
+def edited(golden_set: GoldenSet, **changes: object) -> bytes:
+    return golden_set.model_copy(update=changes).to_bytes()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"shots": ()}, {"owner_show": "atlas"}, {"name": "other"}, {"version": 1}, {"version": 7}],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_a_set_that_was_edited_in_place_is_used_by_nobody(site: Path, new: NewShot, changes: dict[str, object]) -> None:
+    golden_set = add(site, new, "a", approved_by="Jane Doe")
+    path = site / "hair" / "set.json"
+    path.write_bytes(edited(golden_set, **changes))
+
+    for use in (
+        lambda: load_set(site, "hair"),
+        lambda: approve(site, "hair", jane()),
+        lambda: retire_shot(site, "hair", "a", reason="hard", by="td@vm1", now=LATER),
+        lambda: list_sets(site),
+    ):
+        with pytest.raises(MeasurementError, match="as it was filed in"):
+            use()
+
+    path.write_bytes(golden_set.to_bytes())
+    assert load_set(site, "hair")[0] == golden_set
+
+
+def test_the_history_tells_what_an_editor_did_to_both_files(site: Path, new: NewShot) -> None:
+    add(site, new, "a", "b", approved_by="Jane Doe")
+    golden_set = retire_shot(site, "hair", "b", reason="grain", by="td@vm1", now=LATER)
+    forged = golden_set.shots[0].model_copy(update={"approval": approval_of("Mallory", None, by="x@y", now=LATER)})
+    for changes, told in (
+        ({"shots": (), "retired_shots": None}, ("a", "b")),
+        ({"shots": (), "retired_shots": golden_set.retired_shots}, ("a",)),
+        ({"shots": (forged,)}, ("a version 1 no longer approved by Jane Doe, without a word",)),
+    ):
+        for name in ("set.json", f"set-{golden_set.version}.json"):
+            (site / "hair" / name).write_bytes(edited(golden_set, **changes))
+        last = steps(set_history(site, "hair", last=2))[-1].changes
+        for words in told:
+            text = words if " " in words else f"{words} version 1 is no longer scored, and nobody retired it"
+            assert text in last
