@@ -5,7 +5,7 @@ own, the noise of a second run and the speed at the studio's plate sizes. What i
 `changeover_validators`; this module brings it what it needs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from changeover_registry.records.verdict import NoiseFloor, OperatingPoint, Poin
 from changeover_updater.approved import approved_scores
 from changeover_updater.bench import Bench, Models, variant_of
 from changeover_updater.scoring import Decided, Plan, Results, Way, plan_scoring, score_all
+from changeover_updater.studio import read_verdicts
 from changeover_updater.tasks import Contest, golden_class_at
 from changeover_updater.ways import OF_THE_SHOT
 from changeover_validators.checks.golden import check_golden
@@ -98,7 +99,7 @@ def measure(bench: Bench, match: Match, prepared: Prepared, way: Way, *, anew: b
         bench.watch.step(f"{point}: {there} of {shots} shots")
 
     results = score_all(plan, ResultStore(bench.site.scores), way, prepared.decided, done)
-    report = _scored(bench, match, prepared.report, plan, results)
+    report = _scored(bench, match, prepared, results)
     if results.error is not None:
         return _with(report, *check_golden(point, results.error))
     with Models(bench) as models:
@@ -148,15 +149,16 @@ def _contest(bench: Bench, match: Match, point: OperatingPoint, golden_class: st
     return Contest(match.candidate, point, baseline, other, golden_class)
 
 
-def _scored(bench: Bench, match: Match, report: PointReport, plan: Plan, results: Results) -> PointReport:
+def _scored(bench: Bench, match: Match, prepared: Prepared, results: Results) -> PointReport:
     first = results.scores[0] if results.scores else None
-    return report.model_copy(
+    said = (*_warnings(match, prepared.plan, results), *_of_the_set(bench, match, prepared))
+    return prepared.report.model_copy(
         update={
             "scores": _shot_scores(bench, results.scores),
             "scored": results.refs,
             "provider_ran": first and first.provider_ran,
             "runtime_version": first and first.runtime_version,
-            "warnings": tuple(_warnings(match, plan, results)) or None,
+            "warnings": said or None,
         }
     )
 
@@ -262,9 +264,7 @@ def _warnings(match: Match, plan: Plan, results: Results) -> list[str]:
         if one.replaced
     ]
     found += [
-        f"{shot.alias}: {_listed(shot.missing)} missing, as somebody allowed"
-        for shot in plan.shots
-        if shot.missing
+        f"{shot.alias}: {_listed(shot.missing)} missing, as somebody allowed" for shot in plan.shots if shot.missing
     ]
     left = len(plan.shots) - len(results.scores)
     if left and results.error is None:
@@ -273,6 +273,38 @@ def _warnings(match: Match, plan: Plan, results: Results) -> list[str]:
     if pending:
         found.append(f"{len(pending)} shots of the set wait for an approval and were not scored")
     return found
+
+
+def _of_the_set(bench: Bench, match: Match, prepared: Prepared) -> Iterator[str]:
+    """What makes a verdict on this set weigh less: shots that count twice, that were changed, that have no bar."""
+    from changeover_validators.golden.set_warnings import repeated_shots, without_bar
+
+    shots = prepared.plan.shots
+    yield from repeated_shots(shots)
+    if match.golden is not None:
+        yield from _changed_set(bench, match.candidate, match.golden[0])
+    bare = without_bar(shots, {one.shot for one in prepared.best})
+    if match.baseline is not None and bare:
+        yield bare
+
+
+def _changed_set(bench: Bench, candidate: Release, golden_set: GoldenSet) -> Iterator[str]:
+    """That the candidate was judged before on other shots of the set: a retired shot undoes no reject unseen."""
+    from changeover_validators.golden.set_warnings import changes_since
+    from changeover_validators.golden.sets import read_set
+
+    verdicts = read_verdicts(bench.site, bench.studio, candidate.digest())
+    for filed in verdicts:
+        used = filed.verdict.golden_set
+        if filed.verdict.candidate != candidate.ref() or used is None or used.name != golden_set.name:
+            continue
+        try:
+            changes = changes_since(read_set(bench.site.golden, used.name, version=used.version), golden_set)
+        except ChangeoverError:
+            changes = f"version {used.version} is gone"
+        if changes:
+            yield f"since verdict {filed.digest[:12]} ({filed.verdict.decision}) the set has changed: {changes}"
+            return
 
 
 def _listed(frames: Sequence[int]) -> str:

@@ -4,7 +4,7 @@ Nothing here refuses a shot: a person looks at the frames and decides, before th
 files comes from `staging`; what the set holds already from `outlines`.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from changeover_registry.records.golden import GoldenFrame, GoldenShot
@@ -49,7 +49,7 @@ def warnings_of(shot: GoldenShot, looks: Sequence[Look], others: Sequence[Outlin
         *_of_plates(shot, looks),
         *_of_inputs(shot, looks),
         *_of_shot(shot),
-        *_of_others(shot, strangers),
+        *_of_others(shot, looks, strangers),
     )
 
 
@@ -122,16 +122,33 @@ def _of_colour(shot: GoldenShot) -> Iterator[str]:
         yield f"colour {shot.colour}, and the plates are DPX, which is a camera's log as a rule"
 
 
-def _of_others(shot: GoldenShot, others: Sequence[Outline]) -> Iterator[ShotWarning]:
+def _of_others(shot: GoldenShot, looks: Sequence[Look], others: Sequence[Outline]) -> Iterator[ShotWarning]:
     plates = tuple(frame.plate_sha256 for frame in shot.frames)
     mattes = tuple(frame.matte_sha256 for frame in shot.frames if frame.matte_sha256 is not None)
+    # Frames on which nothing is cut out look alike in any two shots.
+    flat = {look.number for look in looks if _constant(look.matte_range)}
+    empty = {frame.matte_sha256 for frame in shot.frames if frame.number in flat}
     found: dict[str, list[str]] = {}
     for one in others:
-        same = [kind for kind, equal in (("plates", one.plates == plates), ("mattes", one.mattes == mattes)) if equal]
-        found.setdefault(" and ".join(same), []).append(one.shot)
+        same = (_alike("plates", plates, one.plates), _alike("mattes", mattes, one.mattes, besides=empty))
+        found.setdefault(" and ".join(filter(None, same)), []).append(one.shot)
     for what, names in found.items():
         if what:
             yield ShotWarning(f"the {what} are those of {_shots(names)}")
+
+
+def _alike(
+    kind: str, mine: Sequence[str], theirs: Sequence[str], *, besides: Collection[str | None] = frozenset()
+) -> str:
+    """Which files of another shot these are, as a phrase: all, or how many of how many; empty where it is none.
+
+    A shot that was cut by a frame and added again counts twice in the judgement, as one that was added whole.
+    """
+    if mine == theirs:
+        return kind
+    own = set(mine)
+    shared = own.intersection(theirs).difference(besides)
+    return f"{len(shared)} of {len(own)} {kind}" if shared else ""
 
 
 def _shots(names: Sequence[str]) -> str:

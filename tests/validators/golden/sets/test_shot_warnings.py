@@ -44,6 +44,13 @@ def test_repeated_frames_and_shots_are_warned_of(site: Path, new: NewShot, foota
     assert "the plates and mattes are those of shot ab010" not in warned(site, new)
 
 
+def test_a_shot_that_was_cut_by_a_frame_and_added_again_is_seen(site: Path, new: NewShot, warned: Warned) -> None:
+    warned(site, new)
+    cut = replace(new, shot="ab020", plate=f"{new.plate} 1001-1003", matte=f"{new.matte} 1001-1003")
+    assert "the 3 of 3 plates and 3 of 3 mattes are those of shot ab010" in warned(site, cut)
+    assert "the 3 of 4 plates and 3 of 4 mattes are those of shot ab020" in warned(site, new)
+
+
 def test_a_truth_stored_with_loss_is_warned_of(
     site: Path, new: NewShot, footage: Path, write_image: Write, warned: Warned
 ) -> None:
