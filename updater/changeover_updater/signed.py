@@ -18,7 +18,7 @@ from changeover_updater import choose
 from changeover_updater.eligible import release_findings
 from changeover_updater.permission import Case, permitting_verdict
 from changeover_updater.site import Site
-from changeover_updater.studio import Studio, read_studio, read_verdicts
+from changeover_updater.studio import LIMIT_BYTES, Studio, read_studio, read_verdicts
 
 if TYPE_CHECKING:
     from changeover_registry.repository.choice import StudioKeys
@@ -72,7 +72,16 @@ def sign_verdict(call: "Invocation", site: Site, verdict: Verdict) -> str:
     signer = signing.load_signer(call.key("verdict"))
     payload = verdict.to_bytes()
     Verdict.from_bytes(payload, where="the verdict as it would be filed")
-    return site.file_verdict(signing.sign_envelope(payload, "verdict", signer))
+    envelope = signing.sign_envelope(payload, "verdict", signer)
+    if len(envelope) > LIMIT_BYTES:
+        raise InvalidInputError(
+            "verdict",
+            where=str(verdict.candidate),
+            expected=f"at most {LIMIT_BYTES} bytes, signed",
+            actual=f"{len(envelope)} bytes",
+            remedy="name a set with fewer shots, or fewer operating points",
+        )
+    return site.file_verdict(envelope)
 
 
 def promote(call: "Invocation", text: str, channel: str | None, reason: str) -> Choice:

@@ -22,6 +22,7 @@ from changeover_updater.site import Site, VendorFolder
 from changeover_updater.station import Station
 
 __all__ = [
+    "LIMIT_BYTES",
     "FiledVerdict",
     "Studio",
     "VendorState",
@@ -33,8 +34,8 @@ __all__ = [
     "read_verdicts",
 ]
 
-_LIMIT_BYTES = 8 * 1024 * 1024
-"""What no verdict is larger than."""
+LIMIT_BYTES = 64 * 1024 * 1024
+"""What no verdict is larger than: one on a thousand shots has 3 MiB for each operating point."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +250,7 @@ def read_accepted(site: Site, studio: Studio, candidates: frozenset[str]) -> tup
 def _small_file(path: Path) -> bytes:
     """The bytes of a file; none where it is larger than any verdict, cannot be read, or is no file."""
     try:
-        return path.read_bytes() if path.is_file() and path.stat().st_size <= _LIMIT_BYTES else b""
+        return path.read_bytes() if path.is_file() and path.stat().st_size <= LIMIT_BYTES else b""
     except OSError:
         return b""
 

@@ -11,6 +11,7 @@ import pytest
 from changeover_registry import canonical, clock, signing
 from changeover_registry.errors import InvalidInputError, TrustError
 from changeover_registry.records.release import FileEntry
+from changeover_registry.records.verdict import ShotScore
 from changeover_registry.repository import choice as choice_repository
 from changeover_registry.repository import vendor
 from changeover_updater import vendors
@@ -19,7 +20,8 @@ from changeover_updater.initialise import Request, initialise
 from changeover_updater.site import Site
 from changeover_updater.station import Station
 from changeover_updater.store import Store
-from changeover_updater.studio import Studio, choice_history, read_studio, read_verdicts
+from changeover_updater.studio import LIMIT_BYTES, Studio, choice_history, read_studio, read_verdicts
+from changeover_validators.golden.catalogue import METRICS
 
 DATA = b"abc"
 
@@ -223,6 +225,24 @@ def test_verdicts_are_newest_first_and_only_of_the_release_that_is_asked_for(pla
     assert [f.digest for f in read_verdicts(place.site, studio)] == [new, other, old]
     assert [f.digest for f in read_verdicts(place.site, studio, one.digest())] == [new, old]
     assert read_verdicts(place.site, studio)[0].signer == "td"
+
+
+def test_verdict_on_a_thousand_shots_at_four_operating_points_is_read(place: Place, build: Any) -> None:
+    release = place.release()
+    scores = tuple(
+        ShotScore(
+            shot=f"atl{n:04}-hero", metric=metric.name, frames=100, candidate="0.987654321", current="0.987654321"
+        )
+        for n in range(1000)
+        for metric in METRICS
+    )
+    points = (build.report(release, scores=scores),) * 4
+    digest = place.file_verdict(release, points=points)
+
+    (found,) = read_verdicts(place.site, place.studio(), release.digest())
+
+    assert found.digest == digest
+    assert 8 * 1024 * 1024 < (place.site.verdicts / f"{digest}.json").stat().st_size < LIMIT_BYTES
 
 
 def test_what_nobody_enrolled_signed_and_what_is_no_verdict_counts_for_nothing(place: Place) -> None:
