@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from changeover_registry.errors import InvalidInputError, MeasurementError, UndecidedError
+from changeover_registry.errors import InvalidInputError, MeasurementError, RefusedError, UndecidedError
 from changeover_validators.runtimes.endings import Death, cause_of_death, cause_of_error, failure, refusal
 
 
@@ -109,6 +109,13 @@ def test_a_refusal_comes_back_as_the_error_that_it_was() -> None:
     assert str(error) == "plane: net.onnx: port p: expected e, found a; r"
 
 
-@pytest.mark.parametrize("name", ["ClassVar", "__doc__", "nothing", None, "ValueError"])
+@pytest.mark.parametrize("name", ["ClassVar", "nothing", None, "ValueError", "ChangeoverError", "TrustError"])
 def test_a_refusal_of_no_known_class_is_a_failed_measurement(name: str | None) -> None:
     assert type(refusal({"class": name}, where="net.onnx")) is MeasurementError
+
+
+def test_a_refusal_without_words_still_has_every_part_that_a_record_wants() -> None:
+    error = refusal({"class": "RefusedError", "rule": "\n", "expected": ""}, where="net.onnx")
+
+    assert type(error) is RefusedError
+    assert str(error) == "not said: net.onnx: not said: expected not said, found not said; not said"

@@ -54,6 +54,7 @@ def infer(request: RunRequest, plate: Any, *, room: bool = False) -> ChangeoverE
         ('say({"kind": "matte", "shape": [30, 40], "frame_us": 1})', "no matte of the plate's size"),
         ('say({"kind": "matte", "shape": [30, 40], "frame_us": 1}, [b"\\xff" * 4800])', "a matte that is not finite"),
         ('say({"kind": "matte", "shape": [30, 40], "frame_us": -1}, [bytes(4800)])', "an answer without frame_us"),
+        ('say({"kind": "matte", "shape": [30, 40], "frame_us": 10**400}, [bytes(4800)])', "an answer without frame_us"),
         ('say({"kind": "matte", "shape": [30, 40]}, [bytes(4800)])', "an answer without frame_us"),
         ('say({"kind": "matte"}, [bytes(4801)]); time.sleep(60)', "4801 bytes where at most 4800 belong"),
         ('sys.stdout.buffer.write(b"\\xff" * 9); sys.stdout.flush(); time.sleep(60)', "a head of 4294967295 bytes"),
@@ -121,6 +122,24 @@ def test_a_smoke_without_its_parts_is_no_smoke(liar: Lie, method: str, said: str
 def test_a_smoke_that_is_no_number_does_not_pass(liar: Lie) -> None:
     with ModelProcess(liar(f'{STARTED}\nask()\nsay({{"worst": float("nan"), "tolerance": 1.0}})\nask()')) as model:
         assert not model.smoke().passed
+
+
+def test_a_smoke_that_no_float_holds_is_no_answer(liar: Lie) -> None:
+    with (
+        ModelProcess(liar(f'{STARTED}\nask()\nsay({{"worst": 10**400, "tolerance": 1}})\nask()')) as model,
+        pytest.raises(MeasurementError, match="an answer without numbers"),
+    ):
+        model.smoke()
+
+
+def test_a_version_that_no_record_could_hold_is_cut_to_one_short_line(liar: Lie) -> None:
+    lie = STARTED.replace('"runtime_version": "1"', '"runtime_version": "1\\x1b[2J" + "9" * 5000')
+
+    with ModelProcess(liar(f"{lie}\nask()")) as model:
+        version = model.started.runtime_version
+
+    assert version.startswith("1 [2J9")
+    assert len(version) == 300
 
 
 def test_another_provider_than_asked_for_is_refused(liar: Lie) -> None:

@@ -56,6 +56,17 @@ def test_a_room_that_was_cut_short_is_said_and_no_signal_ends_us(room: Room) -> 
     assert room.take(memoryview(bytearray(4096)), 0)
 
 
+def test_a_child_that_has_its_opening_append_makes_no_write_of_ours_grow_the_room(room: Room) -> None:
+    import fcntl
+
+    fcntl.fcntl(room.descriptor, fcntl.F_SETFL, os.O_APPEND)
+    for _ in range(3):
+        total = room.put([bytes_of(1000)], 24)
+
+    assert os.fstat(room.descriptor).st_size == total == 1024
+    assert os.pread(room.descriptor, 1000, 0) == bytes(bytes_of(1000))
+
+
 def bytes_of(count: int) -> memoryview:
     return memoryview(np.random.default_rng(count).bytes(count))
 

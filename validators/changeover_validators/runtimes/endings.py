@@ -10,10 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from changeover_registry import errors
-from changeover_registry.errors import ChangeoverError, MeasurementError, UndecidedError
+from changeover_registry.errors import (
+    ChangeoverError,
+    InvalidInputError,
+    MeasurementError,
+    RefusedError,
+    UndecidedError,
+)
 
-__all__ = ["Cause", "Death", "cause_of_death", "cause_of_error", "failure", "refusal"]
+__all__ = ["Cause", "Death", "cause_of_death", "cause_of_error", "failure", "one_line", "refusal"]
 
 Cause = Literal[
     "out of memory", "hang", "crash", "invalid model", "provider", "runtime too old", "isolation", "runtime", "unknown"
@@ -68,6 +73,9 @@ _REMEDIES: dict[Cause, str] = {
     "unknown": "run the check again with -v; if it stays, tell the vendor",
 }
 _UNDECIDED: frozenset[Cause] = frozenset({"isolation", "runtime", "runtime too old"})
+_OF_A_MODEL: Mapping[str, type[ChangeoverError]] = {
+    kind.__name__: kind for kind in (InvalidInputError, MeasurementError, RefusedError, UndecidedError)
+}
 _LAUNCHERS = ("bwrap: ", "unshare: ", "jail: ")
 
 
@@ -119,17 +127,20 @@ def cause_of_death(death: Death) -> tuple[Cause, str]:
 def failure(cause: Cause, *, where: str, expected: str, actual: str) -> ChangeoverError:
     """The error that a person reads."""
     kind = UndecidedError if cause in _UNDECIDED else MeasurementError
-    return kind(cause, where=where, expected=expected, actual=_one_line(actual), remedy=_REMEDIES[cause])
+    return kind(cause, where=where, expected=expected, actual=one_line(actual), remedy=_REMEDIES[cause])
 
 
 def refusal(head: Mapping[str, Any], *, where: str) -> ChangeoverError:
-    """An error of ours that the child answered as data; one of no known class is a failed measurement."""
-    kind = getattr(errors, str(head.get("class")), MeasurementError)
-    if not (isinstance(kind, type) and issubclass(kind, ChangeoverError)):
-        kind = MeasurementError
-    parts = {name: _one_line(str(head.get(name, ""))) for name in ("where", "expected", "actual", "remedy")}
+    """An error of ours that the child answered as data; of another class than it has reason for, a failed measurement.
+
+    A model that was taken over must not end a whole check with words that are the studio's alone, such as a broken
+    signature; and no part is empty, since records hold none that is.
+    """
+    kind = _OF_A_MODEL.get(str(head.get("class")), MeasurementError)
+    names = ("rule", "where", "expected", "actual", "remedy")
+    parts = {name: one_line(str(head.get(name, ""))) or "not said" for name in names}
     parts["where"] = f"{where}: {parts['where']}"
-    return kind(_one_line(str(head.get("rule", "unknown"))), **parts)
+    return kind(parts.pop("rule"), **parts)
 
 
 def _signal(death: Death) -> int | None:
@@ -160,10 +171,10 @@ def _words(death: Death, number: int | None) -> str:
 
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return _one_line(lines[-1]) if lines else "nothing was said"
+    return one_line(lines[-1]) if lines else "nothing was said"
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Printable and short: the text may come from a model."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return line if len(line) <= 300 else line[:297] + "..."

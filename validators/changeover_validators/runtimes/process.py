@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 from changeover_registry.errors import ChangeoverError, InvalidInputError, UndecidedError
-from changeover_validators.runtimes.endings import Death, cause_of_death, cause_of_error, failure, refusal
+from changeover_validators.runtimes.endings import Death, cause_of_death, cause_of_error, failure, one_line, refusal
 from changeover_validators.runtimes.frames import BrokenFrameError, CutFrameError, Frame, read_frame, write_frame
 from changeover_validators.runtimes.interface import PROTOCOL, Inferred, Plane, RunRequest, SmokeResult, Started
 from changeover_validators.runtimes.interpreter import inspect_interpreter
@@ -30,6 +30,8 @@ __all__ = ["ModelProcess"]
 
 _MODULE = ("-I", "-m", "changeover_validators.runtimes.child")
 _GRACE_SECONDS = 3.0
+_MOST_US = 10**12
+"""What no answer takes: eleven days, in microseconds."""
 _SMOKE_LIMIT_BYTES = 256 * 1024 * 1024
 
 
@@ -167,7 +169,7 @@ class ModelProcess:
         frame = self._exchange({"kind": "smoke"}, [], 0)
         try:
             worst, tolerance = float(frame.head["worst"]), float(frame.head["tolerance"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, OverflowError, TypeError, ValueError) as error:
             raise self._broken("an answer without numbers") from error
         return SmokeResult(worst, tolerance, passed=worst <= tolerance)
 
@@ -199,12 +201,12 @@ class ModelProcess:
             "room": None if running.room is None else running.room.descriptor,
         }
         frame = self._exchange(head, [], 0)
-        ran, version = str(frame.head.get("provider_ran")), str(frame.head.get("runtime_version"))
+        ran, version = (one_line(str(frame.head.get(name))) for name in ("provider_ran", "runtime_version"))
         if ran != request.provider:
             raise failure("provider", where=self._where, expected=request.provider, actual=ran)
         whole_us = (time.monotonic_ns() - running.started_ns) // 1000
         load_us = self._integer(frame, "load_us")
-        return Started(ran, load_us, version, started.sandbox, start_us=max(whole_us - load_us, 0))
+        return Started(ran, load_us, version or "not said", started.sandbox, start_us=max(whole_us - load_us, 0))
 
     def _exchange(self, head: Mapping[str, Any], blobs: Sequence[memoryview], limit_bytes: int) -> Frame:
         """Ask, and take the answer, within the request's time."""
@@ -272,7 +274,7 @@ class ModelProcess:
 
     def _integer(self, frame: Frame, name: str) -> int:
         value = frame.head.get(name)
-        if type(value) is not int or value < 0:
+        if type(value) is not int or not 0 <= value < _MOST_US:
             raise self._broken(f"an answer without {name}")
         return value
 
