@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import re
 import subprocess
 import sys
@@ -219,6 +220,19 @@ def test_scores_and_pictures_that_are_not_the_signed_ones_are_left_out(studio: A
     assert ours >= {shot["key"] for shot in shots if shot.get("key")}
     assert all(shot["replaced"] == 0 for shot in shots)
     assert all(len(shot["scores"]) > 10 for shot in shots)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no named pipes")
+def test_report_never_takes_the_place_of_a_pipe_or_a_folder(studio: Any, tmp_path: Path) -> None:
+    pipe, folder = tmp_path / "pipe", tmp_path / "folder"
+    os.mkfifo(pipe)
+    folder.mkdir()
+    for place in (pipe, folder):
+        code, out, err = studio.world.run("report", "--out", str(place))
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert "a file, or a name that is free" in err
+    assert pipe.is_fifo()
+    assert list(tmp_path.iterdir()) in ([pipe, folder], [folder, pipe])
 
 
 @pytest.mark.parametrize("flags", [("--no-pictures",), ("--show", "atlas")])

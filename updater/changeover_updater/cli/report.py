@@ -37,6 +37,8 @@ def report(
             actual="none: the site's own report is for everybody",
             remedy="name a file with --out",
         )
+    if out is not None:
+        _check_place(out)
     call = invocation(context)
     site = call.site()
     studio = read_studio(site, call.station())
@@ -54,3 +56,19 @@ def report(
         page = write_page(site, gather(site, studio, filed, show=show), out.absolute(), pictures=not no_pictures)
     say(f"{mark('ok')} {filed.verdict.decision} {escape(str(filed.verdict.candidate))}")
     say(f"  {escape(str(page))}")
+
+
+def _check_place(out: Path) -> None:
+    """A page takes the place of a file, by a rename: of a device or a pipe it would leave nothing but the page.
+
+    Raises:
+        InvalidInputError: Something else than a plain file is there.
+    """
+    if out.exists() and not out.is_file():
+        raise InvalidInputError(
+            "usage",
+            where="--out",
+            expected="a file, or a name that is free",
+            actual=f"{out}, a folder, a pipe or a device",
+            remedy="name a file",
+        )
