@@ -45,12 +45,16 @@ class Way(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The shots of a set at one operating point, the hardest first, each with the key of its result."""
+    """The shots of a set at one operating point, the hardest first, each with the key of its result.
+
+    `isolated` is whether the policy takes only results of models that ran in a sandbox.
+    """
 
     contest: Contest
     golden_set: GoldenSet
     shots: tuple[GoldenShot, ...]
     keys: Mapping[str, ScoreKey]
+    isolated: bool = False
 
     def task(self, shot: GoldenShot) -> ScoreTask:
         """The work of scoring one of them."""
@@ -86,7 +90,8 @@ def plan_scoring(bench: Bench, contest: Contest, golden_set: GoldenSet, shots: S
         UndecidedError: Nothing here runs candidate or current.
     """
     ordered = hardest_first(shots)
-    return Plan(contest, golden_set, ordered, {shot.shot: key_of(bench, contest, shot) for shot in ordered})
+    keys = {shot.shot: key_of(bench, contest, shot) for shot in ordered}
+    return Plan(contest, golden_set, ordered, keys, isolated=bench.studio.policy.sandbox == "required")
 
 
 def missing_tasks(plan: Plan, store: "ResultStore", decided: Decided) -> tuple[ScoreTask, ...]:
@@ -134,12 +139,12 @@ def _put(plan: Plan, store: "ResultStore", task: ScoreTask, bundle: "Bundle") ->
     Raises:
         MeasurementError: It is the result of something else.
     """
-    from changeover_validators.golden.results import misfit
-
     key = plan.keys[task.shot]
     shot = next(shot for shot in plan.shots if shot.shot == task.shot)
-    other = f"one of key {bundle.scores.key.digest()[:12]}" if bundle.scores.key != key else misfit(bundle.scores, shot)
-    if other is not None:
+    other = f"one of key {bundle.scores.key.digest()[:12]}"
+    if bundle.scores.key == key:
+        other = _unfit(plan, bundle.scores, shot) or ""
+    if other:
         raise MeasurementError(
             "golden result",
             where=f"shot {task.shot}",
@@ -176,10 +181,17 @@ class _Front:
 
 def _filed(plan: Plan, store: "ResultStore") -> dict[str, ShotScores]:
     """What is filed, without results that cannot be of the shot whose key they have: these are scored anew."""
-    from changeover_validators.golden.results import misfit
-
     found = ((shot, store.get(plan.keys[shot.shot])) for shot in plan.shots)
-    return {shot.shot: scores for shot, scores in found if scores and misfit(scores, shot) is None}
+    return {shot.shot: scores for shot, scores in found if scores and _unfit(plan, scores, shot) is None}
+
+
+def _unfit(plan: Plan, scores: ShotScores, shot: GoldenShot) -> str | None:
+    """Why a result does not count for a plan, or None: it is of something else, or was made without isolation."""
+    from changeover_validators.golden.results import is_isolated, misfit
+
+    if plan.isolated and not is_isolated(scores):
+        return f"one whose models ran with sandbox {scores.sandbox}, where the policy says required"
+    return misfit(scores, shot)
 
 
 def _landing(way: Way, tasks: Sequence[ScoreTask]) -> Generator[Landed, None, None]:

@@ -1,7 +1,7 @@
 """Which results count, whatever order they land in, and that ending early decides as all shots would."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -262,3 +262,51 @@ def test_ending_at_the_first_broken_guard_decides_as_all_shots_do(pairs: list[tu
 
     assert early.decision == full.decision
     assert (early.decision == "reject") >= (len(counting) < len(all_shots))
+
+
+def made(one: GoldenShot, **changes: str) -> Bundle:
+    """A result of a shot that ran in another way."""
+    other = bundle(one)
+    scores = other.scores.model_copy(update=changes)
+    return Bundle(scores, other.times.model_copy(update={"scores": scores.digest()}))
+
+
+def test_result_made_without_isolation_counts_only_where_the_policy_takes_it(
+    tmp_path: Path, plan_of: Callable[..., Plan]
+) -> None:
+    shots, store = [shot("a")], ResultStore(tmp_path)
+    plan = plan_of(shots)
+    strict = replace(plan, isolated=True)
+    store.put(made(shots[0], sandbox="limits-only"))
+
+    assert missing_tasks(plan, store, below("0")) == ()
+    assert [task.shot for task in missing_tasks(strict, store, below("0"))] == ["a"]
+    with pytest.raises(MeasurementError, match="sandbox limits-only, where the policy says required"):
+        score_all(strict, store, Scripted([("a", made(shots[0], sandbox="limits-only"))]), below("0"))
+
+    results = score_all(strict, store, Scripted([("a", made(shots[0], sandbox="namespaces"))]), below("0"))
+
+    assert [one.sandbox for one in results.scores] == ["namespaces"]
+    assert missing_tasks(strict, store, below("0")) == ()
+
+
+def test_result_made_without_isolation_never_takes_the_place_of_one_made_with_it(tmp_path: Path) -> None:
+    one, store = shot("a"), ResultStore(tmp_path)
+    for sandbox in ("bubblewrap", "limits-only", "none"):
+        store.put(made(one, sandbox=sandbox))
+
+    found = store.get(key(one))
+
+    assert found is not None
+    assert found.sandbox == "bubblewrap"
+
+
+def test_result_of_another_provider_than_its_key_says_is_not_taken(
+    tmp_path: Path, plan_of: Callable[..., Plan]
+) -> None:
+    shots, store = [shot("a")], ResultStore(tmp_path)
+
+    with pytest.raises(MeasurementError, match="a result of provider cuda"):
+        score_all(plan_of(shots), store, Scripted([("a", made(shots[0], provider_ran="cuda"))]), below("0"))
+
+    assert store.get(key(shots[0])) is None

@@ -190,6 +190,21 @@ def test_policy_whose_margin_is_finer_than_the_noise_is_not_signed(world: Any) -
     assert sorted((world.site.choice / "metadata").iterdir()) == before
 
 
+def test_policy_of_limits_only_is_what_the_verdict_says_and_its_results_do_not_outlive_it(world: Any) -> None:
+    policy = world.site.root / "policy.toml"
+    strict = policy.read_text(encoding="utf-8")
+    shutil.rmtree(world.site.scores)
+    seen = []
+    for text in (strict.replace('sandbox = "required"', 'sandbox = "limits-only"'), strict):
+        policy.write_text(text, encoding="utf-8")
+        world.ok("promote", "--policy", "--reason", "test")
+        verdict = json.loads(world.run("check", "tiny-roto@1.1.0", "--set", "trio", "--json")[1])
+        filed = [json.loads(path.read_bytes())["sandbox"] for path in world.site.scores.glob("??/*/scores.json")]
+        seen.append((verdict["sandbox"], set(filed)))
+
+    assert seen == [("limits-only", {"limits-only"}), (available().name, {available().name})]
+
+
 def test_margin_that_the_noise_outgrew_after_it_was_signed_decides_nothing(world: Any) -> None:
     (path,) = (world.site.scores / "noise").glob("*.json")
     known = NoiseRecord.from_bytes(path.read_bytes(), where="test")
@@ -249,15 +264,20 @@ def test_only_signed_verdicts_that_accept_a_candidate_are_what_was_approved(stud
         path.unlink()
 
 
-def test_shot_that_was_retired_after_a_reject_is_told_in_the_next_verdict(studio: Any, world: Any) -> None:
-    before = studio.blind
+def test_shot_that_was_retired_after_a_verdict_is_told_in_the_next(studio: Any, world: Any) -> None:
+    earlier = set(world.site.verdicts.iterdir())
+    world.run("check", "tiny-roto@1.0.0", "--set", "trio")
+    of_current = set(world.site.verdicts.iterdir()) - earlier
     world.ok("golden", "retire", "trio", "sh2", "--reason", "too hard")
 
-    found = world.run("check", "tiny-roto@1.2.0", "--set", "trio", "--json")
+    told = str(point(world.run("check", "tiny-roto@1.2.0", "--set", "trio", "--json"))["warnings"])
 
-    told = str(point(found)["warnings"])
-    assert "(reject) the set has changed: no longer scored: sh2" in told
-    assert "shot-1, shot-2: no score approved before to compare with" in told.replace(
-        "shot-2, shot-1", "shot-1, shot-2"
-    )
-    assert "the set has changed" not in str(point(before)["warnings"])
+    assert "on 1.2.0 (reject) the set has changed: no longer scored: sh2" in told
+    assert "no score approved before to compare with, so the ratchet says nothing" in told
+    assert "the set has changed" not in str(point(studio.blind)["warnings"])
+    for path in set(world.site.verdicts.iterdir()) - of_current:
+        path.unlink()
+
+    told = str(point(world.run("check", "tiny-roto@1.2.0", "--set", "trio", "--json"))["warnings"])
+
+    assert "on 1.0.0 (inconclusive) the set has changed: no longer scored: sh2" in told

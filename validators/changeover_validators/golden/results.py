@@ -8,8 +8,10 @@ scored again. Whoever may write the site could still write another number with a
 names the digest of each record that it judged, and signs it. Left out: what is judged, and when it is thrown away.
 """
 
+import errno
 import io
 import logging
+import os
 import uuid
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -28,7 +30,7 @@ from changeover_registry.records.scores import Picture, ScoreKey, ShotScores, Sh
 from changeover_registry.records.verdict import OperatingPoint, ScoresRef
 from changeover_validators.golden.gates import BOUNDARY_F, JACCARD, MAD
 
-__all__ = ["Bundle", "ResultStore", "misfit", "score_key", "subject_key"]
+__all__ = ["Bundle", "ResultStore", "is_isolated", "misfit", "score_key", "subject_key"]
 
 SCORES, TIMES = "scores.json", "times.json"
 _LIMIT_BYTES = 64 * 1024 * 1024
@@ -195,10 +197,11 @@ class ResultStore:
             remove_tree(staged)
 
     def _settle(self, staged: Path, target: Path, bundle: Bundle) -> None:
-        """Somebody was first: leave what is whole, put ours in the place of what is damaged or of another shot."""
+        """Somebody was first: replace only what is damaged, of another shot, or less isolated than ours."""
         with lock(self._folder / ".lock", what="the results", wait_seconds=_LOCK_SECONDS):
             there = self.get(bundle.scores.key)
-            if there is not None and _shape(there) == _shape(bundle.scores):
+            weaker = there is not None and not is_isolated(there) and is_isolated(bundle.scores)
+            if there is not None and _shape(there) == _shape(bundle.scores) and not weaker:
                 return
             aside = self._folder / ".staging" / uuid.uuid4().hex
             rename_dir(target, aside)
@@ -233,14 +236,25 @@ def _read(folder: Path, key_digest: str) -> Bundle:
         FileNotFoundError: A file is missing.
         ChangeoverError: One is damaged, or it is another key's.
     """
-    scores = ShotScores.from_bytes(read_bytes_retry(folder / SCORES), where=str(folder / SCORES))
-    times = ShotTimes.from_bytes(read_bytes_retry(folder / TIMES), where=str(folder / TIMES))
-    pictures = tuple((picture.file, read_bytes_retry(folder / picture.file)) for picture in scores.pictures)
+    scores = ShotScores.from_bytes(_plain(folder / SCORES), where=str(folder / SCORES))
+    times = ShotTimes.from_bytes(_plain(folder / TIMES), where=str(folder / TIMES))
+    pictures = tuple((picture.file, _plain(folder / picture.file)) for picture in scores.pictures)
     bundle = Bundle(scores, times, pictures)
     bundle.check(str(folder))
     if scores.key.digest() != key_digest:
         raise _damaged(str(folder / SCORES), f"the result of key {key_digest}", f"that of {scores.key.digest()}")
     return bundle
+
+
+def _plain(path: Path) -> bytes:
+    """The bytes of a plain file; a pipe in its place, which would never end, is as good as no file.
+
+    Raises:
+        FileNotFoundError: There is none.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    return read_bytes_retry(path)
 
 
 def _check_curves(scores: ShotScores, where: str) -> None:
@@ -268,6 +282,11 @@ def _shape(scores: ShotScores) -> tuple[object, ...]:
     return (*_subject(scores), frozenset(curves))
 
 
+def is_isolated(scores: ShotScores) -> bool:
+    """Whether the models ran where they could neither see nor change the machine, let alone the truth."""
+    return scores.sandbox in {"bubblewrap", "namespaces"}
+
+
 def misfit(scores: ShotScores, shot: GoldenShot) -> str | None:
     """Why a result cannot be that of a shot, although it is filed under its key; None where it can.
 
@@ -277,6 +296,8 @@ def misfit(scores: ShotScores, shot: GoldenShot) -> str | None:
     frames = tuple(frame.number for frame in shot.frames if frame.scored)
     if _subject(scores) != (shot.set, shot.shot, shot.version, frames):
         return f"a result of {scores.set}/{scores.shot} version {scores.version}, {len(scores.frames)} frames"
+    if scores.provider_ran != scores.key.candidate.point.provider:
+        return f"a result of provider {scores.provider_ran}"
     subjects = ("candidate",) if scores.key.current is None else ("candidate", "current")
     whole = {(curve.metric, curve.subject) for curve in scores.curves if None not in curve.values}
     lacking = [(name, subject) for name in (JACCARD, BOUNDARY_F, MAD) for subject in subjects]
