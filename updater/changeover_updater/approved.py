@@ -50,6 +50,6 @@ def _key(bench: Bench, digest: str) -> ScoreKey | None:
     """What a filed score depended on; whether it is that of the digest is for the ratchet to see."""
     path = bench.site.scores / check_digest(digest, where="key")[:2] / digest / "scores.json"
     try:
-        return ShotScores.from_bytes(path.read_bytes(), where=str(path)).key
+        return ShotScores.from_bytes(path.read_bytes(), where=str(path)).key if path.is_file() else None
     except (OSError, ChangeoverError):
         return None

@@ -282,29 +282,30 @@ def _of_the_set(bench: Bench, match: Match, prepared: Prepared) -> Iterator[str]
     shots = prepared.plan.shots
     yield from repeated_shots(shots)
     if match.golden is not None:
-        yield from _changed_set(bench, match.candidate, match.golden[0])
+        yield from _changed_set(bench, match, match.golden[0])
     bare = without_bar(shots, {one.shot for one in prepared.best})
     if match.baseline is not None and bare:
         yield bare
 
 
-def _changed_set(bench: Bench, candidate: Release, golden_set: GoldenSet) -> Iterator[str]:
-    """That the candidate was judged before on other shots of the set: a retired shot undoes no reject unseen."""
+def _changed_set(bench: Bench, match: Match, golden_set: GoldenSet) -> Iterator[str]:
+    """That candidate or current was judged on other shots of the set: a retired shot undoes no reject unseen."""
     from changeover_validators.golden.set_warnings import changes_since
     from changeover_validators.golden.sets import read_set
 
-    verdicts = read_verdicts(bench.site, bench.studio, candidate.digest())
-    for filed in verdicts:
-        used = filed.verdict.golden_set
-        if filed.verdict.candidate != candidate.ref() or used is None or used.name != golden_set.name:
-            continue
-        try:
-            changes = changes_since(read_set(bench.site.golden, used.name, version=used.version), golden_set)
-        except ChangeoverError:
-            changes = f"version {used.version} is gone"
-        if changes:
-            yield f"since verdict {filed.digest[:12]} ({filed.verdict.decision}) the set has changed: {changes}"
-            return
+    for release in filter(None, (match.candidate, match.baseline)):
+        for filed in read_verdicts(bench.site, bench.studio, release.digest()):
+            verdict, used = filed.verdict, filed.verdict.golden_set
+            if verdict.candidate != release.ref() or used is None or used.name != golden_set.name:
+                continue
+            try:
+                changes = changes_since(read_set(bench.site.golden, used.name, version=used.version), golden_set)
+            except ChangeoverError:
+                changes = f"version {used.version} is gone"
+            if changes:
+                told = f"verdict {filed.digest[:12]} on {release.version} ({verdict.decision})"
+                yield f"since {told} the set has changed: {changes}"
+                return
 
 
 def _listed(frames: Sequence[int]) -> str:

@@ -246,7 +246,7 @@ def _filed_scores(site: Site, ref: ScoresRef) -> ShotScores | None:
     """Only the very bytes that the verdict signed: filed scores may have been made anew since."""
     path = site.scores / ref.key[:2] / ref.key / "scores.json"
     try:
-        data = path.read_bytes()
+        data = path.read_bytes() if path.is_file() else b""
         return ShotScores.from_bytes(data, where=str(path)) if canonical.digest(data) == ref.digest else None
     except (ChangeoverError, OSError):
         return None
@@ -267,7 +267,7 @@ def pictures_of(site: Site, report: Report) -> Mapping[str, bytes]:
 def _picture(site: Site, key: str, picture: Picture) -> bytes | None:
     path = site.scores / key[:2] / key / picture.file
     try:
-        data = path.read_bytes()
+        data = path.read_bytes() if path.is_file() else b""
     except OSError:
         return None
     return data if canonical.digest(data) == picture.sha256 else None

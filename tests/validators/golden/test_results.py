@@ -1,5 +1,6 @@
 import json
 import os
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -234,6 +235,11 @@ def _forge(place: Path) -> None:
     (place / "scores.json").write_bytes(canonical.dumps(record))
 
 
+def _pipe(place: Path) -> None:
+    (place / "scores.json").unlink()
+    os.mkfifo(place / "scores.json")
+
+
 def _of_another_key(place: Path) -> None:
     other = a_bundle(key=a_key(threshold="0.25"))
     for name, data in other.files():
@@ -249,6 +255,10 @@ def _of_another_key(place: Path) -> None:
         lambda place: (place / "times.json").unlink(),
         lambda place: (place / "truth.png").unlink(),
         lambda place: (place / "truth.png").write_bytes(b"another"),
+        pytest.param(
+            _pipe,
+            marks=pytest.mark.skipif(sys.platform == "win32", reason="there are no named pipes"),
+        ),
         _forge,
         _of_another_key,
     ],
