@@ -13,12 +13,14 @@ from typing import Any
 from changeover_registry.errors import ChangeoverError, InvalidInputError, MeasurementError, UnreachableError
 from changeover_registry.records.scores import ScoreTask
 from changeover_updater.worker import score_bytes
+from changeover_validators.runtimes.endings import one_line
 
 __all__ = ["outcome", "run", "scheduler_address"]
 
 _CONNECT_SECONDS = 15
 _LOOK_SECONDS = 5.0
 _ALONE_SECONDS = 60.0
+_SAME = "install the same changeover, with the extra 'run', on every worker"
 
 
 def scheduler_address(executor: str) -> str:
@@ -83,14 +85,14 @@ def outcome(future: "futures.Future[bytes]", shot: str) -> bytes | ChangeoverErr
     from distributed.scheduler import KilledWorker
 
     try:
-        return future.result()
+        answer: object = future.result()
     except ChangeoverError as error:
         return error
     except KilledWorker:
         return _failed(shot, "workers that died of it one after the other", "look at the workers' logs and limits")
     except Exception as error:  # noqa: BLE001 - whatever a foreign process raises is one line here
-        text = f"{type(error).__name__}: {error}"
-        return _failed(shot, text, "install the same changeover, with the extra 'run', on every worker")
+        return _failed(shot, one_line(f"{type(error).__name__}: {error}"), _SAME)
+    return answer if isinstance(answer, bytes) else _failed(shot, f"{type(answer).__name__}, no bytes", _SAME)
 
 
 def _failed(shot: str, actual: str, remedy: str) -> MeasurementError:

@@ -36,6 +36,8 @@ __all__ = [
 
 _SHORT = 16
 _LIMIT_BYTES = 1 << 20
+_RESULT_LIMIT_BYTES = 1 << 27
+"""A result's file above this is none; what is in it is bounded by half of that, and it is not compressed."""
 
 
 class Failure(Record):
@@ -100,7 +102,7 @@ def result_of(results: Path, task: ScoreTask) -> "Bundle | None":
     from changeover_validators.golden.results import Bundle
 
     path = results / f"{task.key[:_SHORT]}.zip"
-    if not path.is_file():
+    if not path.is_file() or path.stat().st_size > _RESULT_LIMIT_BYTES:
         return None
     try:
         bundle = Bundle.from_bytes(path.read_bytes(), where=str(path))

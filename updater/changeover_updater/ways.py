@@ -17,6 +17,7 @@ from changeover_updater.tasks import score_task
 
 if TYPE_CHECKING:
     from changeover_validators.golden.pipeline import Progress
+    from changeover_validators.golden.results import Bundle
 
 __all__ = ["OF_THE_SHOT", "Collected", "Here", "OnDask"]
 
@@ -58,15 +59,24 @@ class OnDask:
             TrustError: What a worker says of the studio's records.
         """
         from changeover_updater.dask_adapter import run
-        from changeover_validators.golden.results import Bundle
 
         for task, landed in run(self.address, tasks, self.notice):
             if isinstance(landed, bytes):
-                yield task, Bundle.from_bytes(landed, where=f"shot {task.shot} from a Dask worker")
+                yield task, _unpacked(task, landed)
             elif isinstance(landed, OF_THE_SHOT):
                 yield task, landed
             else:
                 raise landed
+
+
+def _unpacked(task: ScoreTask, data: bytes) -> "Bundle | InvalidInputError":
+    """A worker's bundle; a damaged one is what came of that shot, and takes no other along."""
+    from changeover_validators.golden.results import Bundle
+
+    try:
+        return Bundle.from_bytes(data, where=f"golden shot {task.shot}, from a Dask worker")
+    except InvalidInputError as error:
+        return error
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from changeover_registry.errors import InvalidInputError
 from changeover_registry.records.scores import ScoreTask
 from changeover_updater.farm import read_task, result_of
 from changeover_validators.runtimes.sandbox import available
@@ -368,6 +369,53 @@ def test_shot_that_kills_every_worker_is_a_measurement_that_failed_and_names_it(
     assert all("sh1" in str(one) for one in said)
     assert "workers that died of it" in str(said[0])
     assert "No module named 'numpy'; install the same changeover" in str(said[1])
+
+
+def test_worker_that_raises_pages_or_answers_no_bytes_is_one_short_line() -> None:
+    from changeover_updater.dask_adapter import outcome
+
+    long: futures.Future[bytes] = futures.Future()
+    long.set_exception(ValueError("a line\n" * 5000))
+    other: futures.Future[bytes] = futures.Future()
+    other.set_result(5)  # type: ignore[arg-type]  # a worker of another make
+
+    said = [str(outcome(future, "sh1")) for future in (long, other)]
+
+    assert all("sh1" in line and len(line) < 600 for line in said)
+    assert "found int, no bytes" in said[1]
+
+
+def test_damaged_bundle_of_a_worker_takes_no_other_shot_along(
+    here: Any, world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from changeover_updater import dask_adapter
+    from changeover_updater.ways import OnDask
+    from changeover_validators.golden.results import Bundle, ResultStore
+
+    put_back(here)
+    store = ResultStore(world.site.scores)
+    whole = store.bundle(store_key(next(world.site.scores.glob("??/*/scores.json"))))
+    shutil.rmtree(world.site.scores)
+    world.run(*CHECK, "--tasks", str(tmp_path))
+    tasks = [read_task(path) for path in sorted((tmp_path / "tasks").iterdir())][:2]
+    assert whole is not None
+    answers = ((tasks[0], b"PK" * 50), (tasks[1], whole.to_bytes()))
+    monkeypatch.setattr(dask_adapter, "run", lambda *_: iter(answers))
+
+    landed = [found for _, found in OnDask("tcp://none:1", print).results(tasks)]
+
+    assert isinstance(landed[0], InvalidInputError)
+    assert tasks[0].shot in str(landed[0])
+    assert isinstance(landed[1], Bundle)
+
+
+def test_result_that_is_larger_than_any_is_not_read(world: Any, tmp_path: Path) -> None:
+    world.run(*CHECK, "--tasks", str(tmp_path))
+    task = read_task(next((tmp_path / "tasks").iterdir()))
+    with (tmp_path / f"{task.key[:16]}.zip").open("wb") as file:
+        file.truncate(1 << 40)
+
+    assert result_of(tmp_path, task) is None
 
 
 def test_without_dask_installed_the_line_names_the_extra(world: Any) -> None:
