@@ -10,9 +10,18 @@ from hypothesis import strategies as st
 
 from changeover_registry.errors import InvalidInputError, UndecidedError
 from changeover_registry.inspect import Inspection, TensorInfo
-from changeover_registry.records.release import FileEntry, Release, Requires, Tile
+from changeover_registry.records.release import Contract, FileEntry, Release, Requires, TensorIn, TensorOut, Tile
 from changeover_updater.claims import raise_claims
-from changeover_updater.release_toml import Part, ReleaseToml, VariantToml, compose, entry_of
+from changeover_updater.release_toml import (
+    ContractToml,
+    InputToml,
+    OutputToml,
+    Part,
+    ReleaseToml,
+    VariantToml,
+    compose,
+    entry_of,
+)
 
 TOML = """
 schema = "changeover.release-toml/1"
@@ -116,6 +125,24 @@ def test_everything_that_may_be_written_arrives_in_the_record() -> None:
     assert release.variants[0].requires.torch_line == "2.1.1"
 
 
+@pytest.mark.parametrize("line", ['clamp = "unit"', 'clamp = "none"', 'pixel_aspect = "desqueeze"'])
+def test_clamp_and_pixel_aspect_go_into_the_record_and_come_back_out_of_its_bytes(line: str) -> None:
+    field, value = line.replace('"', "").split(" = ")
+
+    release = build(TOML.replace("multiple = 16", f"multiple = 16\n{line}"))
+
+    again = Release.from_bytes(release.to_bytes(), where="release.json")
+    assert getattr(again.variants[0].contract, field) == value
+    assert again.digest() == release.digest() != build(TOML).digest()
+
+
+def test_every_field_of_a_contract_may_be_written() -> None:
+    """Guides tell vendors to write fields of the record, so a new one must be read here too."""
+    assert set(ContractToml.model_fields) == set(Contract.model_fields)
+    assert set(InputToml.model_fields) == set(TensorIn.model_fields)
+    assert set(OutputToml.model_fields) == set(TensorOut.model_fields)
+
+
 def test_text_is_taken_in_one_spelling() -> None:
     decomposed = unicodedata.normalize("NFD", "Größer")
 
@@ -149,6 +176,8 @@ def test_knobs_may_be_written_as_numbers() -> None:
         ('loaders = ["python"]', 'loaders = ["python"]\nentry = "b.onnx"', "variants.0.entry", "b.onnx", "model.onnx"),
         ('tiles = ["none", "256+32", "512"]', 'tiles = ["64x64"]', "variants.0.contract.tiles.0", "1024+64", "64x64"),
         ('"512"]', '"512+300"]', "variants.0.contract.tiles.2", "overlap under half", "300"),
+        ("multiple = 16", 'clamp = "full"', "variants.0.contract.clamp", "'none' or 'unit'", "full"),
+        ("multiple = 16", 'pixel_aspect = "2:1"', "contract.pixel_aspect", "'as-is' or 'desqueeze'", "2:1"),
         ('mean = [0, 0.5, "0.25"]', "mean = [0, 0.5]", "variants.0.contract.inputs.0", "3 numbers", "x"),
         ('mean = [0, 0.5, "0.25"]', "mean = [true, 0, 0]", "variants.0.contract.inputs.0.mean.0", "string", "True"),
         ('name = "x"', 'name = "z"', "variants.0.contract.inputs", "the tensors of the model file: x", "z"),

@@ -43,7 +43,16 @@ from changeover_registry.records.release import (
 )
 from changeover_updater.claims import plain, raise_claims
 
-__all__ = ["Part", "ReleaseToml", "VariantToml", "compose", "entry_of"]
+__all__ = [
+    "ContractToml",
+    "InputToml",
+    "OutputToml",
+    "Part",
+    "ReleaseToml",
+    "VariantToml",
+    "compose",
+    "entry_of",
+]
 
 _SUFFIXES: dict[str, tuple[str, ...]] = {"onnx": (".onnx",), "torchscript": (".pt", ".ts"), "nuke-cat": (".cat",)}
 
@@ -126,6 +135,8 @@ class ContractToml(Value):
     tiles: tuple[TileText, ...] = ("none",)
     pre_roll: int | None = None
     non_finite: Literal["zero", "error"] | None = None
+    clamp: Literal["none", "unit"] | None = None
+    pixel_aspect: Literal["as-is", "desqueeze"] | None = None
 
 
 class VariantToml(Value):
