@@ -67,6 +67,8 @@ class GoldenShot(Record):
     second_channel: Text | None = None
     missing: tuple[int, ...] | None = None
     """Frames that the sequence lacks and that somebody allowed to be missing (``--allow-missing``)."""
+    notes: tuple[Text, ...] | None = None
+    """What looked wrong when the shot was added, one line each: whoever approves it reads them again."""
 
 
 class Approval(Value):

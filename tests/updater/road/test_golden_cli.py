@@ -206,6 +206,24 @@ def test_warning_goes_to_stderr_and_the_shot_is_added(studio: Any, tmp_path: Pat
     assert "note: sh030: the matte is the same value everywhere (frame 1001)" in err
 
 
+def test_notes_of_a_shot_are_told_again_to_whoever_approves_it(studio: Any, tmp_path: Path) -> None:
+    folder = write(tmp_path / "x", plate=SIZE, matte=SIZE)
+    flat = np.ones(SIZE, np.float16)
+    OpenEXR.File({"compression": OpenEXR.ZIP_COMPRESSION}, {"A": flat}).write(str(folder / "matte.1001.exr"))
+    studio.ok("golden", "set", "create", "told")
+    words = [word if word != "hero" else "told" for word in adding(folder, "sh030")]
+    studio.ok(*(word for word in words if word not in {"--approved-by", "Jane Doe"}))
+
+    shown = studio.ok("golden", "show", "told", "sh030")
+    (record,) = (one["record"] for one in json.loads(studio.ok("golden", "show", "told", "sh030", "--json")))
+    _, _, err = studio.run("golden", "approve", "told", "--name", "Jane Doe")
+
+    said = "the matte is the same value everywhere (frame 1001)"
+    assert said in shown
+    assert said in record["notes"]
+    assert f"note: sh030: {said}" in err
+
+
 def fresh(studio: Any, name: str, *more: str) -> Any:
     """Another set in the same world; gives what adds the good plates to it, as ``hero`` is added to."""
     studio.ok("golden", "set", "create", name, *more)

@@ -217,6 +217,8 @@ def _show_version(version: ShotVersion, shot: GoldenShot, folder: Path) -> None:
         return
     for label, text in _facts(version, shot, folder):
         say(f"  {label:<10} {escape(text)}")
+    for note in shot.notes or ():
+        say(f"  {mark('open')} {escape(note)}")
 
 
 def _state(version: ShotVersion) -> str:

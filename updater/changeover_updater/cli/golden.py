@@ -185,6 +185,7 @@ def approve(
     """Approve shots that wait: every file is hashed once more, and from now on they are scored."""
     from changeover_validators.golden.approvals import approval_of
     from changeover_validators.golden.approvals import approve as approve_shots
+    from changeover_validators.golden.sets import read_shot
 
     call = invocation(context)
     approval = approval_of(name, note, by=call.settings.who, now=call.now)
@@ -201,6 +202,8 @@ def approve(
         return
     for ref in done.refs:
         say(f"{mark('ok')} {escape(set_name)}/{ref.shot} version {ref.version} approved by {escape(approval.name)}")
+        for kept in read_shot(call.site().golden, set_name, ref).notes or ():
+            notice(f"{ref.shot}: {kept}")
     say(f"  {len(done.set.shots)} shots of the set are scored, {len(done.set.pending or ())} wait")
 
 

@@ -1,7 +1,8 @@
 """What is allowed in a new golden shot and looks wrong: one sentence each, with the frames that it concerns.
 
-Nothing here refuses a shot: a person looks at the frames and decides, before the shot is approved. What was seen in the
-files comes from `staging`; what the set holds already from `outlines`.
+Nothing here refuses a shot: a person looks at the frames and decides, before the shot is approved. The shot's record
+keeps the sentences, since the one who approves is seldom the one who added it. What was seen in the files comes from
+`staging`; what the set holds already from `outlines`.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence

@@ -145,10 +145,12 @@ def add_shot(
         with changing(site_golden, new.set, wait_seconds=wait_seconds) as before:
             others = outlines(site_golden, before)
             version, alias = _next_version(site_golden / new.set / new.shot), _alias(new, before, others)
-            shot = _record(new, source, staged, version=version, alias=alias, now=now)
+            seen = _record(new, source, staged, version=version, alias=alias, now=now)
+            warnings = warnings_of(seen, staged.looks, others)
+            shot = seen.model_copy(update={"notes": tuple(map(str, warnings)) or None})
             golden_set = _with_shot(before, shot, approval)
             _publish(site_golden, staging, shot, golden_set)
-    return AddedShot(shot, golden_set, warnings_of(shot, staged.looks, others))
+    return AddedShot(shot, golden_set, warnings)
 
 
 def _check_said(new: NewShot) -> None:
