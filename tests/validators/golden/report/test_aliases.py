@@ -32,6 +32,19 @@ def test_a_reader_who_may_know_sees_the_names() -> None:
     )
 
 
+def test_a_reader_who_may_know_sees_names_where_a_verdict_has_aliases() -> None:
+    known = {f"ab0{number}0": f"shot-{number}" for number in range(1, 13)}
+    aliases = Aliases.make(known, known, named=True)
+
+    assert aliases.text("shot shot-2: J 0.9 of 1.1.0; shot-12 (shot-1)") == "shot ab020: J 0.9 of 1.1.0; ab0120 (ab010)"
+
+
+def test_an_alias_that_is_also_a_name_is_left_as_it_stands() -> None:
+    aliases = Aliases.make(["shot-2", "ab010"], {"shot-2": "shot-1", "ab010": "shot-2"}, named=True)
+
+    assert aliases.text("shot-2 is dark, shot-1 is not") == "shot-2 is dark, shot-2 is not"
+
+
 def test_a_shot_without_an_alias_gets_a_number_of_its_own() -> None:
     aliases = Aliases.make(["b", "a", "c"], {"c": "unnamed-1"})
 

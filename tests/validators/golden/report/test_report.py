@@ -149,6 +149,9 @@ def test_outside_the_owners_show_no_name_is_anywhere(make_story: Make, notes: An
 
     assert [name for name in real_names(4) if name in outside.lower()] == []
     assert all(name in inside for name in real_names(4))
+    assert re.findall(r"shot-[1-4]\b", re.sub(r"<small>.*?</small>|<[^>]+>", "", inside)) == []
+    assert "changeover report fedcba987654 --show SHOW --out FILE.html" in outside
+    assert "--show SHOW" not in inside
     assert "golden: shot-2/plate.1001.exr cannot be read" in outside
 
 

@@ -1,7 +1,8 @@
 """What a report calls a shot: by its alias outside the show that owns the set, by its name where the reader may know.
 
-Names also stand inside sentences: a decoder's message holds a file's path, a remedy a command. So every sentence goes
-through `Aliases.text`, which puts the alias in the place of a name wherever that stands as a word of its own.
+Both also stand inside sentences: a decoder's message holds a file's path, and a verdict's reason, which everybody may
+read, holds aliases. So every sentence goes through `Aliases.text`, which puts what this reader calls the shot in the
+place of the other, wherever that stands as a word of its own.
 """
 
 import re
@@ -42,11 +43,15 @@ class Aliases:
         return name if self.named else self.of[name]
 
     def text(self, sentence: str) -> str:
-        """A sentence in which no shot goes by its name, unless the reader may see the names."""
-        if self.named or not self.of:
+        """A sentence in which every shot goes by what this reader calls it."""
+        called = self._names() if self.named else {name.lower(): alias for name, alias in self.of.items()}
+        if not called:
             return sentence
-        longest_first = sorted(self.of, key=len, reverse=True)
-        words = "|".join(map(re.escape, longest_first))
-        lower = {name.lower(): alias for name, alias in self.of.items()}
-        pattern = rf"(?<![A-Za-z0-9])(?:{words})(?![A-Za-z0-9])"
-        return re.sub(pattern, lambda found: lower[found[0].lower()], sentence, flags=re.IGNORECASE)
+        words = "|".join(map(re.escape, sorted(called, key=len, reverse=True)))
+        pattern = rf"(?<![A-Za-z0-9])(?:{words})(?![A-Za-z0-9{'-' if self.named else ''}])"
+        return re.sub(pattern, lambda found: called[found[0].lower()], sentence, flags=re.IGNORECASE)
+
+    def _names(self) -> dict[str, str]:
+        """Names by alias; an alias that is also some shot's name is left as it stands, since it may be meant so."""
+        taken = {name.lower() for name in self.of}
+        return {alias.lower(): name for name, alias in self.of.items() if alias.lower() not in taken}

@@ -95,7 +95,9 @@ def _with_frames(shot: Shot, scores: ShotScores) -> Shot:
 
 def _about(findings: Iterable[Finding], names: set[str], aliases: Aliases) -> Iterable[Finding]:
     """The refusals that name one shot, as this reader may see them."""
-    called = re.compile(rf"\bshot (?:{'|'.join(map(re.escape, sorted(names)))})(?![A-Za-z0-9-])")
+    # A name that begins with "shot-" stands without the word before it.
+    words = (("(?:shot )?" if name.startswith("shot-") else "shot ") + re.escape(name) for name in sorted(names))
+    called = re.compile(rf"(?<![A-Za-z0-9-])(?:{'|'.join(words)})(?![A-Za-z0-9-])")
     for finding in findings:
         if isinstance(finding, Refused) and (finding.subject in names or called.search(finding.actual)):
             yield finding.model_copy(
