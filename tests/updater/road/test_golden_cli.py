@@ -452,7 +452,7 @@ def test_power_says_what_a_set_can_tell_and_where_the_spread_comes_from(studio: 
 
     assert "2 shots are scored, 1 wait for approval" in told
     assert "the policy asks for 5 shots" in told
-    assert told.count("assumed: no comparison on this set is filed") == 3
+    assert told.count("assumed: no comparison of all shots is filed") == 3
     assert (answer["shots"], answer["waiting"], answer["min_shots"]) == (2, 1, 5)
     assert [one["metric"] for one in answer["metrics"]] == ["jaccard:davis2017", "boundary_f:davis2017", "mad:rvm"]
     assert all(0 < float(one["chance"]) < 0.5 < one["shots_needed"] for one in answer["metrics"])
@@ -507,7 +507,9 @@ def test_power_takes_the_spread_from_signed_verdicts_on_the_set(studio: Any) -> 
 
     assert (mad["metric"], mad["comparisons"], mad["differences"]) == ("mad:rvm", 1, 4)
     assert mad["spread"] == f"{np.std(gains, ddof=1):.6f}"
-    assert "4 differences of 1 comparison" in studio.ok("golden", "power", "judged")
+    told = studio.ok("golden", "power", "judged")
+    assert "4 differences of 1 comparison" in told
+    assert "with fewer than 3" in told
 
 
 def test_check_refuses_a_set_that_is_retired_or_that_the_channel_may_not_use(studio: Any) -> None:

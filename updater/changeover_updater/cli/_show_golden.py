@@ -19,7 +19,7 @@ from changeover_validators.golden.history import (
 from changeover_validators.golden.kept import Verified
 from changeover_validators.golden.readers import SITE
 from changeover_validators.golden.sets import list_sets, read_set, read_shot, shot_folder
-from changeover_validators.golden.spread import Forecast
+from changeover_validators.golden.spread import FEW, Forecast
 
 __all__ = ["Answer", "damage", "one_set", "one_shot", "power", "sets", "shots", "users"]
 
@@ -184,6 +184,10 @@ def _show_power(golden_set: GoldenSet, policy: GoldenPolicy, found: Sequence[For
     ]
     columns = ("metric", "margin", "spread", f"with {shots_} shots", "shots for 80 %", "margin for 80 %", "spread from")
     rows("the chance that an equal release is accepted", columns, lines)
+    least = min(one.spread.comparisons for one in found)
+    if least < FEW:
+        told = "is assumed" if not least else f"comes from {least} comparison{'s' if least > 1 else ''}"
+        say(f"{mark('open')} the spread {told}: with fewer than {FEW} the next one may change this table much")
     say("  it is accepted only where every metric is, so the least chance counts; a worse release has less")
 
 

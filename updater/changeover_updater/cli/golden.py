@@ -300,6 +300,7 @@ def power(context: typer.Context, set_name: SetName, as_json: JsonFlag = False) 
     """Say what the set can tell: the chance that an equal release is accepted, and how many shots would do."""
     from changeover_updater.cli import _show_golden
     from changeover_updater.studio import read_studio, read_verdicts
+    from changeover_validators.golden.history import scored_shots
     from changeover_validators.golden.sets import read_set
     from changeover_validators.golden.spread import forecasts
 
@@ -309,6 +310,8 @@ def power(context: typer.Context, set_name: SetName, as_json: JsonFlag = False) 
     studio = read_studio(site, call.station())
     verdicts = tuple(filed.verdict for filed in read_verdicts(site, studio))
     policy = studio.policy.golden
-    found = forecasts(len(golden_set.shots), policy, set_name, verdicts)
+    used = {one.golden_set.version for one in verdicts if one.golden_set and one.golden_set.name == set_name}
+    sizes = scored_shots(site.golden, set_name, used)
+    found = forecasts(len(golden_set.shots), policy, set_name, verdicts, sizes)
     answer, show = _show_golden.power(golden_set, policy, found)
     emit(answer, as_json=as_json, show=show)

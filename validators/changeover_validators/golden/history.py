@@ -4,17 +4,19 @@ Read from the records alone, which are never deleted. Base installation: nothing
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from changeover_registry import canonical
+from changeover_registry.errors import InvalidInputError
 from changeover_registry.records.golden import GoldenSet, RetiredShot, ShotRef
 from changeover_validators.golden.sets import read_set
 
-__all__ = ["ShotVersion", "Step", "all_refs", "current_refs", "set_history", "shot_versions", "steps"]
+__all__ = ["ShotVersion", "Step", "all_refs", "current_refs", "scored_shots", "set_history", "shot_versions", "steps"]
 
 _Refs: TypeAlias = dict[tuple[str, int], ShotRef]
 
@@ -57,6 +59,20 @@ def steps(history: Sequence[GoldenSet]) -> tuple[Step, ...]:
         for before, after in pairwise(history)
     )
     return (*first, *later)
+
+
+def scored_shots(site_golden: Path, name: str, versions: Iterable[int]) -> dict[int, int]:
+    """How many shots a set scored at each of these versions; one whose file is gone is left out.
+
+    Raises:
+        InvalidInputError: There is no such set.
+    """
+    read_set(site_golden, name)
+    found: dict[int, int] = {}
+    for version in versions:
+        with suppress(InvalidInputError):
+            found[version] = len(read_set(site_golden, name, version=version).shots)
+    return found
 
 
 def current_refs(golden_set: GoldenSet) -> tuple[ShotRef, ...]:

@@ -1,12 +1,12 @@
 """How far the shots of a golden set lie apart when one release is compared with another: as filed, or as assumed.
 
 What a set can detect hangs on this spread. It is the standard deviation of the shots' differences, pooled over the
-comparisons of this set that came out accepted or undecided: a release that collapsed says nothing about equal ones. One
-that gained much spreads the shots too, so the forecast is cautious.
-Pure, needs no numpy.
+comparisons of this set that are signed and scored every shot, whatever they decided: a few releases say little of how
+far the next one's shots lie apart, so none is left out. One that lost or gained much on some shots spreads them all, so
+the forecast is cautious. Pure, needs no numpy.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -16,7 +16,10 @@ from changeover_validators.golden.gates import Gate, full_names, gates
 from changeover_validators.golden.power import detectable, power, shots_needed
 from changeover_validators.golden.simulation import SETTING
 
-__all__ = ["Forecast", "Spread", "forecasts", "spread_of"]
+__all__ = ["FEW", "Forecast", "Spread", "forecasts", "spread_of"]
+
+FEW = 3
+"""With fewer comparisons the spread is one release's more than the set's, and the next one may change it much."""
 
 WANTED = 0.8
 """The chance of a decision that a set should give an equal release, as is usual in planning a trial."""
@@ -33,7 +36,7 @@ class Spread:
     def __str__(self) -> str:
         """Where it comes from."""
         if not self.comparisons:
-            return "assumed: no comparison on this set is filed"
+            return "assumed: no comparison of all shots is filed"
         return f"{self.differences} differences of {self.comparisons} comparison{'s' if self.comparisons > 1 else ''}"
 
 
@@ -56,7 +59,9 @@ class Forecast:
     smallest: float | None
 
 
-def forecasts(shots: int, policy: GoldenPolicy, set_name: str, verdicts: Sequence[Verdict]) -> tuple[Forecast, ...]:
+def forecasts(
+    shots: int, policy: GoldenPolicy, set_name: str, verdicts: Sequence[Verdict], sizes: Mapping[int, int] | None = None
+) -> tuple[Forecast, ...]:
     """What a set of so many shots can tell, for every gated metric.
 
     Args:
@@ -64,8 +69,9 @@ def forecasts(shots: int, policy: GoldenPolicy, set_name: str, verdicts: Sequenc
         policy: Its margins and its confidence.
         set_name: The set.
         verdicts: Verified verdicts, newest first; those on other sets are left out.
+        sizes: How many shots each version of the set scored; without its version a rejection counts if it was full.
     """
-    compared = tuple(_comparisons(set_name, verdicts))
+    compared = tuple(_comparisons(set_name, verdicts, sizes or {}))
     return tuple(_forecast(shots, gate, spread_of(gate, compared), float(policy.confidence)) for gate in gates(policy))
 
 
@@ -90,18 +96,25 @@ def _forecast(shots: int, gate: Gate, spread: Spread, confidence: float) -> Fore
     )
 
 
-def _comparisons(set_name: str, verdicts: Sequence[Verdict]) -> Iterator[PointReport]:
-    """Each pair of releases once at each operating point, by its newest verdict."""
+def _comparisons(set_name: str, verdicts: Sequence[Verdict], sizes: Mapping[int, int]) -> Iterator[PointReport]:
+    """Each pair of releases once at each operating point, by its newest verdict that scored every shot."""
     seen: set[tuple[str, str, str]] = set()
     for verdict in verdicts:
-        fitting = verdict.golden_set is not None and verdict.golden_set.name == set_name and verdict.current is not None
-        if not fitting or verdict.decision not in {"accept", "inconclusive"} or verdict.candidate == verdict.current:
+        used = verdict.golden_set
+        if used is None or used.name != set_name or verdict.current is None or verdict.candidate == verdict.current:
             continue
         for point in verdict.points:
             key = (str(verdict.candidate), str(verdict.current), str(point.point))
-            if key not in seen:
+            if key not in seen and _whole(verdict, point, sizes.get(used.version)):
                 seen.add(key)
                 yield point
+
+
+def _whole(verdict: Verdict, point: PointReport, shots: int | None) -> bool:
+    """Whether every shot was scored: a rejection may have ended at the first guard that broke."""
+    if verdict.decision != "reject":
+        return verdict.decision != "error"
+    return bool(verdict.full) or len({score.shot for score in point.scores}) == shots
 
 
 def _differences(gate: Gate, point: PointReport) -> list[Decimal]:

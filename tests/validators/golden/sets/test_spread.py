@@ -106,7 +106,7 @@ def test_several_comparisons_are_pooled_by_their_degrees_of_freedom() -> None:
         verdict([0.3], candidate="3.0.0"),
     ],
     ids=[
-        "rejected",
+        "rejected early",
         "not measured",
         "another set",
         "no baseline",
@@ -120,10 +120,28 @@ def test_what_says_nothing_of_equal_releases_on_this_set_is_left_out(other: Verd
     assert of(forecasts(6, POLICY, "hair", [verdict(GAINS), other])) == alone
 
 
+def test_a_rejection_that_scored_every_shot_counts_as_any_other_comparison() -> None:
+    lost = [-0.02, -0.05, -0.01, -0.03]
+    rejected = verdict(lost, decision="reject")
+    full = rejected.model_copy(update={"full": True})
+
+    alone = of(forecasts(4, POLICY, "hair", [rejected], {1: 4}))
+
+    assert math.isclose(alone.spread.sd, statistics.stdev(lost), rel_tol=1e-9)
+    assert of(forecasts(4, POLICY, "hair", [full])) == alone
+    assert of(forecasts(4, POLICY, "hair", [rejected], {1: 5})).spread.comparisons == 0
+
+
+def test_a_later_verdict_that_ended_early_does_not_hide_the_whole_one_of_the_pair() -> None:
+    early = verdict(GAINS[:2], decision="reject")
+    alone = of(forecasts(6, POLICY, "hair", [verdict(GAINS)]))
+    assert of(forecasts(6, POLICY, "hair", [early, verdict(GAINS)])) == alone
+
+
 def test_without_a_comparison_the_spread_is_the_assumed_one_and_says_so() -> None:
     found = forecasts(8, POLICY, "hair", [])
     assert {one.spread.sd for one in found} == {SETTING.mean_sd()}
-    assert {str(one.spread) for one in found} == {"assumed: no comparison on this set is filed"}
+    assert {str(one.spread) for one in found} == {"assumed: no comparison of all shots is filed"}
 
 
 def test_more_shots_tell_more_and_the_number_needed_is_enough_and_no_more() -> None:
