@@ -46,6 +46,14 @@ def fails(world: Any, code: int, *arguments: str) -> str:
     return str(err)
 
 
+@pytest.mark.parametrize("group", ["golden", "override", "runtimes", "trust", "vendor", "verdict"])
+def test_group_without_a_command_shows_its_help_and_no_error(world: Any, group: str) -> None:
+    code, out, err = world.run(group)
+
+    assert (code, err) == (2, "")
+    assert f"changeover {group}" in out
+
+
 USAGE = [
     (("uphold",), "uphold"),
     (("status", "--jsn"), "--jsn"),

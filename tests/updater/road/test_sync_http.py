@@ -1,5 +1,7 @@
 """The whole road over a real web server: trust, sync, install, resume, and what a bad server can do."""
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -62,6 +64,26 @@ def test_server_that_is_gone_is_6_and_the_station_goes_on(served: Any) -> None:
     assert (code, err.count("\n")) == (6, 1)
     assert "127.0.0.1" in err
     assert [served.run(command)[0] for command in ("update", "status", "rollback")] == [0, 0, 3]
+
+
+def test_server_that_is_gone_is_one_line_and_every_try_with_v(served: Any) -> None:
+    served.server.shutdown()
+    served.server.server_close()
+
+    quiet, loud = (
+        subprocess.run(
+            [sys.executable, "-m", "changeover_updater", "--config", str(served.config), *flag, "sync"],
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        for flag in ((), ("-v",))
+    )
+
+    assert (quiet.returncode, loud.returncode) == (6, 6)
+    assert "urllib3" not in quiet.stderr
+    assert quiet.stderr.count("error: ") == 1
+    assert "WARNING urllib3" in loud.stderr
 
 
 def test_file_that_the_server_changed_is_5_and_nothing_is_installed(served: Any) -> None:

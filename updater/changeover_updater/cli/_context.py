@@ -111,6 +111,8 @@ def start(
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
     )
+    # What it tries again it warns of line by line; the one error at the end says that the address does not answer.
+    logging.getLogger("urllib3").setLevel(logging.NOTSET if verbose else logging.ERROR)
     settings = load_settings(os.environ, config=config, site=site, store=store, station=station)
     context.obj = Invocation(settings=settings, now=clock.now(), verbose=verbose)
 

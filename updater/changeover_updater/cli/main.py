@@ -10,7 +10,7 @@ import typer
 
 from changeover_registry.errors import ChangeoverError
 from changeover_updater.cli import _context, demo, golden, report, runtimes, score, station, studio, vendor
-from changeover_updater.cli._output import print_error
+from changeover_updater.cli._output import print_error, speak_anyhow
 
 __all__ = ["app", "main", "run"]
 
@@ -78,7 +78,8 @@ def run(arguments: Sequence[str]) -> int:
     except ChangeoverError as error:
         return _failed(str(error), error.exit_code, arguments)
     except typer.TyperException as error:
-        return _failed(_usage(error), 2, arguments)
+        # A group that is named without a command has shown its help, and leaves nothing to say.
+        return _failed(_usage(error), 2, arguments) if error.format_message().strip() else 2
     except (typer.Abort, KeyboardInterrupt):
         return _failed("interrupted; nothing is half done, run the command again", 130, arguments)
     except OSError as error:
@@ -90,6 +91,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     """The entry point of the command ``changeover``."""
+    speak_anyhow()
     sys.exit(run(sys.argv[1:]))
 
 
