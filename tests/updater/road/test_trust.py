@@ -10,6 +10,7 @@ import pytest
 
 from changeover_registry.repository import vendor
 from changeover_registry.repository.keys import VendorKeys
+from changeover_updater.release_folder import read_release
 
 HOT = ("update", "status", "plan")
 
@@ -104,6 +105,24 @@ def test_sync_tells_what_is_new_once_and_the_second_time_nothing(world: Any) -> 
     assert [len(answer["new"]) for answer in (*first, *second)] == [1, 0]
     assert second[0]["releases"] == first[0]["releases"]
     assert "acme: 1 releases, 0 new" in world.ok("sync", "acme")
+
+
+def test_sync_tells_of_a_new_release_what_changed_in_one_line(world: Any) -> None:
+    folder = shutil.copytree(world.folders / "1.0.0", world.root / "wordy")
+    toml = folder / "release.toml"
+    words = "holds thin hair\\nand " + "never flickers " * 20
+    toml.write_text(
+        toml.read_text(encoding="utf-8").replace('changes = "gain 14.0"', f'changes = "{words}"'), encoding="utf-8"
+    )
+    release = read_release(folder)
+    files = {f.sha256: folder / v.id / f.path for v in release.variants for f in v.files}
+    vendor.publish(world.repository, world.keys, release.to_bytes(), files, world.now)
+
+    (line,) = [line for line in world.ok("sync").splitlines() if "new: " in line]
+
+    assert "holds thin hair and never flickers" in line
+    assert line.endswith("...")
+    assert "A tiny net" not in line
 
 
 def test_expired_metadata_of_a_vendor_is_5_and_what_is_installed_stays(world: Any, long_ago: Any) -> None:

@@ -23,6 +23,8 @@ overrides = typer.Typer(
     help="Named, reasoned, expiring permissions to pass over a check; never over trust.", no_args_is_help=True
 )
 
+_LINE = 100
+"""How many characters of a release's changes `sync` shows."""
 _NEXT_UPDATE = "  stations change over with: changeover update"
 ScopeShow = Annotated[str | None, typer.Option("--show", help="The show.")]
 ScopeSequence = Annotated[str | None, typer.Option("--sequence", help="The sequence, within --show.")]
@@ -197,11 +199,17 @@ def _show_synced(done: "list[Synced]", failed: list[ChangeoverError], *, as_json
         for synced in done:
             say(f"{mark('ok')} {escape(synced.vendor)}: {len(synced.releases)} releases, {len(synced.new)} new")
             for release in synced.new:
-                say(f"    new: [bold]{escape(str(release.ref()))}[/]  {escape(release.summary)}")
+                say(f"    new: [bold]{escape(str(release.ref()))}[/]  {escape(_line(release.changes))}")
             for text in synced.withdrawn:
                 say(f"    {mark('no')} withdrawn: {escape(text)}")
 
     emit(answer, as_json=as_json, show=show)
+
+
+def _line(text: str) -> str:
+    """What a vendor wrote, as one line of a list."""
+    words = " ".join(text.split())
+    return words if len(words) <= _LINE else f"{words[: _LINE - 3].rstrip()}..."
 
 
 @verdicts.command("list")
