@@ -15,6 +15,7 @@ from changeover_validators.verdict import decide, point_decision, sign_off_probl
 
 GOOD = Passed(check="golden", detail="J +0.01")
 BAD = Refused(check="golden", rule="margin", expected="as good", actual="worse", remedy="keep")
+SLOW = Refused(check="speed", rule="speed", expected="fast", actual="slow", remedy="keep")
 OPEN = NotRun(check="golden", why="no set")
 BROKE = NotRun(check="golden", why="the child crashed", error=True)
 SPARED = NotApplicable(check="golden", rule="no-baseline")
@@ -150,6 +151,8 @@ def test_release_whose_measurement_broke_is_an_error_beside_an_accepted_point() 
     [
         ((BAD, BROKE), "error", "golden was not run: the child crashed"),
         ((Passed(check="speed"), BAD), "reject", "golden: margin: expected as good, found worse; keep"),
+        ((SLOW, BAD), "reject", "golden: margin: expected as good, found worse; keep"),
+        ((SLOW, OPEN), "reject", "speed: speed: expected fast, found slow; keep"),
         ((GOOD, NotRun(check="smoke", why="no sandbox")), "inconclusive", "smoke was not run: no sandbox"),
         ((), "inconclusive", "no golden shots passed"),
     ],
@@ -172,7 +175,7 @@ def test_nothing_measured_is_inconclusive_and_says_what_was_not_run() -> None:
 
 NOW = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
 REVIEW = Policy(golden=GoldenPolicy(supervisor_review=True))
-FEW = NotRun(check="golden", why="golden shots scored: 3", remedy="add some", rule="few-shots")
+FEW = NotRun(check="golden", why="too few shots: 3 of 5", remedy="add some", rule="few-shots")
 FIRST = "f" * 64
 
 

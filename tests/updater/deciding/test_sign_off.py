@@ -30,7 +30,7 @@ def policy(build: Any) -> Any:
 @pytest.fixture
 def first(build: Any, release: Any) -> FiledVerdict:
     """Inconclusive, since there were three shots; everything else passed."""
-    few = NotRun(check="golden", why="golden shots scored: 3", rule="few-shots")
+    few = NotRun(check="golden", why="too few shots: 3 of 5", rule="few-shots")
     found = (build.spared("speed", "no-baseline"), few, build.passed("smoke"))
     points = tuple(build.report(release, found, tile=n) for n in range(2))
     verdict: FiledVerdict = build.verdict(release, "inconclusive", points=points)

@@ -13,7 +13,7 @@ from changeover_registry.records.findings import NotRun, Refused
 from changeover_registry.records.release import Release
 from changeover_registry.repository import vendor
 
-FEW = NotRun(check="golden", why="golden shots scored: 3, the policy asks for 5", rule="few-shots")
+FEW = NotRun(check="golden", why="too few shots: 3 of 5", rule="few-shots")
 FELL = Refused(check="golden", rule="worst shot", expected="no drop", actual="shot fox fell", remedy="keep")
 SIGN = ("--name", "Ada Lovelace", "--note", "all three shots are as good")
 
@@ -36,7 +36,7 @@ def judged(world: Any, release: Release, *found: Any, decision: str = "inconclus
         report = world.point(release, tile)
         rest = tuple(f for f in report.findings if f.check != "golden")
         points.append(report.model_copy(update={"findings": (*rest, *found)}))
-    reason = f"golden was not run: {FEW.why}"
+    reason = f"golden: {FEW.why}"
     return str(world.accept(release, decision=decision, reason=reason, points=tuple(points), **changes))
 
 

@@ -174,7 +174,7 @@ def test_without_a_baseline_the_guards_alone_decide_and_the_reason_says_so() -> 
 @pytest.mark.parametrize("baseline", [True, False])
 def test_fewer_shots_than_the_policy_asks_for_are_inconclusive(baseline: bool) -> None:
     judged = judge(shots(["0.02"] * 4, baseline=baseline), POLICY, baseline=baseline)
-    assert (judged.decision, judged.reason) == ("inconclusive", "golden shots scored: 4, the policy asks for 5")
+    assert (judged.decision, judged.reason) == ("inconclusive", "too few shots: 4 of 5")
 
 
 def test_one_shot_has_no_bounds_and_is_inconclusive() -> None:

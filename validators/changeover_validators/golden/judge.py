@@ -129,7 +129,7 @@ def judge(
     broken = broken_guards(scores, limits(policy.guards), baseline=baseline, names=called, best=best)
     if broken:
         return _reject(broken, summaries, "guards")
-    lacking = _lacking(scores, gated, baseline=baseline)
+    lacking = _lacking(scores, gated, called, baseline=baseline)
     if lacking is None and (baseline or best):
         lacking = _meaningless(scores, policy, noise, sizes)
     if lacking is not None:
@@ -210,14 +210,18 @@ def _decimal(millionths: "NDArray[np.float64]") -> Decimal:
     return Decimal(int(millionths)) / _MICRO
 
 
-def _lacking(scores: Sequence[ShotScore], gated: Sequence[Gate], *, baseline: bool) -> NotRun | None:
+def _lacking(
+    scores: Sequence[ShotScore], gated: Sequence[Gate], called: Mapping[str, str], *, baseline: bool
+) -> NotRun | None:
     """What is not there and must be, or None."""
     absent = [gate.label for gate in gated if not _of(gate, scores)]
     if absent:
         why = f"no golden shot has a score of {', '.join(absent)}"
         return _not_run(why, "check again; add a shot on which every metric is defined")
     unpaired = [score.shot for gate in gated for score in _of(gate, scores) if baseline and score.current is None]
-    return _not_run(f"shot {unpaired[0]} has no score of the current release", "check again") if unpaired else None
+    if not unpaired:
+        return None
+    return _not_run(f"shot {called.get(unpaired[0], unpaired[0])} has no score of the current release", "check again")
 
 
 def _meaningless(
@@ -244,7 +248,7 @@ def _not_run(why: str, remedy: str) -> NotRun:
 def _too_few(fewest: Gate, scores: Sequence[ShotScore], policy: GoldenPolicy, against: Sequence[_Paired]) -> Judgement:
     shots, everywhere = len(_of(fewest, scores)), len({score.shot for score in scores})
     of = "" if shots == everywhere else f" with a {fewest.label}"
-    why = f"golden shots scored{of}: {shots}, the policy asks for {policy.min_shots}"
+    why = f"too few shots{of}: {shots} of {policy.min_shots}"
     worse = [f"{paired.gate.label} is worse by at least {short(-paired.upper)}" for paired in against if paired.worse]
     if worse:
         why += f"; on these shots {', '.join(worse)}"
@@ -258,7 +262,7 @@ def _too_few(fewest: Gate, scores: Sequence[ShotScore], policy: GoldenPolicy, ag
 
 def _by_bounds(against: Sequence[_Paired], ever: Sequence[_Paired], policy: GoldenPolicy) -> Judgement:
     summaries = tuple(paired.summary() for paired in against)
-    worse = tuple(_worse(paired) for paired in against if paired.worse) + _below_best(ever)
+    worse = tuple(_worse(paired, in_use=True) for paired in against if paired.worse) + _below_best(ever, in_use=True)
     if worse:
         return _reject(worse, summaries, "margins")
     undecided = [paired for paired in (*against, *ever) if paired.open]
@@ -273,7 +277,7 @@ def _alone(
     ever: Sequence[_Paired], gated: Sequence[Gate], scores: Sequence[ShotScore], called: Mapping[str, str]
 ) -> Judgement:
     """Without a baseline: what was approved before is still the bar where it is surely missed."""
-    worse = _below_best(ever)
+    worse = _below_best(ever, in_use=False)
     if worse:
         return _reject(worse, (), "margins")
     worst = "; ".join(_worst(gate, _of(gate, scores), called) for gate in gated)
@@ -287,16 +291,17 @@ def _worst(gate: Gate, scores: Sequence[ShotScore], called: Mapping[str, str]) -
     return f"{gate.label} {short(ordered[0].candidate)} ({called.get(ordered[0].shot, ordered[0].shot)})"
 
 
-def _worse(paired: _Paired) -> Refused:
+def _worse(paired: _Paired, *, in_use: bool) -> Refused:
     return refused(
         "margin",
         f"{paired.gate.label} not worse than {paired.against} by more than {paired.gate.margin}",
         f"worse by at least {short(-paired.upper)} over {paired.shots} shots",
+        in_use=in_use,
     )
 
 
-def _below_best(ever: Sequence[_Paired]) -> tuple[Refused, ...]:
-    found = (_worse(paired) for paired in ever if paired.worse)
+def _below_best(ever: Sequence[_Paired], *, in_use: bool) -> tuple[Refused, ...]:
+    found = (_worse(paired, in_use=in_use) for paired in ever if paired.worse)
     return tuple(finding.model_copy(update={"rule": "ratchet"}) for finding in found)
 
 

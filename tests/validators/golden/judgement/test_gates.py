@@ -130,7 +130,7 @@ def test_metric_that_few_shots_have_is_named(build: Any) -> None:
     policy = GoldenPolicy(margins={"mad:truth-band": "0.01"})
     scores = [*build.shots(["0"] * 6), *(build.score("mad:truth-band", "0", "0", shot=f"s{n}") for n in (2, 5))]
     judged = judge(scores, policy, baseline=True)
-    assert judged.reason == "golden shots scored with a MAD in the band: 2, the policy asks for 5"
+    assert judged.reason == "too few shots with a MAD in the band: 2 of 5"
 
 
 @pytest.mark.parametrize(("floor", "fine"), [("0.002", True), ("0.002000001", False), ("0", True), ("0.5", False)])
