@@ -31,7 +31,7 @@ def scheduler_address(executor: str) -> str:
     """
     kind, _, rest = executor.partition("://")
     host, _, port = rest.rpartition(":")
-    if kind != "dask" or not host or not port.isdecimal():
+    if kind != "dask" or not host or not (port.isdecimal() and len(port) <= 5):
         raise InvalidInputError(
             "executor", where="--executor", expected="dask://HOST:PORT", actual=executor, remedy="correct the address"
         )
@@ -118,7 +118,7 @@ def _client(address: str) -> Any:  # noqa: ANN401 - distributed has no types
         host, _, port = address.removeprefix("tcp://").rpartition(":")
         socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
         client = distributed.Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)  # type: ignore[no-untyped-call]
-    except (OSError, TimeoutError) as error:
+    except (OSError, UnicodeError) as error:
         raise _unreachable(address, "no answer") from error
     if not _workers(client):
         client.close()

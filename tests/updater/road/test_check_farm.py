@@ -258,7 +258,9 @@ def test_two_places_at_once_are_2(world: Any, arguments: tuple[str, ...]) -> Non
     assert "leave one out" in err
 
 
-@pytest.mark.parametrize("address", ["local", "dask://", "dask://host", "tcp://host:1", "dask://host:x"])
+@pytest.mark.parametrize(
+    "address", ["local", "dask://", "dask://host", "tcp://host:1", "dask://host:x", "dask://host:123456"]
+)
 def test_executor_that_is_no_address_is_2(world: Any, address: str) -> None:
     code, _, err = world.run(*CHECK, "--executor", address)
 
@@ -342,6 +344,13 @@ def test_scheduler_that_does_not_answer_is_6(world: Any) -> None:
 
     assert (code, out, err.count("\n")) == (6, "", 1), err
     assert "Dask cluster" in err
+
+
+def test_host_that_can_be_no_name_is_6(world: Any) -> None:
+    code, _, err = world.run(*CHECK, "--executor", "dask://farm..studio:8786")
+
+    assert (code, err.count("\n")) == (6, 1), err
+    assert "no answer" in err
 
 
 def test_cluster_without_a_worker_is_6(world: Any) -> None:

@@ -1,5 +1,7 @@
 """How commands speak: results on stdout, everything else on stderr; JSON has no locale, no colour and no wrapping."""
 
+import codecs
+import io
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +12,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["ProgressLine", "console", "emit", "mark", "notice", "print_error", "progress", "rows", "say"]
+__all__ = [
+    "ProgressLine",
+    "console",
+    "emit",
+    "mark",
+    "notice",
+    "print_error",
+    "progress",
+    "rows",
+    "say",
+    "speak_anyhow",
+]
 
 MARKS = {
     "ok": "[green]✓[/]",
@@ -32,9 +45,25 @@ def console(*, stderr: bool = False) -> "Console":
 def emit(value: object, *, as_json: bool, show: Callable[[], None]) -> None:
     """Print `value` as one JSON document, or call `show` to print it for a person."""
     if as_json:
-        sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, sort_keys=True) + "\n")
+        text = json.dumps(value, ensure_ascii=_is_narrow(sys.stdout.encoding), indent=2, sort_keys=True)
+        sys.stdout.write(text + "\n")
     else:
         show()
+
+
+def speak_anyhow() -> None:
+    """Have what an output cannot encode be an escape: a render node's log in ASCII, or a file on Windows.
+
+    What a command did is done when it speaks of it; a sign that cannot be written must not make a failure of it.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _is_narrow(encoding: str | None) -> bool:
+    """Whether an output lacks signs that texts may hold; one without an encoding takes all."""
+    return encoding is not None and codecs.lookup(encoding).name != "utf-8"
 
 
 def say(text: str) -> None:
