@@ -1,4 +1,7 @@
+import dataclasses
 import hashlib
+import re
+import tomllib
 import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +13,17 @@ from hypothesis import strategies as st
 
 from changeover_registry.errors import InvalidInputError, UndecidedError
 from changeover_registry.inspect import Inspection, TensorInfo
-from changeover_registry.records.release import Contract, FileEntry, Release, Requires, TensorIn, TensorOut, Tile
+from changeover_registry.records.policy import LicencePolicy
+from changeover_registry.records.release import (
+    Contract,
+    FileEntry,
+    Licences,
+    Release,
+    Requires,
+    TensorIn,
+    TensorOut,
+    Tile,
+)
 from changeover_updater.claims import raise_claims
 from changeover_updater.release_toml import (
     ContractToml,
@@ -166,33 +179,36 @@ def test_knobs_may_be_written_as_numbers() -> None:
         ('version = "1.0.0"', "version = 1", "version", "string", "1"),
         ('model = "acme/person-roto"', 'model = "person-roto"', "model", "vendor/name", "person-roto"),
         ('model = "acme/person-roto"', 'model = "acme/Person"', "model", "a-z", "acme/Person"),
-        ('runtime = "onnx"', 'runtime = "onnx"\nsize = 12', "variants.0.size", "no such field", "12"),
-        ('runtime = "onnx"', 'runtime = "tflite"', "variants.0.runtime", "onnx", "tflite"),
-        ('loaders = ["python"]', 'loaders = "python"', "variants.0.loaders", "array", "python"),
-        ('loaders = ["python"]', "loaders = []", "variants.0.loaders", "1", "[]"),
-        ('loaders = ["python"]', 'loaders = ["python"]\nfiles = ["../a"]', "variants.0.files.0", "..", "../a"),
-        ('loaders = ["python"]', 'loaders = ["python"]\nentry = "/etc/x"', "variants.0.entry", "relative", "/etc/x"),
-        ('loaders = ["python"]', 'loaders = ["python"]\nfolder = "a/../b"', "variants.0.folder", "..", "a/../b"),
-        ('loaders = ["python"]', 'loaders = ["python"]\nentry = "b.onnx"', "variants.0.entry", "b.onnx", "model.onnx"),
-        ('tiles = ["none", "256+32", "512"]', 'tiles = ["64x64"]', "variants.0.contract.tiles.0", "1024+64", "64x64"),
-        ('"512"]', '"512+300"]', "variants.0.contract.tiles.2", "overlap under half", "300"),
-        ("multiple = 16", 'clamp = "full"', "variants.0.contract.clamp", "'none' or 'unit'", "full"),
+        ('runtime = "onnx"', 'runtime = "onnx"\nsize = 12', "onnx-fp32.size", "no such field", "12"),
+        ('runtime = "onnx"', 'runtime = "tflite"', "onnx-fp32.runtime", "onnx", "tflite"),
+        ('loaders = ["python"]', 'loaders = "python"', "onnx-fp32.loaders", "array", "python"),
+        ('loaders = ["python"]', "loaders = []", "onnx-fp32.loaders", "1", "[]"),
+        ('loaders = ["python"]', 'loaders = ["python"]\nfiles = ["../a"]', "onnx-fp32.files.0", "..", "../a"),
+        ('loaders = ["python"]', 'loaders = ["python"]\nentry = "/etc/x"', "onnx-fp32.entry", "relative", "/etc/x"),
+        ('loaders = ["python"]', 'loaders = ["python"]\nfolder = "a/../b"', "onnx-fp32.folder", "..", "a/../b"),
+        ('loaders = ["python"]', 'loaders = ["python"]\nentry = "b.onnx"', "onnx-fp32.entry", "b.onnx", "model.onnx"),
+        ('tiles = ["none", "256+32", "512"]', 'tiles = ["64x64"]', "onnx-fp32.contract.tiles.0", "1024+64", "64x64"),
+        ('"512"]', '"512+300"]', "onnx-fp32.contract.tiles.2", "overlap under half", "300"),
+        ('mean = [0, 0.5, "0.25"]', "mean = 127", "inputs.0.mean", "such as [127, 127, 127]", "127"),
+        ('mean = [0, 0.5, "0.25"]', "mean = 0.485", "inputs.0.mean", "such as [0.485, 0.485, 0.485]", "0.485"),
+        ("scale = [1, 2.0, 4]", 'scale = "1/255"', "inputs.0.scale", "such as [0.5, 0.5, 0.5]", "1/255"),
+        ("multiple = 16", 'clamp = "full"', "onnx-fp32.contract.clamp", "'none' or 'unit'", "full"),
         ("multiple = 16", 'pixel_aspect = "2:1"', "contract.pixel_aspect", "'as-is' or 'desqueeze'", "2:1"),
-        ('mean = [0, 0.5, "0.25"]', "mean = [0, 0.5]", "variants.0.contract.inputs.0", "3 numbers", "x"),
-        ('mean = [0, 0.5, "0.25"]', "mean = [true, 0, 0]", "variants.0.contract.inputs.0.mean.0", "string", "True"),
-        ('name = "x"', 'name = "z"', "variants.0.contract.inputs", "the tensors of the model file: x", "z"),
-        ('name = "y"', 'name = "z"', "variants.0.contract.output", "the tensors of the model file: y", "z"),
-        ('name = "y"', 'name = "y"\nchannel = 1', "variants.0.contract.output.channel", "less than 1", "1"),
-        ('name = "y"', 'name = "y"\nport = "mask"', "variants.0.contract.output.port", "one of matte", "mask"),
-        ('name = "x"', 'name = "x"\ndtype = "float16"', "variants.0.contract.inputs.0.dtype", "float32, as", "float16"),
-        ('name = "x"', 'name = "x"\nchannels = ["depth"]', "variants.0.contract.inputs.0.channels", "red", "depth"),
-        ('name = "x"', 'name = "x"\nchannels = ["red"]', "variants.0.contract.inputs.0.channels", "3 channels", "red"),
+        ('mean = [0, 0.5, "0.25"]', "mean = [0, 0.5]", "onnx-fp32.contract.inputs.0", "3 numbers", "x"),
+        ('mean = [0, 0.5, "0.25"]', "mean = [true, 0, 0]", "onnx-fp32.contract.inputs.0.mean.0", "string", "True"),
+        ('name = "x"', 'name = "z"', "onnx-fp32.contract.inputs", "the tensors of the model file: x", "z"),
+        ('name = "y"', 'name = "z"', "onnx-fp32.contract.output", "the tensors of the model file: y", "z"),
+        ('name = "y"', 'name = "y"\nchannel = 1', "onnx-fp32.contract.output.channel", "less than 1", "1"),
+        ('name = "y"', 'name = "y"\nport = "mask"', "onnx-fp32.contract.output.port", "one of matte", "mask"),
+        ('name = "x"', 'name = "x"\ndtype = "float16"', "onnx-fp32.contract.inputs.0.dtype", "float32, as", "float16"),
+        ('name = "x"', 'name = "x"\nchannels = ["depth"]', "onnx-fp32.contract.inputs.0.channels", "red", "depth"),
+        ('name = "x"', 'name = "x"\nchannels = ["red"]', "onnx-fp32.contract.inputs.0.channels", "3 channels", "red"),
         ('id = "onnx-fp32"', 'id = "onnx-fp32"\nderived_from = "twin"', "whole record", "derived_from among", "twin"),
         ('id = "onnx-fp32"', 'id = "ONNX"', "variants.0.id", "onnx-fp16", "ONNX"),
         ('weights = "CC-BY-4.0"', 'weights = "MITT"', "licences.weights", "SPDX", "MITT"),
         ('weights = "CC-BY-4.0"', 'weights = "apache-2.0"', "licences.weights", "SPDX", "Apache-2.0"),
         ('weights = "CC-BY-4.0"', 'weights = "unknown"', "licences.weights", "SPDX", "unknown"),
-        ('loaders = ["python"]', 'loaders = ["nuke-inference"]', "variants.0", "a .cat for nuke-inference", "onnx"),
+        ('loaders = ["python"]', 'loaders = ["nuke-inference"]', "onnx-fp32", "a .cat for nuke-inference", "onnx"),
     ],
 )  # fmt: skip
 def test_bad_field_is_one_line_with_file_field_expected_and_actual(
@@ -209,6 +225,80 @@ def test_bad_field_is_one_line_with_file_field_expected_and_actual(
     assert expected in caught.value.expected
     assert actual in caught.value.actual
     assert "\n" not in str(caught.value)
+
+
+SECOND = TOML[TOML.index("[[variants]]") :].replace('id = "onnx-fp32"', 'id = "onnx-tiled"')
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "field"),
+    [
+        ('runtime = "onnx"', 'runtime = "tflite"', "variants.onnx-tiled.runtime"),
+        ('"512"]', '"512+300"]', "variants.onnx-tiled.contract.tiles.2"),
+        ('name = "x"', 'name = "z"', "variants.onnx-tiled.contract.inputs"),
+        ('id = "onnx-tiled"', "", "variants.1.id"),
+    ],
+)
+def test_variant_in_an_error_is_named_by_its_id_where_it_has_one(old: str, new: str, field: str) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        build(TOML + SECOND.replace(old, new, 1))
+
+    assert caught.value.where == f"release.toml: {field}"
+
+
+FIXED = dataclasses.replace(SHOWN, inputs=(TensorInfo("x", "float32", (1, 3, 256, 320)),))
+SQUARE = dataclasses.replace(SHOWN, inputs=(TensorInfo("x", "float32", (1, 3, 512, 512)),))
+
+
+@pytest.mark.parametrize(
+    ("lines", "shown", "said"),
+    [
+        ("", FIXED, "no resize"),
+        ("multiple = 16", FIXED, "no resize with multiple = 16"),
+        ("resize = [256, 320]", FIXED, "resize = [256, 320]"),
+        ("resize = [320, 250]", FIXED, "resize = [320, 250]"),
+        ('tiles = ["none", "512"]', SQUARE, "no resize"),
+    ],
+)
+def test_contract_that_does_not_lead_to_the_fixed_size_of_the_file_is_told_what_to_write(
+    lines: str, shown: Inspection, said: str
+) -> None:
+    text = TOML.replace('multiple = 16\ntiles = ["none", "256+32", "512"]', lines)
+    width, height = (320, 256) if shown is FIXED else (512, 512)
+
+    with pytest.raises(InvalidInputError) as caught:
+        build(text, shown)
+
+    assert caught.value.where == "release.toml: variants.onnx-fp32.contract.resize"
+    assert f"write resize = [{width}, {height}]" in caught.value.remedy
+    assert caught.value.actual == said
+
+
+@pytest.mark.parametrize(
+    ("lines", "shown"),
+    [
+        ("resize = [320, 256]", FIXED),
+        ("multiple = 64\nresize = [300, 200]", FIXED),
+        ('tiles = ["512", "512+32"]', SQUARE),
+        ('tiles = ["512"]\nmultiple = 16', SQUARE),
+        ("", dataclasses.replace(SHOWN, inputs=(TensorInfo("x", "float32", (1, 3, 256, "W")),))),
+        ("", dataclasses.replace(SHOWN, inputs=(TensorInfo("x", "float32", ()),))),
+    ],
+)
+def test_contract_that_leads_to_the_size_of_the_file_is_taken(lines: str, shown: Inspection) -> None:
+    text = TOML.replace('multiple = 16\ntiles = ["none", "256+32", "512"]', lines)
+
+    assert build(text, shown).variants[0].contract.inputs[0].name == "x"
+
+
+@pytest.mark.parametrize("page", ["write-a-contract.md", "publish-a-release.md"])
+def test_head_that_a_guide_shows_is_taken_by_the_default_policy(page: str) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "how-to" / page).read_text(encoding="utf-8")
+    blocks = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+
+    licences = Licences.model_validate(tomllib.loads(blocks[0])["licences"])
+
+    assert licences.training_data not in LicencePolicy().refuse_training_data
 
 
 def test_enum_knob_whose_default_is_no_choice_is_refused() -> None:

@@ -64,8 +64,7 @@ def read_release(folder: Path, *, progress: Callable[[int], None] = lambda _: No
     """
     draft, where = read_draft(folder), str(folder / RELEASE_TOML)
     parts = {
-        variant.id: _part(folder, variant, f"{where}: variants.{number}", progress)
-        for number, variant in enumerate(draft.variants)
+        variant.id: _part(folder, variant, f"{where}: variants.{variant.id}", progress) for variant in draft.variants
     }
     return compose(draft, parts, where=where)
 

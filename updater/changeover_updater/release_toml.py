@@ -73,13 +73,23 @@ def _form(pattern: str, expected: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _one_a_channel(value: object) -> object:
+    """A list; a lone number is the slip of everybody whose training code takes one for all channels."""
+    if isinstance(value, list | tuple):
+        return tuple(value)
+    text = str(value)
+    shown = text if re.fullmatch(r"-?[0-9]{1,9}(\.[0-9]{1,9})?", text, re.ASCII) else "0.5"
+    message = f"expected one number for each channel, such as [{', '.join([shown] * 3)}], found {text[:80]}"
+    raise ValueError(message)
+
+
 Number = Annotated[Decimal6, BeforeValidator(_number_as_text)]
 """A number that a person writes as 0, 0.5 or "0.5"; kept as a decimal, so no float enters a digest."""
+Numbers = Annotated[tuple[Number, ...], BeforeValidator(_one_a_channel)]
 Scalar = Annotated[str, BeforeValidator(_number_as_text)]
 TileText = Annotated[str, _form(r"none|[1-9]\d{0,4}(\+\d{1,4})?", "none, or size+overlap in pixels such as 1024+64")]
-VariantId = Annotated[
-    str, _form(r"[a-z0-9]([a-z0-9.-]{0,62}[a-z0-9])?", "1 to 64 characters of a-z, 0-9, . and -, such as onnx-fp16")
-]
+_VARIANT_ID = r"[a-z0-9]([a-z0-9.-]{0,62}[a-z0-9])?"
+VariantId = Annotated[str, _form(_VARIANT_ID, "1 to 64 characters of a-z, 0-9, . and -, such as onnx-fp16")]
 
 
 class KnobToml(Value):
@@ -108,8 +118,8 @@ class InputToml(Value):
     port: Name | None = None
     channels: tuple[Text, ...] | None = None
     dtype: Literal["float32", "float16"] | None = None
-    mean: tuple[Number, ...] = ()
-    scale: tuple[Number, ...] = ()
+    mean: Numbers = ()
+    scale: Numbers = ()
 
 
 class OutputToml(Value):
@@ -187,7 +197,10 @@ class ReleaseToml(Record):
             raise InvalidInputError(
                 "TOML", where=where, expected="a TOML file in UTF-8", actual=str(error), remedy="correct that line"
             ) from error
-        return cls.from_object(body, where=where)
+        try:
+            return cls.from_object(body, where=where)
+        except InvalidInputError as error:
+            raise _by_id(error, _ids(body), where) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,10 +228,32 @@ def compose(draft: ReleaseToml, parts: Mapping[str, Part], *, where: str) -> Rel
         _check_knob(knob, f"{where}: interface.knobs {knob.name}")
     body = draft.model_dump(mode="json", exclude={"variants", "ext"}, exclude_none=True)
     body["variants"] = [
-        _variant(draft.interface, variant, parts[variant.id], f"{where}: variants.{number}")
-        for number, variant in enumerate(draft.variants)
+        _variant(draft.interface, variant, parts[variant.id], f"{where}: variants.{variant.id}")
+        for variant in draft.variants
     ]
-    return Release.parse({**body, "ext": dict(draft.ext)}, where=where)
+    try:
+        return Release.parse({**body, "ext": dict(draft.ext)}, where=where)
+    except InvalidInputError as error:
+        raise _by_id(error, [variant.id for variant in draft.variants], where) from error
+
+
+def _ids(body: Mapping[str, Any]) -> list[str]:
+    """The variants' ids as written, whatever else is wrong; a number stands where one has none that can be shown."""
+    variants = body.get("variants")
+    ids = (
+        [item.get("id") if isinstance(item, dict) else None for item in variants] if isinstance(variants, list) else []
+    )
+    known = re.compile(_VARIANT_ID, re.ASCII)
+    return [name if isinstance(name, str) and known.fullmatch(name) else str(number) for number, name in enumerate(ids)]
+
+
+def _by_id(error: InvalidInputError, ids: Sequence[str], where: str) -> InvalidInputError:
+    """The same error, with a variant's id in the place of its number; nobody counts variants from 0."""
+    found = re.match(re.escape(f"{where}: variants.") + r"(\d+)", error.where, re.ASCII)
+    if found is None or int(found[1]) >= len(ids):
+        return error
+    field = f"{where}: variants.{ids[int(found[1])]}{error.where[found.end() :]}"
+    return InvalidInputError(error.rule, where=field, expected=error.expected, actual=error.actual, remedy=error.remedy)
 
 
 def _check_licences(licences: Licences, where: str) -> None:
@@ -299,6 +334,9 @@ def _check_digests(variant: VariantToml, files: Sequence[FileEntry], where: str)
 def _contract(interface: InterfaceToml, contract: ContractToml, part: Part, where: str) -> dict[str, Any]:
     inputs, outputs = part.inspection.inputs, part.inspection.outputs
     _check_tensors(contract, inputs, outputs, where)
+    for tensor in inputs:
+        if tensor.name in {item.name for item in contract.inputs}:
+            _check_size(contract, tensor, where)
     body = contract.model_dump(mode="json", exclude={"inputs", "output", "tiles"}, exclude_none=True)
     return {
         **body,
@@ -327,6 +365,31 @@ def _check_tensors(
     have = _channels(outputs, contract.output.name)
     if have is not None and (contract.output.channel or 0) >= have:
         raise _left_open(f"{where}.output.channel", f"less than {have}", str(contract.output.channel))
+
+
+def _check_size(contract: ContractToml, tensor: TensorInfo, where: str) -> None:
+    """A file of one fixed size is handed just that; plates have any size, so the contract must lead to it."""
+    if len(tensor.dims) != 4 or not all(isinstance(side, int) and side > 0 for side in tensor.dims[2:]):
+        return
+    height, width = tensor.dims[2:]
+    sizes = [contract.resize] if contract.resize else [_square(tile) for tile in contract.tiles]
+    step = max(contract.multiple or 1, 1)
+    if all(size is not None and tuple(-(-side // step) * step for side in size) == (width, height) for size in sizes):
+        return
+    given = f"resize = {list(contract.resize)}" if contract.resize else "no resize"
+    raise InvalidInputError(
+        "contract",
+        where=f"{where}.resize",
+        expected=f"resize = [{width}, {height}], the width and height that {tensor.name} takes in the file",
+        actual=given if step == 1 else f"{given} with multiple = {step}",
+        remedy=f"write resize = [{width}, {height}] into the contract and no multiple, or export for any size",
+    )
+
+
+def _square(tile: str) -> tuple[int, int] | None:
+    """Width and height of the tensors for a tile; None for the whole frame, which may have any size."""
+    size = _tile(tile)["size"]
+    return (size, size) if size else None
 
 
 def _input(ports: Sequence[Port], item: InputToml, tensors: Sequence[TensorInfo], where: str) -> dict[str, Any]:

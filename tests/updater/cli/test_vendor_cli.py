@@ -191,10 +191,10 @@ def test_home_is_taken_from_the_environment(home: Path, tmp_path: Path) -> None:
     ("old", "new", "field", "expected", "actual"),
     [
         ('summary = "Soft person mattes."\n', "", "summary", "this field", "nothing"),
-        ('runtime = "onnx"\n', 'runtime = "onnx"\ngpu = 1\n', "variants.0.gpu", "no such field", "unknown field"),
-        ('loaders = ["python"]', "loaders = 7", "variants.0.loaders", "array", "7"),
+        ('runtime = "onnx"\n', 'runtime = "onnx"\ngpu = 1\n', "onnx-fp32.gpu", "no such field", "unknown field"),
+        ('loaders = ["python"]', "loaders = 7", "onnx-fp32.loaders", "array", "7"),
         ('loaders = ["python"]', 'loaders = ["python"]\nfiles = ["w.bin"]', "files.0", "this file", "no such file"),
-        ('loaders = ["python"]', 'loaders = ["python"]\nfiles = ["../a"]', "variants.0.files.0", "'..'", "../a"),
+        ('loaders = ["python"]', 'loaders = ["python"]\nfiles = ["../a"]', "onnx-fp32.files.0", "'..'", "../a"),
         ('version = "1.0.0"', 'version = "1!1.0.0"', "version", "three integers", "1!1.0.0"),
         ('version = "1.0.0"', "version = 1.0.0", "release.toml", "a TOML file", "line 4"),
         ('name = "y"\n', f'name = "y"\n[variants.sha256]\n"model.onnx" = "{WRONG}"\n', "model.onnx", WRONG, ""),
