@@ -13,8 +13,8 @@ POINT = OperatingPoint(variant="onnx-fp32", precision="fp32", tile=Tile(size=0),
     ("candidate", "current", "passes"),
     [
         (1, 100_000, True),
-        (150_000, 100_000, True),
-        (150_001, 100_000, False),
+        (157_500, 100_000, True),
+        (157_501, 100_000, False),
         (5_999, 1_000, True),
         (6_000, 1_000, False),
     ],
@@ -45,11 +45,11 @@ def judged(
     ]
 
 
-@pytest.mark.parametrize("candidate", [1, 100_000, 150_000, 150_001, 900_000])
+@pytest.mark.parametrize("candidate", [1, 100_000, 150_001, 157_500, 157_501, 900_000])
 @pytest.mark.parametrize("current", [1, 1_000, 100_000])
 def test_at_one_plate_size_the_rule_is_ratio_and_noise(candidate: int, current: int) -> None:
     (outcome, _) = judged(at(1920, candidate, current))[0]
-    slow = candidate > 1.5 * current and candidate - current >= 5_000
+    slow = candidate * 1000 > 1575 * current and candidate - current >= 5_000
     assert outcome == ("refused" if slow else "passed")
 
 
@@ -61,14 +61,16 @@ def test_each_plate_size_is_judged_by_itself() -> None:
 def test_a_refusal_names_the_plate_and_both_times() -> None:
     (finding,) = check_speeds(SpeedReport([at(4096, 50_000, 20_000)]), SpeedPolicy(ratio="2"), POINT, baseline=True)
     assert isinstance(finding, Refused)
-    assert finding.expected == "at most 2 times the time of the release in use, at every plate size"
-    assert finding.actual == "4096 x 2048: 50.0 ms a frame against 20.0 ms, 2.50 times as long"
+    assert finding.expected == (
+        "at most 2 times the time of the release in use, and 5% for the noise of measuring, at every plate size"
+    )
+    assert finding.actual == "4096 x 2048: 50.0 ms a frame against 20.0 ms, 2.500 times as long"
 
 
 def test_what_passed_names_every_plate() -> None:
     ((outcome, detail),) = judged(at(1920, 10_000, 10_000), at(4096, 40_000, 50_000))
     assert outcome == "passed"
-    assert detail.startswith("1920 x 960: 10.0 ms a frame against 10.0 ms, 1.00 times as long; 4096 x 2048: 40.0 ms")
+    assert detail.startswith("1920 x 960: 10.0 ms a frame against 10.0 ms, 1.000 times as long; 4096 x 2048: 40.0 ms")
 
 
 @pytest.mark.parametrize("speeds", [(), (at(1920, 5_000, None),), (at(1920, 5_000, 5_000), at(4096, 5_000, None))])
