@@ -11,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from changeover_registry.errors import InvalidInputError
-from changeover_validators.golden.cryptomatte import check_object, identifier, named, objects, read_object
+from changeover_validators.golden.cryptomatte import (
+    check_object,
+    identifier,
+    named,
+    objects,
+    read_object,
+    without_object,
+)
 
 Array = np.ndarray[Any, Any]
 HAIR, COAT = identifier("hair"), identifier("coat, dark")
@@ -105,8 +112,36 @@ def test_coverage_is_the_sum_over_ranks(tmp_path: Path) -> None:
 
 def test_an_unknown_object_is_refused_with_the_names_that_are_close(tmp_path: Path) -> None:
     path = write_crypto(tmp_path / "a.exr", two_objects(), {"manifest": MANIFEST})
-    with pytest.raises(InvalidInputError, match=r"an object 'hiar' in crypto, found 2 objects, such as 'hair'"):
+    with pytest.raises(InvalidInputError, match=r"an object 'hiar' in crypto, found 2 objects: 'hair', 'coat, dark'"):
         read_object(path, "crypto", "hiar")
+
+
+def test_of_many_objects_twenty_are_listed_and_the_closest_come_first(tmp_path: Path) -> None:
+    names = [f"/world/crowd/agent_{index:03d}/body_geometry" for index in range(50)]
+    manifest = json.dumps({name: f"{identifier(name):08x}" for name in names} | {"hair": f"{HAIR:08x}"})
+    path = write_crypto(tmp_path / "a.exr", two_objects(), {"manifest": manifest})
+
+    with pytest.raises(InvalidInputError) as refused:
+        read_object(path, "crypto", "hiar")
+
+    listed = refused.value.actual.split(", ")[1:]
+    assert refused.value.actual.startswith("51 objects, such as 'hair', ")
+    assert len(listed) == 20
+    assert listed[-1] == repr(names[18])
+
+
+def test_a_layer_without_an_object_is_asked_for_one(tmp_path: Path) -> None:
+    path = write_crypto(tmp_path / "a.exr", two_objects(), {"manifest": MANIFEST})
+    bare = write_crypto(tmp_path / "b.exr", two_objects(), {})
+
+    asked = without_object(path, "crypto")
+
+    assert asked is not None
+    assert "'coat, dark', 'hair'" in asked.actual
+    assert asked.remedy == "this is a Cryptomatte layer: add --object NAME"
+    assert "no manifest" in str(without_object(bare, "crypto"))
+    assert without_object(path, "A") is None
+    assert without_object(tmp_path / "nothing.exr", "crypto") is None
 
 
 def test_an_unknown_layer_is_refused_with_those_that_are_there(tmp_path: Path) -> None:
@@ -184,7 +219,7 @@ def test_an_object_may_be_in_the_manifest_of_some_frames_only(tmp_path: Path) ->
     }
     check_object(files, "crypto", "hair")
     check_object(files, "crypto", "0x00000001")
-    with pytest.raises(InvalidInputError, match="found 2 objects, such as 'hair'"):
+    with pytest.raises(InvalidInputError, match="found 2 objects: 'hair'"):
         check_object(files, "crypto", "hare")
 
 

@@ -11,6 +11,7 @@ import json
 import re
 import struct
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -21,7 +22,7 @@ from changeover_validators.golden.frames import at_frame
 from changeover_validators.golden.held import Held, held
 from changeover_validators.golden.images import Image, Part, decode, opened
 
-__all__ = ["check_object", "identifier", "named", "objects", "read_coverage", "read_object"]
+__all__ = ["check_object", "identifier", "named", "objects", "read_coverage", "read_object", "without_object"]
 
 _MAX_MANIFEST = 2**26
 """Bytes of a manifest beside a file; a crowd of a million objects takes less."""
@@ -32,7 +33,10 @@ _ENTRY = re.compile(r"cryptomatte/([0-9a-zA-Z]{1,16})/(name|manifest|manif_file|
 _PAIRS = ((("R", "red", "r"), ("G", "green", "g")), (("B", "blue", "b"), ("A", "alpha", "a")))
 """Each rank's two pairs: how files name the identifier's channel, and the coverage's."""
 
-_SHOWN = 5
+_SHOWN = 20
+"""How many objects a message lists."""
+_LONGEST = 2000
+"""Letters of what was found: so many objects have room, and damaged text is cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +101,21 @@ def check_object(files: Mapping[int, Path], layer: str, name: str) -> None:
             raise _damaged(path, f"the identifier of the name {name!r}", spelled, f"name the object as {spelled}")
         return
     raise _unknown(files[min(files)], layer, name, known)
+
+
+def without_object(path: Path, layer: str) -> InvalidInputError | None:
+    """What to say of a file's Cryptomatte layer that was named without an object; None where it is no such layer."""
+    known: Mapping[str, int] = {}
+    try:
+        with held(path) as file:
+            _layer(file, layer)
+    except InvalidInputError:
+        return None
+    with suppress(InvalidInputError):
+        known = objects(path, layer)
+    listed = _listed(known, "") if known else "no manifest"
+    remedy = "this is a Cryptomatte layer: add --object NAME"
+    return _damaged(path, f"an object of {layer}", f"none named; the file has {listed}", remedy)
 
 
 def read_object(path: Path, layer: str, name: str) -> Image:
@@ -213,17 +232,19 @@ def _unknown(path: Path, layer: str, name: str, known: Mapping[str, int]) -> Inv
     if not known:
         remedy = "name the object by its identifier, as 0x1a2b3c4d"
         return _damaged(path, f"an object {name!r} in the manifest of {layer}", "no manifest", remedy)
-    near = difflib.get_close_matches(name, known, _SHOWN, 0.4) or sorted(known)[:_SHOWN]
-    return _damaged(
-        path,
-        f"an object {name!r} in {layer}",
-        f"{len(known)} objects, such as {', '.join(map(repr, near))}",
-        "name one of its objects",
-    )
+    return _damaged(path, f"an object {name!r} in {layer}", _listed(known, name), "name one of its objects")
+
+
+def _listed(known: Mapping[str, int], name: str) -> str:
+    """How many objects there are and the first of them by name, those closest to `name` before all others."""
+    near = difflib.get_close_matches(name, known, _SHOWN, 0.4)
+    shown = [*near, *(other for other in sorted(known) if other not in near)][:_SHOWN]
+    such = ": " if len(shown) == len(known) else ", such as "
+    return f"{len(known)} objects{such}{', '.join(map(repr, shown))}"
 
 
 def _damaged(path: Path, expected: str, actual: str, remedy: str = "render the file again") -> InvalidInputError:
-    return InvalidInputError("cryptomatte", where=str(path), expected=expected, actual=actual[:300], remedy=remedy)
+    return InvalidInputError("cryptomatte", where=str(path), expected=expected, actual=actual[:_LONGEST], remedy=remedy)
 
 
 def _murmur3(data: bytes) -> int:

@@ -18,7 +18,7 @@ from changeover_registry.errors import InvalidInputError
 from changeover_registry.names import check_name
 from changeover_registry.records.golden import GoldenFrame, GoldenInput
 from changeover_validators.golden._copy import copy_file
-from changeover_validators.golden.cryptomatte import check_object
+from changeover_validators.golden.cryptomatte import check_object, without_object
 from changeover_validators.golden.frames import SNAP, at_frame, check_size, matte_of, read_region, sha256
 from changeover_validators.golden.held import held
 from changeover_validators.golden.images import Image, Pixels, decode
@@ -234,7 +234,12 @@ def _stage_matte(folder: Path, source: Source, number: int, plate: Image) -> _Fi
     path = source.mattes.get(number)
     if path is None:
         return None
-    staged = _stage_truth(folder, path, f"matte/matte.{number:04d}", source.matte_channel, source.matte_object)
+    try:
+        staged = _stage_truth(folder, path, f"matte/matte.{number:04d}", source.matte_channel, source.matte_object)
+    except InvalidInputError as error:
+        # A layer is no channel, and a list of all channels would not say what is missing.
+        asked = None if source.matte_object else without_object(path, source.matte_channel)
+        raise asked or error from error
     _check_fits(path, staged.image, plate)
     return staged
 

@@ -164,3 +164,5 @@ def test_an_object_of_a_cryptomatte_is_a_truth(
     shot = add(site, box)
     assert (shot.matte_object, shot.matte_channel, shot.width) == ("sphere_?_2", "uCryptoWildcard", 960)
     refuse(site, replace(box, matte_object="sphere_3"), "sphere_3")
+    bare = refuse(site, replace(box, matte_object=None), r"frame 1.*this is a Cryptomatte layer: add --object NAME")
+    assert "sphere_?_2" in bare.actual
