@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from changeover_registry.errors import InvalidInputError
-from changeover_validators.golden.sequences import find_frames, missing_numbers
+from changeover_validators.golden.sequences import find_frames, missing_numbers, range_of
 
 
 @pytest.fixture
@@ -105,3 +105,29 @@ def test_numbers_that_lie_too_far_apart_for_a_shot_are_refused(touch: Callable[.
     folder = touch("p.1.exr", "p.20251122.exr")
     with pytest.raises(InvalidInputError, match="found frames 1 and 20251122"):
         find_frames(str(folder / "p.%d.exr"), allow_missing=True)
+
+
+def test_files_that_go_with_a_range_and_name_none_take_it_too(touch: Callable[..., Path]) -> None:
+    folder = touch(*(f"m.{number}.exr" for number in range(1001, 1011)), "still.exr")
+    wanted = range_of("plate.####.exr 1004-1006")
+    assert wanted == range(1004, 1007)
+    assert range_of("plate.####.exr") is None
+
+    def numbers(pattern: str) -> list[int]:
+        return [frame.number for frame in find_frames(str(folder / pattern), within=wanted)]
+
+    assert numbers("m.####.exr") == [1004, 1005, 1006]
+    assert numbers("m.####.exr 1005-1005") == [1005]
+    assert numbers("still.exr") == [1]
+
+
+def test_a_gap_inside_the_plates_range_is_refused_and_frames_at_its_ends_may_lack_a_file(
+    touch: Callable[..., Path],
+) -> None:
+    folder = touch("m.3.exr", "m.5.exr", "m.9.exr")
+    pattern = str(folder / "m.%d.exr")
+    assert [frame.number for frame in find_frames(pattern, within=range(4, 9))] == [5]
+    with pytest.raises(InvalidInputError, match="every frame from 3 to 5, found no frame 4"):
+        find_frames(pattern, within=range(1, 9))
+    with pytest.raises(InvalidInputError, match="found no frame from 6 to 8"):
+        find_frames(pattern, within=range(6, 9))

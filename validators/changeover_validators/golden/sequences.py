@@ -1,8 +1,9 @@
 """From what a person types to numbered frames: ``plate.####.exr``, ``plate.%04d.exr``, a folder, or one file.
 
-A range after it, ``plate.####.exr 1009-1092``, takes these frames and no other, which leaves handles behind. A sequence
-is complete or refused; somebody may allow frames to be missing. A gap is never closed up, since the frames on both
-sides are no neighbours: `missing_numbers` says which numbers are not there. Left out: what is in the files (`frames`).
+A range after it, ``plate.####.exr 1009-1092``, takes these frames and no other, which leaves handles behind; files that
+go with it, such as its mattes, may leave their own range out (`range_of`, `within`). A sequence is complete or refused;
+somebody may allow frames to be missing. A gap is never closed up, since the frames on both sides are no neighbours:
+`missing_numbers` says which numbers are not there. Left out: what is in the files (`frames`).
 """
 
 import re
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from changeover_registry.errors import InvalidInputError
 
-__all__ = ["SUFFIXES", "FrameFile", "find_frames", "missing_numbers"]
+__all__ = ["SUFFIXES", "FrameFile", "find_frames", "missing_numbers", "range_of"]
 
 SUFFIXES = frozenset({".exr", ".png", ".tif", ".tiff", ".dpx", ".jpg", ".jpeg"})
 """The endings that count as images when a folder is given."""
@@ -34,8 +35,23 @@ class FrameFile:
     path: Path
 
 
-def find_frames(pattern: str, *, allow_missing: bool = False) -> tuple[FrameFile, ...]:
+def range_of(pattern: str) -> range | None:
+    """The frames that the range after a pattern takes; None where there is none.
+
+    Raises:
+        InvalidInputError: It runs backwards, or is longer than any shot.
+    """
+    return _without_range(pattern)[1]
+
+
+def find_frames(pattern: str, *, allow_missing: bool = False, within: range | None = None) -> tuple[FrameFile, ...]:
     """The frames that `pattern` stands for, by number, without gaps unless they are allowed.
+
+    Args:
+        pattern: What a person typed.
+        allow_missing: Whether there may be gaps.
+        within: Where `pattern` has no range and is no single file: frames outside are left behind, as handles are, and
+            those inside need not all be there.
 
     Raises:
         InvalidInputError: No file fits, a number occurs twice, a frame is missing, a folder holds several sequences, or
@@ -43,6 +59,9 @@ def find_frames(pattern: str, *, allow_missing: bool = False) -> tuple[FrameFile
     """
     text, wanted = _without_range(pattern)
     path = Path(text)
+    if wanted is None and within is not None and not path.is_file():
+        whole = find_frames(pattern, allow_missing=True)
+        return _inside(pattern, whole, within, allow_missing=allow_missing)
     if path.is_dir():
         found = _in_folder(path)
     elif path.is_file():
@@ -55,6 +74,15 @@ def find_frames(pattern: str, *, allow_missing: bool = False) -> tuple[FrameFile
     if not allow_missing:
         _check_complete(pattern, frames, wanted or range(frames[0].number, frames[-1].number + 1))
     return frames
+
+
+def _inside(pattern: str, frames: Sequence[FrameFile], within: range, *, allow_missing: bool) -> tuple[FrameFile, ...]:
+    found = tuple(frame for frame in frames if frame.number in within)
+    if not found:
+        raise _refused(pattern, f"no frame from {within[0]} to {within[-1]}", "files of the plate's range")
+    if not allow_missing:
+        _check_complete(pattern, found, range(found[0].number, found[-1].number + 1))
+    return found
 
 
 def missing_numbers(frames: Sequence[FrameFile]) -> tuple[int, ...]:

@@ -23,7 +23,7 @@ from changeover_registry.records.golden import Approval, GoldenSet, GoldenShot, 
 from changeover_validators.golden.approvals import approval_of, with_approved, with_pending
 from changeover_validators.golden.colour import Colour, check_colour
 from changeover_validators.golden.outlines import Outline, outlines
-from changeover_validators.golden.sequences import FrameFile, find_frames, missing_numbers
+from changeover_validators.golden.sequences import FrameFile, find_frames, missing_numbers, range_of
 from changeover_validators.golden.sets import (
     LOCK_SECONDS,
     changing,
@@ -60,7 +60,8 @@ class NewShot:
     Attributes:
         set: The set's name.
         shot: The shot's name; a name that the set has already gets a new version.
-        plate: ``plate.####.exr``, ``plate.%04d.exr``, a folder, or one file.
+        plate: ``plate.####.exr``, ``plate.%04d.exr``, a folder, or one file; a range after it holds for all that goes
+            with the plates and names none.
         matte: The same for the approved mattes; their frame numbers are the plates'.
         matte_channel: ``A``, ``R``, ``layer.name``.
         colour: What the plates hold; there is no default.
@@ -203,7 +204,7 @@ def _approval(new: NewShot, now: datetime) -> Approval | None:
 
 def _source(new: NewShot) -> Source:
     plates = find_frames(new.plate, allow_missing=new.allow_missing)
-    found = find_frames(new.matte, allow_missing=new.allow_missing)
+    found = find_frames(new.matte, allow_missing=new.allow_missing, within=range_of(new.plate))
     mattes = pair_frames(plates, found, new.pre_roll, allow_missing=new.allow_missing)
     return Source(
         plates,
@@ -228,7 +229,7 @@ def _seconds(new: NewShot, plates: Sequence[FrameFile], mattes: Mapping[int, Pat
 
 def _by_number(new: NewShot, pattern: str, plates: Sequence[FrameFile]) -> Mapping[int, Path]:
     """Files beside the plates, by the plates' numbers; two stills are a pair."""
-    found = find_frames(pattern, allow_missing=new.allow_missing)
+    found = find_frames(pattern, allow_missing=new.allow_missing, within=range_of(new.plate))
     if len(plates) == len(found) == 1:
         return {plates[0].number: found[0].path}
     return {frame.number: frame.path for frame in found}

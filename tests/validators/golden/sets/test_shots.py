@@ -13,7 +13,7 @@ from changeover_registry._fs import lock
 from changeover_registry.errors import InvalidInputError, LostRaceError, MeasurementError
 from changeover_registry.records.golden import GoldenSet, GoldenShot
 from changeover_validators.golden.sets import load_set, shot_folder
-from changeover_validators.golden.shots import NewShot, add_shot
+from changeover_validators.golden.shots import NewInput, NewShot, add_shot
 
 NOW = datetime(2026, 11, 22, 13, 45, tzinfo=UTC)
 Write = Callable[..., Path]
@@ -67,6 +67,16 @@ def test_pre_roll_frames_need_no_matte_and_are_not_scored(site: Path, new: NewSh
     (footage / "matte.1001.exr").unlink()
     shot = add_shot(site, replace(new, pre_roll=2), now=NOW).shot
     assert [(frame.scored, frame.matte is None) for frame in shot.frames] == [(False, True)] * 2 + [(True, False)] * 2
+
+
+def test_the_plates_range_holds_for_mattes_second_and_inputs(
+    site: Path, new: NewShot, footage: Path, seconds: str
+) -> None:
+    ranged = replace(new, plate=f"{new.plate} 1002-1003", second=seconds, second_channel="R")
+    hint = (NewInput("hint", new.matte, ("A",)),)
+    shot = add_shot(site, replace(ranged, inputs=hint), now=NOW).shot
+    assert [(frame.number, frame.scored) for frame in shot.frames] == [(1002, True), (1003, True)]
+    assert all(frame.second and frame.inputs for frame in shot.frames)
 
 
 def test_two_stills_are_a_pair_whatever_their_numbers(site: Path, new: NewShot, footage: Path) -> None:
