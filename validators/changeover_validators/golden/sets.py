@@ -114,7 +114,11 @@ def read_set(site_golden: Path, name: str, *, version: int | None = None) -> Gol
     if not path.is_file():
         known = ", ".join(_names(site_golden)) or "no set"
         raise InvalidInputError(
-            "golden set", where=name, expected="a set of this site", actual=known, remedy="create it, or name another"
+            "golden set",
+            where=name,
+            expected="a set of this site",
+            actual=known,
+            remedy=f"name another, or create it: changeover golden set create {name}",
         )
     golden_set = _as_filed(path, name)
     if version is None or version == golden_set.version:
