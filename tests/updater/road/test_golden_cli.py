@@ -131,6 +131,7 @@ def test_channel_that_the_matte_lacks_is_2_and_names_those_that_it_has(world: An
         (("--alias", "Bad Alias"), "name"),
         (("--alias", "alley"), "alias"),
         (("--region", "/nowhere.exr"), "/nowhere.exr"),
+        (("--region", "/nowhere/hold.####.exr"), "one image, no pattern"),
     ],
 )
 def test_bad_option_is_2_and_names_what_is_expected(world: Any, more: tuple[str, ...], words: str) -> None:
@@ -462,7 +463,9 @@ def test_power_of_an_empty_set_and_of_none(studio: Any) -> None:
     fresh(studio, "empty")
 
     assert "0 shots are scored" in studio.ok("golden", "power", "empty")
-    assert "hero" in fails(studio, 2, "golden", "power", "nowhere")
+    line = fails(studio, 2, "golden", "power", "nowhere")
+    assert "hero" in line
+    assert "changeover golden set create nowhere" in line
 
 
 def test_sets_are_listed_shown_and_approved_without_what_opens_images(studio: Any, tmp_path: Path) -> None:

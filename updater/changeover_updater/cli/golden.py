@@ -19,8 +19,28 @@ sets = typer.Typer(help="Golden sets.", no_args_is_help=True)
 app.add_typer(sets, name="set")
 
 SetName = Annotated[str, typer.Argument(metavar="SET", help="The set.")]
+
+
+def _one_image(path: Path | None) -> Path | None:
+    """What ``--region`` names.
+
+    Raises:
+        InvalidInputError: It is no file; a sequence would need a region for each frame.
+    """
+    if path is None or path.is_file():
+        return path
+    raise InvalidInputError(
+        "region",
+        where="--region",
+        expected="one image, no pattern: it holds for all frames",
+        actual=f"{path}, which is no file",
+        remedy="name one file",
+    )
+
+
 Region = Annotated[
-    Path | None, typer.Option(help="An image outside which nothing is scored.", exists=True, dir_okay=False)
+    Path | None,
+    typer.Option(help="One image, no pattern, outside which nothing is scored on any frame.", callback=_one_image),
 ]
 Ocio = Annotated[str | None, typer.Option(help="The colour configuration that has the colour: ocio://NAME or a file.")]
 MatteObject = Annotated[
