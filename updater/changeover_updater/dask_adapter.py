@@ -75,7 +75,7 @@ def _landing(
             yield task, outcome(future, task.shot)
         alone = 0.0 if done or _workers(client) else alone + _LOOK_SECONDS
         if alone == _LOOK_SECONDS:
-            notice("the Dask cluster has no worker left; waiting for one")
+            notice(f"the Dask cluster has no worker; waiting {_ALONE_SECONDS:.0f} s for one")
         if alone >= _ALONE_SECONDS:
             raise _unreachable(client.scheduler.addr, f"none for {_ALONE_SECONDS:.0f} s")
 
@@ -112,18 +112,13 @@ def _client(address: str) -> Any:  # noqa: ANN401 - distributed has no types
             actual="none",
             remedy="install it where changeover runs: pip install 'changeover[dask]'",
         ) from error
-    client: Any
     try:
         # Dask goes on trying where nobody listens, until its time is up.
         host, _, port = address.removeprefix("tcp://").rpartition(":")
         socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
-        client = distributed.Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)  # type: ignore[no-untyped-call]
+        return distributed.Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)  # type: ignore[no-untyped-call]
     except (OSError, UnicodeError) as error:
         raise _unreachable(address, "no answer") from error
-    if not _workers(client):
-        client.close()
-        raise _unreachable(address, "none")
-    return client
 
 
 def _workers(client: Any) -> int:  # noqa: ANN401 - distributed has no types

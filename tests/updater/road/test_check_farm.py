@@ -353,13 +353,16 @@ def test_host_that_can_be_no_name_is_6(world: Any) -> None:
     assert "no answer" in err
 
 
-def test_cluster_without_a_worker_is_6(world: Any) -> None:
+def test_cluster_that_gets_no_worker_while_the_check_waits_is_6(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr("changeover_updater.dask_adapter._LOOK_SECONDS", 0.5)
+    monkeypatch.setattr("changeover_updater.dask_adapter._ALONE_SECONDS", 1.0)
     with distributed.LocalCluster(n_workers=0, processes=True, dashboard_address=":0") as empty:
         code, out, err = world.run(*on_dask(empty)[:-1])
 
-    assert (code, out, err.count("\n")) == (6, "", 1), err
-    assert "a scheduler with workers, found none" in err
+    assert (code, out, err.count("\n")) == (6, "", 2), err
+    assert "the Dask cluster has no worker; waiting" in err
+    assert "a scheduler with workers, found none for" in err
 
 
 def test_shot_that_kills_every_worker_is_a_measurement_that_failed_and_names_it() -> None:
