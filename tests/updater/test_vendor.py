@@ -16,6 +16,7 @@ from changeover_registry.client import Client
 from changeover_registry.errors import (
     InvalidInputError,
     LostRaceError,
+    MeasurementError,
     RefusedError,
     TrustError,
     UndecidedError,
@@ -426,6 +427,25 @@ def test_smoke_is_recorded_in_the_sandbox_and_then_kept(folder: Path) -> None:
 
 
 @needs_isolation
+def test_values_of_the_recorded_mattes_are_told_and_a_constant_one_is_flat(folder: Path) -> None:
+    import numpy as np
+
+    (varied,) = vendor.smoke(folder)
+    recorded = np.load(folder / "onnx-fp32" / "smoke.npz")
+    edit(folder, 'name = "x"', 'name = "x"\nscale = [0.0001, 0.0001, 0.0001]')
+    (constant,) = vendor.smoke(folder, again=True)
+
+    mattes = np.stack([recorded["output0"], recorded["output1"]])
+    assert varied.values is not None
+    assert (varied.values.lowest, varied.values.highest) == (mattes.min(), mattes.max())
+    assert varied.values.mean == pytest.approx(mattes.mean(), abs=1e-6)
+    assert not varied.values.flat
+    assert constant.values is not None
+    assert constant.values.flat
+    assert constant.values.mean == pytest.approx(0.5, abs=1e-3)
+
+
+@needs_isolation
 def test_smoke_of_a_changed_model_is_refused_until_it_is_recorded_anew(folder: Path) -> None:
     vendor.smoke(folder)
     (folder / "onnx-fp32" / "model.onnx").write_bytes(model_bytes(weight=-2.0))
@@ -527,13 +547,95 @@ def test_same_content_registered_again_is_no_second_version(home: VendorHome, re
 
 def test_same_version_with_other_bytes_is_refused_and_changes_nothing(home: VendorHome, ready: Path) -> None:
     vendor.register(home, ready, NOW)
-    (ready / "onnx-fp32" / "model.onnx").write_bytes(model_bytes(weight=0.5))
+    (ready / "onnx-fp32" / "model.onnx").write_bytes(model_bytes(weight=0.33334))
     before = tree(ready), tree(home.folder / "registered"), tree(home.folder / "mlartifacts")
 
     with pytest.raises(RefusedError, match="never changes"):
         vendor.register(home, ready, NOW)
 
     assert (tree(ready), tree(home.folder / "registered"), tree(home.folder / "mlartifacts")) == before
+
+
+@needs_isolation
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('name = "x"', 'name = "x"\nmean = [1, 1, 1]'),
+        ('name = "x"', 'name = "x"\nscale = [4, 4, 4]'),
+    ],
+)
+def test_smoke_file_of_another_contract_is_not_registered_until_it_is_recorded_anew(
+    home: VendorHome, folder: Path, old: str, new: str
+) -> None:
+    vendor.smoke(folder)
+    edit(folder, old, new)
+    before = tree(folder), tree(home.folder / "mlartifacts")
+
+    with pytest.raises(RefusedError, match="vendor smoke .*release --again") as caught:
+        vendor.register(home, folder, NOW)
+
+    assert "a difference of 0." in caught.value.actual
+    assert (tree(folder), tree(home.folder / "mlartifacts")) == before
+    assert home.registry().versions("acme/person-roto") == ()
+    vendor.smoke(folder, again=True)
+    assert vendor.register(home, folder, NOW)[1].new
+
+
+@needs_isolation
+def test_smoke_file_of_another_model_is_not_registered(home: VendorHome, ready: Path) -> None:
+    (ready / "onnx-fp32" / "model.onnx").write_bytes(model_bytes(weight=-2.0))
+
+    with pytest.raises(RefusedError, match="--again"):
+        vendor.register(home, ready, NOW)
+
+    assert not (ready / "release.json").exists()
+
+
+def test_smoke_file_that_cannot_be_run_here_is_told_once_and_registered(
+    home: VendorHome, ready: Path, tmp_path: Path
+) -> None:
+    told: list[str] = []
+
+    _, made = vendor.register(home, ready, NOW, interpreter=str(tmp_path / "python"), notice=told.append)
+
+    assert made.new
+    (line,) = told
+    assert line.startswith("smoke of onnx-fp32 was not run here")
+
+
+def test_model_of_a_fixed_size_without_resize_is_told_what_to_write_before_it_runs(folder: Path) -> None:
+    import onnx.tools.update_model_dims as dims
+
+    path = folder / "onnx-fp32" / "model.onnx"
+    onnx.save(dims.update_inputs_outputs_dims(onnx.load(path), {"x": [1, 3, 48, 64]}, {"y": [1, 1, 48, 64]}), path)
+
+    with pytest.raises(InvalidInputError, match=r"write resize = \[64, 48\]") as caught:
+        vendor.smoke(folder)
+
+    assert "onnx-fp32.contract.resize" in caught.value.where
+    assert "vendor" not in caught.value.remedy
+    edit(folder, 'colour = "srgb"', 'colour = "srgb"\nresize = [64, 48]')
+    if available().name is not None:
+        assert vendor.smoke(folder)[0].outcome == "written"
+
+
+@needs_isolation
+def test_model_that_fails_on_the_smoke_planes_is_no_reason_to_tell_the_vendor(folder: Path) -> None:
+    """The graph adds planes of a size that only its inside knows, so that inspection cannot find it."""
+    import numpy as np
+
+    path = folder / "onnx-fp32" / "model.onnx"
+    model = onnx.load(path)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros((1, 1, 7, 5), np.float32), "inside"))
+    model.graph.node[0].output[0] = "before"
+    model.graph.node.insert(1, onnx.helper.make_node("Add", ["before", "inside"], ["c"]))
+    onnx.save(model, path)
+
+    with pytest.raises(MeasurementError) as caught:
+        vendor.smoke(folder)
+
+    assert "correct the model file or its contract" in caught.value.remedy
+    assert "tell" not in str(caught.value)
 
 
 def test_variant_without_smoke_is_refused(home: VendorHome, folder: Path) -> None:

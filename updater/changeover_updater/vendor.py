@@ -5,18 +5,19 @@ and signs them into the repository. MLflow is not trusted in between: the home k
 it, and a byte that changed on the way is named and nothing is signed. Every step can be killed and run again.
 """
 
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from changeover_registry import canonical
 from changeover_registry._fs import lock, remove_tree, write_atomic
 from changeover_registry.bom import BOM_NAME, make_bom
-from changeover_registry.errors import InvalidInputError, RefusedError, TrustError
+from changeover_registry.errors import ChangeoverError, InvalidInputError, RefusedError, TrustError, UndecidedError
 from changeover_registry.mlflow_adapter import RECORD, Registered, Registration, Registry, artifact_path
 from changeover_registry.records.release import FileEntry, Port, Release, Variant
 from changeover_registry.repository import vendor as repository
@@ -32,10 +33,15 @@ from changeover_updater.vendor_home import VendorHome
 from changeover_validators.runtimes.interface import RunRequest
 from changeover_validators.runtimes.process import ModelProcess
 
-__all__ = ["Published", "Smoked", "Step", "publish", "register", "renew", "smoke", "withdraw"]
+if TYPE_CHECKING:
+    from changeover_validators.runtimes.smoke import Values
+
+__all__ = ["Notice", "Published", "Smoked", "Step", "publish", "register", "renew", "smoke", "withdraw"]
 
 Step = Callable[[str], None]
 """Told what is being done now, in a few words."""
+Notice = Callable[[str], None]
+"""Told what was left out, in one line."""
 
 _SEED = 20260101
 _WALL_SECONDS = 300.0
@@ -44,11 +50,15 @@ _LOCK_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Smoked:
-    """What became of one variant's smoke file; `detail` is the largest difference on running it again, or why not."""
+    """What became of one variant's smoke file; `detail` is the largest difference on running it again, or why not.
+
+    `values` are those of the recorded mattes; None where nothing was run, or numpy is not installed here.
+    """
 
     variant: str
     outcome: Literal["written", "kept", "skipped"]
     detail: str
+    values: "Values | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,18 +101,39 @@ def smoke(
         step(f"running {variant.id}")
         place = variant_folder(folder, variant.id, draft)
         request = _request(place, variant, release.interface.inputs, interpreter, ram_mib)
-        done.append(_smoke(request, variant, again=again))
+        done.append(_smoke(request, variant, folder, again=again))
     return tuple(done)
 
 
 def register(
-    home: VendorHome, folder: Path, now: datetime, *, step: Step = lambda _: None
+    home: VendorHome,
+    folder: Path,
+    now: datetime,
+    *,
+    interpreter: str = sys.executable,
+    ram_mib: int = 8192,
+    step: Step = lambda _: None,
+    notice: Notice = lambda _: None,
 ) -> tuple[Release, Registration]:
     """Put a release folder into the vendor's MLflow, and write ``release.json`` and its bill of materials beside it.
 
+    Each smoke file is run first, as `smoke` runs it: a version number is spent once, and every studio runs the same
+    file. Where nothing can run it on this machine, `notice` is told.
+
+    Args:
+        home: The vendor's home.
+        folder: The release folder.
+        now: The moment, for the bill of materials.
+        interpreter: A Python that holds Changeover and the runtimes.
+        ram_mib: The most memory that a model may take.
+        step: Told what is being done.
+        notice: Told of each smoke file that was not run.
+
     Raises:
         InvalidInputError: ``release.toml``, a file or a smoke file is not as it must be; nothing was changed.
-        RefusedError: This version is registered with other content, or a model file is of a kind that is refused.
+        RefusedError: This version is registered with other content, a model file is of a kind that is refused, or a
+            model does not give what its smoke file holds.
+        MeasurementError: A model crashed, hung or gave something that is not finite.
         UnreachableError: MLflow does not answer.
         LostRaceError: Another registration is under way, or was faster.
     """
@@ -113,6 +144,9 @@ def register(
     places = {variant.id: variant_folder(folder, variant.id, draft) for variant in release.variants}
     for variant in release.variants:
         require_smoke(places[variant.id], variant)
+        step(f"running {variant.id}")
+        request = _request(places[variant.id], variant, release.interface.inputs, interpreter, ram_mib)
+        _hold_smoke(request, variant, folder, notice)
     files = {artifact_path(v, file.path): places[v.id] / file.path for v in release.variants for file in v.files}
     bom = make_bom(release, now)
     with lock(home.lock, what=f"the home of {home.vendor}", wait_seconds=_LOCK_SECONDS):
@@ -192,12 +226,20 @@ def _request(place: Path, variant: Variant, ports: tuple[Port, ...], interpreter
     )
 
 
-def _smoke(request: RunRequest, variant: Variant, *, again: bool) -> Smoked:
+def _hold_smoke(request: RunRequest, variant: Variant, folder: Path, notice: Notice) -> None:
+    """Run the smoke file that is there; a machine that cannot run it is no reason against a release."""
+    try:
+        _smoke(request, variant, folder, again=False)
+    except UndecidedError as error:
+        notice(f"smoke of {variant.id} was not run here, so a stale smoke file would not be found: {error}")
+
+
+def _smoke(request: RunRequest, variant: Variant, release: Path, *, again: bool) -> Smoked:
     if variant.runtime == "nuke-cat":
         return Smoked(variant.id, "skipped", "a .cat is opaque outside Nuke; it is smoked only there")
     path = request.folder / SMOKE
     kept = path.exists() and not again
-    with ModelProcess(request) as model:
+    with _as_vendor(), ModelProcess(request) as model:
         if not kept:
             write_atomic(path, model.make_smoke(_SEED))
         result = model.smoke()
@@ -207,9 +249,32 @@ def _smoke(request: RunRequest, variant: Variant, *, again: bool) -> Smoked:
             where=str(path),
             expected=f"the recorded outputs within {result.tolerance:g}",
             actual=f"a difference of {result.worst:g}",
-            remedy="record it anew with --again, if the model was changed on purpose",
+            remedy="if the model or its contract was changed on purpose, record it anew with: "
+            f"changeover vendor smoke {shlex.quote(str(release))} --again",
         )
-    return Smoked(variant.id, "kept" if kept else "written", f"differs {result.worst:g}, limit {result.tolerance:g}")
+    detail = f"differs {result.worst:g}, limit {result.tolerance:g}"
+    return Smoked(variant.id, "kept" if kept else "written", detail, _values(request))
+
+
+@contextmanager
+def _as_vendor() -> Iterator[None]:
+    """The runtimes speak to studios; whoever runs this is the vendor that they would be sent to."""
+    try:
+        yield
+    except ChangeoverError as error:
+        if "tell the vendor" not in error.remedy:
+            raise
+        remedy = "correct the model file or its contract in release.toml; a file of one fixed size needs resize"
+        found = {"where": error.where, "expected": error.expected, "actual": error.actual}
+        raise type(error)(error.rule, **found, remedy=remedy) from error
+
+
+def _values(request: RunRequest) -> "Values | None":
+    try:
+        from changeover_validators.runtimes.smoke import read_smoke, values_of
+    except ImportError:
+        return None
+    return values_of(read_smoke(request.folder, request.contract))
 
 
 def _check_own(release: Release, home: VendorHome, folder: Path) -> None:

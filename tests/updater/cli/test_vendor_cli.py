@@ -174,6 +174,33 @@ def test_smoke_says_what_became_of_each_variant(call: Run, folder: Path) -> None
 
     assert code == 0
     assert "onnx-fp32: smoke written" in out
+    assert "recorded matte: lowest 0." in out
+
+
+@needs_isolation
+def test_constant_matte_is_noted_beside_its_numbers(call: Run, folder: Path) -> None:
+    lines = 'name = "x"\nscale = [0, 0, 0]'
+    (folder / "release.toml").write_text(TOML.replace('name = "x"', lines, 1), encoding="utf-8")
+
+    code, out, error = call("smoke", folder)
+    (told,) = answer(call("smoke", folder, "--json"))
+
+    assert code == 0
+    assert "recorded matte: lowest 0, highest 0, mean 0" in out
+    assert error.count("\n") == 1
+    assert "the same everywhere" in error
+    assert told["matte"] == {"lowest": 0.0, "highest": 0.0, "mean": 0.0, "flat": True}
+
+
+def test_register_without_a_way_to_run_smoke_says_so_in_one_line(
+    call: Run, home: Path, ready: Path, tmp_path: Path
+) -> None:
+    code, out, error = call("register", ready, "--home", home, "--python", tmp_path / "python")
+
+    assert code == 0
+    assert "registered" in out
+    assert error.count("\n") == 1
+    assert "was not run here" in error
 
 
 def test_home_is_taken_from_the_environment(home: Path, tmp_path: Path) -> None:

@@ -13,11 +13,13 @@ from changeover_validators.runtimes.interface import SMOKE_FILE, RunRequest
 from changeover_validators.runtimes.process import ModelProcess
 from changeover_validators.runtimes.sandbox import Isolation
 from changeover_validators.runtimes.smoke import (
+    Smoke,
     default_tolerance,
     make_smoke,
     read_smoke,
     run_smoke,
     synthetic_planes,
+    values_of,
 )
 
 FIRST = FunctionModel(lambda tensors: {"y": tensors["x"][:, :1], "t": tensors.get("s", np.zeros((1, 1, 1, 1))) + 1})
@@ -157,6 +159,20 @@ def test_what_is_no_smoke_file_is_named_and_never_unpickled(variant: Path, contr
 
     with pytest.raises(InvalidInputError, match="smoke file"):
         read_smoke(variant, contract)
+
+
+@pytest.mark.parametrize(
+    ("frames", "flat"),
+    [((0.25, 0.25), True), ((0.25, 0.75), True), ((0.25, (0.25, 0.2505)), True), ((0.25, (0.25, 0.75)), False)],
+)
+def test_values_say_whether_every_frame_is_the_same_everywhere(frames: tuple[Any, Any], flat: bool) -> None:
+    mattes = tuple(np.array([np.broadcast_to(frame, 2)], np.float32) for frame in frames)
+
+    found = values_of(Smoke((), mattes, 1e-3))
+
+    together = np.concatenate(mattes)
+    assert (found.lowest, found.highest, found.flat) == (together.min(), together.max(), flat)
+    assert found.mean == pytest.approx(together.mean(), abs=1e-6)
 
 
 def test_an_output_of_another_size_is_named(variant: Path, contract: Contract) -> None:

@@ -3,15 +3,17 @@
 import os
 import shlex
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from changeover_updater.cli._context import JsonFlag, invocation
-from changeover_updater.cli._output import emit, escape, mark, progress, say
+from changeover_updater.cli._output import emit, escape, mark, notice, progress, say
 
 if TYPE_CHECKING:
+    from changeover_updater.vendor import Smoked
     from changeover_updater.vendor_home import VendorHome
 
 __all__ = ["app"]
@@ -24,6 +26,8 @@ HomeFlag = Annotated[
     Path | None, typer.Option("--home", help="The vendor's home; else CHANGEOVER_VENDOR_HOME or the current folder.")
 ]
 ReleaseDir = Annotated[Path, typer.Argument(metavar="RELEASE_DIR", help="The folder that holds release.toml.")]
+PythonFlag = Annotated[Path, typer.Option("--python", help="A Python that holds Changeover and the runtimes.")]
+RamFlag = Annotated[int, typer.Option("--ram-mib", min=256, help="The most memory that a model may take, in MiB.")]
 Target = Annotated[str, typer.Argument(metavar="MODEL@VERSION", help="A release, such as person-roto@1.0.0.")]
 
 
@@ -64,11 +68,9 @@ def init(
 @app.command()
 def smoke(
     folder: ReleaseDir,
-    python: Annotated[Path, typer.Option(help="A Python that holds Changeover and the runtimes.")] = Path(
-        sys.executable
-    ),
+    python: PythonFlag = Path(sys.executable),
     again: Annotated[bool, typer.Option("--again", help="Record anew where a smoke file is there.")] = False,
-    ram_mib: Annotated[int, typer.Option(min=256, help="The most memory that a model may take, in MiB.")] = 8192,
+    ram_mib: RamFlag = 8192,
     as_json: JsonFlag = False,
 ) -> None:
     """Run each variant isolated and record smoke.npz, by which a studio's machine sees that it runs as here."""
@@ -81,18 +83,58 @@ def smoke(
     def show() -> None:
         for item in done:
             say(f"{mark(signs[item.outcome])} {item.variant}: smoke {item.outcome}; {escape(item.detail)}")
+            _show_values(item)
 
-    answer = [{"variant": item.variant, "outcome": item.outcome, "detail": item.detail} for item in done]
+    answer = [
+        {
+            "variant": item.variant,
+            "outcome": item.outcome,
+            "detail": item.detail,
+            "matte": asdict(item.values) if item.values else None,
+        }
+        for item in done
+    ]
     emit(answer, as_json=as_json, show=show)
 
 
+def _show_values(item: "Smoked") -> None:
+    """The recorded matte in numbers, since nobody looks at it; a wrong contract often shows as one value everywhere."""
+    if (found := item.values) is None:
+        return
+    span = f"lowest {found.lowest:.3g}, highest {found.highest:.3g}, mean {found.mean:.3g}"
+    say(f"    recorded matte: {span}")
+    if found.flat:
+        notice(
+            f"{item.variant}: the recorded matte is the same everywhere; if the model is not meant to answer so, look "
+            "at colour, mean, scale, channels and output in its contract"
+        )
+
+
 @app.command()
-def register(context: typer.Context, folder: ReleaseDir, home: HomeFlag = None, as_json: JsonFlag = False) -> None:
-    """Inspect a release without executing it, write release.json and put the bytes into MLflow."""
+def register(
+    context: typer.Context,
+    folder: ReleaseDir,
+    home: HomeFlag = None,
+    python: PythonFlag = Path(sys.executable),
+    ram_mib: RamFlag = 8192,
+    as_json: JsonFlag = False,
+) -> None:
+    """Inspect a release, run its smoke files isolated, write release.json and put the bytes into MLflow."""
     from changeover_updater import vendor
 
+    notices: list[str] = []
     with progress() as line:
-        release, made = vendor.register(_home(home), folder, invocation(context).now, step=line.step)
+        release, made = vendor.register(
+            _home(home),
+            folder,
+            invocation(context).now,
+            interpreter=str(python),
+            ram_mib=ram_mib,
+            step=line.step,
+            notice=notices.append,
+        )
+    for text in notices:
+        notice(text)
 
     def show() -> None:
         verb = "registered" if made.new else "registered already, nothing changed"

@@ -23,11 +23,31 @@ from changeover_validators.runtimes.contract import ContractRunner, Loaded
 from changeover_validators.runtimes.geometry import Array, round_up
 from changeover_validators.runtimes.interface import SMOKE_FILE, SmokeResult, port_channels, port_names
 
-__all__ = ["Smoke", "default_tolerance", "make_smoke", "read_smoke", "run_smoke", "smoke_tile", "synthetic_planes"]
+__all__ = [
+    "Smoke",
+    "Values",
+    "default_tolerance",
+    "make_smoke",
+    "read_smoke",
+    "run_smoke",
+    "smoke_tile",
+    "synthetic_planes",
+    "values_of",
+]
 
 _BASE_HEIGHT, _BASE_WIDTH = 64, 96
 _FRAMES = 2
 _MOST_VALUES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """The values of a smoke file's mattes, over all frames; `flat` where each frame is the same everywhere."""
+
+    lowest: float
+    highest: float
+    mean: float
+    flat: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +141,13 @@ def run_smoke(model: Loaded, contract: Contract, smoke: Smoke, ports: tuple[Port
             raise _bad_smoke(f"output{frame} of shape {expected.shape} for a matte of {matte.shape}")
         worst = max(worst, float(np.abs(matte - expected).max()))
     return SmokeResult(worst, smoke.tolerance, passed=worst <= smoke.tolerance)
+
+
+def values_of(smoke: Smoke) -> Values:
+    """What its mattes hold; frames that vary by no more than the tolerance are flat, for that is all smoke can tell."""
+    together = np.concatenate([matte.ravel() for matte in smoke.outputs])
+    flat = all(float(np.ptp(matte)) <= smoke.tolerance for matte in smoke.outputs)
+    return Values(float(together.min()), float(together.max()), float(together.mean(dtype=np.float64)), flat)
 
 
 def _parse(arrays: Mapping[str, Array], ports: tuple[str, ...]) -> Smoke:
