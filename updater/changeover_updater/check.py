@@ -71,6 +71,7 @@ class Where:
         collect: Such a folder, with the results that the queue brought.
         again: The command line of this check without these, for messages.
         notice: Where a warning goes.
+        config: The host.toml that the lines of tasks name.
     """
 
     dask: str | None = None
@@ -78,6 +79,7 @@ class Where:
     collect: Path | None = None
     again: str = "changeover check"
     notice: Callable[[str], None] = lambda _: None
+    config: Path | None = None
 
 
 def check(site: Site, station: Station, studio: Studio, case: Case, watch: Watch, where: Where = Where()) -> Verdict:
@@ -88,7 +90,8 @@ def check(site: Site, station: Station, studio: Studio, case: Case, watch: Watch
         UnreachableError: The vendor's repository or the Dask cluster does not answer.
         InvalidInputError: There is no such golden set.
         RefusedError: The golden set is retired, or not for this channel.
-        UndecidedError: Tasks were written for a render queue, or results of them are missing.
+        TasksWritten: Tasks were written for a render queue.
+        UndecidedError: Results of such tasks are missing.
         OSError: The site cannot be written.
     """
     bench, policy = Bench(site, station, studio, case.own, watch), studio.policy
@@ -125,6 +128,7 @@ def check(site: Site, station: Station, studio: Studio, case: Case, watch: Watch
         findings=tuple(findings),
         points=points,
         full=case.full or None,
+        channel=case.channel,
     )
 
 
@@ -211,7 +215,7 @@ def _hand_out(bench: Bench, plans: Iterable[Prepared], folder: Path, where: Wher
     """Write what is still to be scored as tasks, and end with that; with nothing to score, go on."""
     tasks = _missing(bench, plans)
     if tasks:
-        farm.write_tasks(folder, tasks)
+        farm.write_tasks(folder, tasks, where.config)
         raise farm.tasks_are_written(folder, tasks, where.again)
 
 

@@ -217,7 +217,8 @@ def describe(finding: Finding) -> str:
     if isinstance(finding, Refused):
         return f"{about}: {finding.rule}: expected {finding.expected}, found {finding.actual}; {finding.remedy}"
     if isinstance(finding, NotRun):
-        return f"{about}: not run: {finding.why}" + (f"; {finding.remedy}" if finding.remedy else "")
+        ran = "" if finding.rule == "few-shots" else "not run: "
+        return f"{about}: {ran}{finding.why}" + (f"; {finding.remedy}" if finding.remedy else "")
     if isinstance(finding, NotApplicable):
         return f"{about}: not applicable ({finding.rule})" + (f": {finding.detail}" if finding.detail else "")
     return f"{about}: passed" + (f": {finding.detail}" if finding.detail else "")

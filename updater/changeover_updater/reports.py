@@ -27,7 +27,17 @@ from changeover_validators.golden.report.document import render_json
 from changeover_validators.golden.report.model import Report
 from changeover_validators.golden.sets import read_set, read_shot
 
-__all__ = ["Notice", "gather", "pictures_of", "publish", "wanted_verdict", "write_page", "write_report"]
+__all__ = [
+    "Notice",
+    "channel_of",
+    "gather",
+    "pictures_of",
+    "publish",
+    "shot_aliases",
+    "wanted_verdict",
+    "write_page",
+    "write_report",
+]
 
 Notice = Callable[[str], None]
 
@@ -182,6 +192,20 @@ def gather(
         overrides=studio.overrides(verdict.candidate),
         named=not outside and golden_set is not None and golden_set.owner_show in {None, show},
     )
+
+
+def channel_of(site: Site, verdict: Verdict) -> str | None:
+    """The channel that a verdict is for: as it says, else of the show that owns its set; None where nobody can tell."""
+    if verdict.channel is not None:
+        return verdict.channel
+    golden_set = _golden_set(site, verdict)
+    return f"show/{golden_set.owner_show}" if golden_set and golden_set.owner_show else None
+
+
+def shot_aliases(site: Site, verdict: Verdict) -> dict[str, str]:
+    """What a verdict's sentences call its shots, by their names, as far as the site still has the records."""
+    golden_set = _golden_set(site, verdict)
+    return {shot.shot: shot.alias for shot in _shots(site, golden_set)} if golden_set else {}
 
 
 def _policy_path(site: Site, verdict: Verdict) -> Path:

@@ -170,3 +170,5 @@ class Verdict(Record):
     """The sign-off that turned an inconclusive verdict on few shots into this one."""
     full: bool | None = None
     """Whether every shot was scored although an early one had decided."""
+    channel: Text | None = None
+    """The channel that the candidate was checked for; verdicts of before do not tell."""

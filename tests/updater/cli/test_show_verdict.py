@@ -1,12 +1,14 @@
 """How a verdict is shown: the gated metrics of each shot, the worst first, better and worse by the catalogue."""
 
+import re
 from typing import Any
 
 import pytest
 
+from changeover_registry.records.findings import NotRun, Refused
 from changeover_registry.records.release import ReleaseRef, Tile
 from changeover_registry.records.verdict import MetricSummary, OperatingPoint, PointReport, ShotScore, SignOff, Verdict
-from changeover_updater.cli._show_plan import _cell, show_verdict
+from changeover_updater.cli._show_plan import _cell, promote_line, show_verdict
 from changeover_validators.golden.catalogue import METRICS, SUMMARIES, Metric
 
 NAMES = ("jaccard:davis2017", "mad:rvm", "dtssd:rvm", "boundary_iou:cheng2021")
@@ -51,7 +53,9 @@ def test_only_gated_metrics_are_shown_a_shot_and_the_worst_shot_first(
     assert "dtssd:rvm" in out
     assert "boundary_iou" not in out
     assert out.index("fox") < out.index("owl")
-    assert out.count("(-0.1000)") == 3
+    fox = next(line for line in out.splitlines() if "fox" in line)
+    assert re.findall(r"\([-+.0-9]+\)", fox) == ["(-0.1000)", "(+0.1000)", "(+0.1000)"], "mad and dtssd are errors"
+    assert "positive is better" in out
 
 
 def test_without_a_baseline_the_metrics_of_floor_and_ceiling_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
@@ -70,7 +74,7 @@ def test_first_verdicts_whose_metrics_have_no_variant_are_still_shown(capsys: py
     )
     out = shown(capsys, verdict(scores, ("jaccard", "mad")))
     assert out.index("fox") < out.index("owl")
-    assert "0.1000 (-0.1000)" in out
+    assert "0.1000 (+0.1000)" in out
 
 
 def test_sign_off_stands_at_the_top(capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,3 +94,67 @@ def test_first_verdicts_mad_is_better_where_it_is_lower() -> None:
     assert "[green]" in _cell(score("owl", "mad", "0.1", "0.2"))
     assert "[green]" in _cell(score("owl", "boundary_f", "0.2", "0.1"))
     assert "[dim]" in _cell(score("owl", "mad", "0.1", "0.1"))
+
+
+def broke(rule: str, actual: str) -> Refused:
+    return Refused(check="golden", rule=rule, expected="less", actual=actual, remedy="keep")
+
+
+def shown_with(capsys: pytest.CaptureFixture[str], findings: tuple[Any, ...], scores: tuple[ShotScore, ...]) -> str:
+    """A verdict with these findings at its one operating point, whose shots have aliases."""
+    made = verdict(scores, NAMES[:2])
+    point = made.points[0].model_copy(update={"findings": findings})
+    show_verdict("d" * 64, made.model_copy(update={"points": (point,)}), {"ab0200": "shot-2", "hair": "hair"})
+    return capsys.readouterr().out
+
+
+def test_shots_go_by_their_aliases_with_the_name_beside_it_in_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    scores = tuple(score(shot, NAMES[0], "0.4", "0.5") for shot in ("ab0200", "hair"))
+    out = shown_with(capsys, (), scores)
+    assert "shot-2 (ab0200)  0.4000" in out
+    assert "hair (hair)" not in out
+
+
+def test_one_loss_that_breaks_several_guards_is_told_once_and_its_shot_leads_the_table(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    scores = (score("hair", NAMES[0], "0.1", "0.5"), score("ab0200", NAMES[0], "0.4", "0.5"))
+    out = shown_with(
+        capsys,
+        (
+            broke("worst shot", "shot-2: Jaccard 0.4000, 0.1000 below 0.5000"),
+            broke("worst window", "shot-2: Jaccard 0.2000 below it from frame 1001 on"),
+            broke("ratchet", "shot-2: Jaccard 0.4000, 0.1000 below 0.5000 of 1.0.0"),
+            broke("worst shot", "shot hair: boundary F 0.4000, 0.0400 below 0.4400"),
+        ),
+        scores,
+    )
+    assert out.count("found shot-2: Jaccard") == 1
+    assert "(broken with it: worst window, ratchet)" in out
+    assert "found shot hair: boundary F 0.4000, 0.0400 below 0.4400; keep\n" in out
+    assert out.index("shot-2 (ab0200)") < out.index("hair  ")
+
+
+@pytest.mark.parametrize("broken", [True, False])
+def test_metric_of_a_broken_guard_has_a_column(capsys: pytest.CaptureFixture[str], broken: bool) -> None:
+    scores = (score("hair", NAMES[0], "0.4", "0.5"), score("hair", "flicker:mean-abs", "0.09", "0.01"))
+    findings = (broke("flicker", "shot hair: flicker 0.090000, 9.00 times as much"),) if broken else ()
+    assert ("0.0900 (-0.0800)" in shown_with(capsys, findings, scores)) == broken
+
+
+def test_sign_off_that_is_advised_names_the_verdict_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    few = NotRun(
+        check="golden",
+        rule="few-shots",
+        why="too few shots: 3 of 5",
+        remedy="add some, or: changeover verdict sign-off DIGEST --name NAME --note NOTE",
+    )
+    out = shown_with(capsys, (few,), ())
+    assert "golden: too few shots: 3 of 5" in out
+    assert f"changeover verdict sign-off {'d' * 12} --name NAME --note NOTE" in out
+
+
+@pytest.mark.parametrize(("channel", "words"), [("show/atlas", "show/atlas"), (None, "CHANNEL")])
+def test_promote_line_has_the_channel_that_was_checked(channel: str | None, words: str) -> None:
+    line = promote_line(ReleaseRef(model="acme/person-roto", version="1.1.0", digest="a" * 64), channel)
+    assert line == f'changeover promote acme/person-roto@1.1.0 --channel {words} --reason "..."'

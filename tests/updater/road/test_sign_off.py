@@ -58,7 +58,7 @@ def test_signed_off_release_is_promoted_and_changed_over_to(studio: Any) -> None
 
     digest = out.partition("verdict ")[2].partition(",")[0]
     assert "signed off by Ada Lovelace: all three shots are as good" in out
-    assert "next: changeover promote acme/tiny-roto@1.0.0 --reason" in out
+    assert "next: changeover promote acme/tiny-roto@1.0.0 --channel CHANNEL --reason" in out
     answer = json.loads(studio.ok("verdict", "show", digest, "--json"))
     assert (answer["decision"], answer["sign_off"]["of"], answer["sign_off"]["by"]) == (
         "accept",
@@ -70,6 +70,14 @@ def test_signed_off_release_is_promoted_and_changed_over_to(studio: Any) -> None
     studio.ok("promote", "tiny-roto@1.0.0", "--reason", "test")
     studio.ok("update")
     assert studio.run("status")[0] == 0
+
+
+def test_next_step_is_for_the_channel_that_was_checked(studio: Any) -> None:
+    first = judged(studio, studio.publish("1.0.0"), FEW, channel="show/atlas")
+
+    out = studio.ok("verdict", "sign-off", first[:12], *SIGN)
+
+    assert 'next: changeover promote acme/tiny-roto@1.0.0 --channel show/atlas --reason "..."' in out
 
 
 def test_second_sign_off_changes_nothing_and_names_the_first(studio: Any) -> None:

@@ -1,23 +1,33 @@
 """How plans and verdicts are shown to a person, and plans as plain objects for ``--json``."""
 
+import re
+import shlex
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
-from changeover_registry.records.findings import Finding
+from changeover_registry.records.findings import Finding, Refused
+from changeover_registry.records.release import ReleaseRef
 from changeover_registry.records.verdict import PointReport, ShotScore, Verdict
 from changeover_updater.cli._output import escape, mark, rows, say
 from changeover_updater.eligible import PassedOver, blocking, describe
 from changeover_updater.plan import Plan
 from changeover_validators.golden.catalogue import METRICS, SUMMARIES
+from changeover_validators.golden.gates import EMPTY, FLICKER
 
-__all__ = ["plan_object", "show_plan", "show_verdict"]
+__all__ = ["SIGNS", "plan_object", "promote_line", "show_plan", "show_verdict"]
+
+SIGNS = {"accept": "ok", "reject": "no", "inconclusive": "open", "error": "open"}
+"""The sign before a verdict's line."""
 
 _SHOTS = 12
 """How many shots `check` shows; a verdict shown whole shows all."""
 _SHOWN = 3
 _FLOORED = ("jaccard:davis2017", "boundary_f:davis2017", "mad:rvm")
 _COLOURS = {"accept": "green", "reject": "red", "inconclusive": "yellow", "error": "magenta"}
+_ABOUT = re.compile(r"(?:shot )?(?P<shot>\S+): (?P<what>Jaccard|boundary F|MAD|flicker|nothing found)\b")
+"""What a broken guard says of which shot (`golden.guards`)."""
 _OUTCOMES = {"take": "ok", "same": "skip", "keep": "no"}
 
 
@@ -34,6 +44,7 @@ def plan_object(plan: Plan) -> dict[str, Any]:
                 "wanted": m.wanted,
                 "outcome": m.outcome,
                 "why": m.why,
+                "withdrawn": m.withdrawn,
             }
             for m in plan.moves
         ],
@@ -71,7 +82,10 @@ def show_plan(plan: Plan, *, done: bool = False) -> None:
         }
         sign = "skip" if plan.hold and move.outcome == "take" else _OUTCOMES[move.outcome]
         before = f" (from {move.before.partition('@')[2]})" if move.before and move.outcome == "take" else ""
-        say(f"{mark(sign)} {move.where}: {verb[move.outcome]} [bold]{escape(move.wanted)}[/]{escape(before)}")
+        stays = f"  WITHDRAWN: {move.withdrawn}" if move.withdrawn and move.outcome != "keep" else ""
+        say(f"{mark(sign)} {move.where}: {verb[move.outcome]} [bold]{escape(move.wanted)}[/]{escape(before + stays)}")
+        if move.withdrawn and move.outcome == "keep":
+            say(f"    stays [bold]{escape(move.before or '')}[/]  WITHDRAWN: {escape(move.withdrawn)}")
         if move.why:
             say(f"    {escape(move.why)}")
     _show_answers(plan)
@@ -104,8 +118,20 @@ def _show_passed_over(passed: PassedOver) -> None:
         say(f"    [dim]passed over for {loader}: {passed.variant}: {len(found) - _SHOWN} more; --json tells all[/]")
 
 
-def show_verdict(digest: str, verdict: Verdict, *, whole: bool = False) -> None:
-    """A verdict, for a person: the decision and its reason first, then what it rests on; `whole` shows every shot."""
+def promote_line(ref: ReleaseRef, channel: str | None) -> str:
+    """The command that promotes what was accepted; the channel's place stays open where nobody can tell it."""
+    return f'changeover promote {ref.model}@{ref.version} --channel {shlex.quote(channel or "CHANNEL")} --reason "..."'
+
+
+def show_verdict(digest: str, verdict: Verdict, aliases: Mapping[str, str] = {}, *, whole: bool = False) -> None:
+    """A verdict, for a person: the decision and its reason first, then what it rests on.
+
+    Args:
+        digest: That it is filed under.
+        verdict: The verdict.
+        aliases: What its sentences call the shots, by their names; the table tells both.
+        whole: Whether every shot is shown.
+    """
     say(f"[bold {_COLOURS[verdict.decision]}]{verdict.decision}[/] {escape(str(verdict.candidate))}")
     say(f"  {escape(verdict.reason)}")
     current = str(verdict.current) if verdict.current else "nothing in use yet"
@@ -120,10 +146,10 @@ def show_verdict(digest: str, verdict: Verdict, *, whole: bool = False) -> None:
     for finding in verdict.findings:
         _show_finding(finding)
     for report in verdict.points:
-        _show_point(report, whole=whole)
+        _show_point(report, aliases, digest, whole=whole)
 
 
-def _show_point(report: PointReport, *, whole: bool) -> None:
+def _show_point(report: PointReport, aliases: Mapping[str, str], digest: str, *, whole: bool) -> None:
     facts = [f"{report.frame_us / 1000:.1f} ms a frame"] if report.frame_us else ["not measured"]
     if report.evidence in {"twin", "nuke"}:
         facts.append("measured inside Nuke" if report.evidence == "nuke" else "measured by its TorchScript twin")
@@ -134,11 +160,11 @@ def _show_point(report: PointReport, *, whole: bool) -> None:
     lines = [(m.metric, m.mean, m.lower or "-", m.upper or "-", m.margin, str(m.shots)) for m in report.metrics]
     if lines:
         rows("", ("metric", "better by", "at least", "at most", "margin", "shots"), lines, indent=4)
-    _show_shots(report, whole=whole)
+    _show_shots(report, aliases, whole=whole)
     _show_noise(report)
     for warning in report.warnings or ():
         say(f"    {mark('open')} {escape(warning)}")
-    _show_point_findings(report)
+    _show_point_findings(report, digest)
 
 
 def _show_noise(report: PointReport) -> None:
@@ -151,31 +177,66 @@ def _show_noise(report: PointReport) -> None:
     say(f"    [dim]noise: {escape(differ if Decimal(most.difference) else same)}[/]")
 
 
-def _show_shots(report: PointReport, *, whole: bool) -> None:
-    """What the candidate does to each shot, the worst first; in brackets the difference from the current release."""
-    shots = _by_shot(report.scores)
+def _show_shots(report: PointReport, aliases: Mapping[str, str], *, whole: bool) -> None:
+    """What the candidate does to each shot, the worst first; in brackets what is gained on the current release."""
+    shots = _by_shot(report, aliases)
     if not shots:
         return
     metrics = _columns(report)
     shown = shots if whole else shots[:_SHOTS]
-    lines = [(name, *(_cell(scores.get(metric)) for metric in metrics)) for name, scores in shown]
+    lines = [
+        (escape(_called(name, aliases)), *(_cell(scores.get(metric)) for metric in metrics)) for name, scores in shown
+    ]
+    if any(score.current for score in report.scores):
+        say("    [dim]each shot's mean, and in brackets what is gained on the release in use: positive is better[/]")
     rows("", ("shot", *metrics), lines, indent=4)
     if len(shown) < len(shots):
         say(f"    [dim]{len(shots) - len(shown)} more shots; changeover verdict show tells all[/]")
 
 
 def _columns(report: PointReport) -> tuple[str, ...]:
-    """The gated metrics; all others stand in the report. Without a baseline, those that floors and ceiling are of."""
+    """The gated metrics, and those whose guards broke; all others stand in the report.
+
+    Without a baseline, those that floors and ceiling are of.
+    """
     there = dict.fromkeys(score.metric for score in report.scores)
     wanted = {metric.metric for metric in report.metrics} or {*_FLOORED, *(one.partition(":")[0] for one in _FLOORED)}
+    broken = {what for _, what in _broken(report.findings)}
+    wanted |= {metric for metric, what in ((FLICKER, "flicker"), (EMPTY, "nothing found")) if what in broken}
     return tuple(metric for metric in there if metric in wanted)
 
 
-def _by_shot(scores: tuple[ShotScore, ...]) -> list[tuple[str, dict[str, ShotScore]]]:
+def _broken(findings: Iterable[Finding]) -> list[tuple[str, str]]:
+    """What each broken guard is about: what the sentences call the shot, and what is wrong there."""
+    found = (_about(finding) for finding in findings)
+    return [about for about in found if about is not None]
+
+
+def _about(finding: Finding) -> tuple[str, str] | None:
+    if not isinstance(finding, Refused) or finding.check != "golden":
+        return None
+    found = _ABOUT.match(finding.actual)
+    return (found["shot"], found["what"]) if found else None
+
+
+def _called(name: str, aliases: Mapping[str, str]) -> str:
+    """A shot's alias, as all sentences call it, and its name, which the site's own people know."""
+    alias = aliases.get(name, name)
+    return alias if alias == name else f"{alias} ({name})"
+
+
+def _by_shot(report: PointReport, aliases: Mapping[str, str]) -> list[tuple[str, dict[str, ShotScore]]]:
+    """Each shot's scores: those with broken guards in the order in which these are told, then by the gain in J."""
     shots: dict[str, dict[str, ShotScore]] = {}
-    for score in scores:
+    for score in report.scores:
         shots.setdefault(score.shot, {})[score.metric] = score
-    return sorted(shots.items(), key=lambda item: (_gain(_first(item[1])), item[0]))
+    told = {shot: place for place, (shot, _) in reversed(list(enumerate(_broken(report.findings))))}
+
+    def place(item: tuple[str, dict[str, ShotScore]]) -> tuple[int, Decimal, str]:
+        name, scores = item
+        return told.get(aliases.get(name, name), len(told) + len(report.findings)), _gain(_first(scores)), name
+
+    return sorted(shots.items(), key=place)
 
 
 def _first(scores: dict[str, ShotScore]) -> ShotScore | None:
@@ -198,7 +259,7 @@ def _cell(score: ShotScore | None) -> str:
     difference = Decimal(score.candidate) - Decimal(score.current)
     better = difference if _higher_is_better(score.metric) else -difference
     colour = "green" if better > 0 else "red" if better < 0 else "dim"
-    return f"{value} [{colour}]({difference:+.4f})[/]"
+    return f"{value} [{colour}]({better:+.4f})[/]"
 
 
 def _higher_is_better(name: str) -> bool:
@@ -208,20 +269,43 @@ def _higher_is_better(name: str) -> bool:
     )
 
 
-def _show_point_findings(report: PointReport) -> None:
-    """Each finding; of one rule that is broken on many shots the first ones, so that the rest can still be seen."""
+def _show_point_findings(report: PointReport, digest: str) -> None:
+    """Each finding; of one rule that is broken on many shots the first ones, so that the rest can still be seen.
+
+    What several guards say of one metric of one shot is one loss, and one line.
+    """
     seen: Counter[tuple[str, str]] = Counter()
-    for finding in report.findings:
+    for finding, also in _once(report.findings):
         kind = (finding.check, getattr(finding, "rule", finding.outcome))
         seen[kind] += 1
         if seen[kind] <= _SHOWN:
-            _show_finding(finding, about=str(report.point))
+            _show_finding(finding, about=str(report.point), digest=digest, also=also)
     for (check, rule), number in seen.items():
         if number > _SHOWN:
             say(f"    [dim]{escape(check)}: {escape(rule)}: {number - _SHOWN} more; --json tells all[/]")
 
 
-def _show_finding(finding: Finding, about: str = "") -> None:
+def _once(findings: Iterable[Finding]) -> list[tuple[Finding, list[str]]]:
+    """Each finding with the rules of further ones that tell the same loss again."""
+    told: dict[tuple[str, str], list[str]] = {}
+    shown: list[tuple[Finding, list[str]]] = []
+    for finding in findings:
+        about = _about(finding)
+        if about in told and isinstance(finding, Refused):
+            told[about].append(finding.rule)
+            continue
+        also: list[str] = []
+        if about is not None:
+            told[about] = also
+        shown.append((finding, also))
+    return shown
+
+
+def _show_finding(finding: Finding, about: str = "", digest: str = "", also: Iterable[str] = ()) -> None:
     kinds = {"passed": "ok", "refused": "no", "not-run": "open", "not-applicable": "skip"}
     text = describe(finding.model_copy(update={"subject": ""}) if finding.subject == about else finding)
+    # The judge does not know yet what the verdict will be filed under.
+    text = text.replace("sign-off DIGEST ", f"sign-off {digest[:12]} ") if digest else text
+    more = ", ".join(dict.fromkeys(also))
+    text += f" (broken with it: {more})" if more else ""
     say(f"{'    ' if about else '  '}{mark(kinds[finding.outcome])} {escape(text)}")

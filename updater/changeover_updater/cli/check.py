@@ -8,9 +8,11 @@ import typer
 
 from changeover_registry.errors import InvalidInputError
 from changeover_updater.cli._context import JsonFlag, host_facts, invocation, read_facts
-from changeover_updater.cli._output import emit, escape, notice, progress, say
+from changeover_updater.cli._output import emit, escape, mark, notice, progress, say
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from changeover_registry.records.verdict import Verdict
     from changeover_updater.check import Where
 
@@ -46,7 +48,8 @@ def check(  # noqa: PLR0917 - each is an option of the command
     from changeover_updater.bench import Watch
     from changeover_updater.check import Case
     from changeover_updater.check import check as judge
-    from changeover_updater.reports import publish
+    from changeover_updater.farm import TasksWritten
+    from changeover_updater.reports import publish, shot_aliases
     from changeover_updater.signed import baseline_of, sign_verdict
     from changeover_updater.studio import read_studio
 
@@ -54,7 +57,7 @@ def check(  # noqa: PLR0917 - each is an option of the command
     site, station = call.site(), call.station()
     call.key("verdict")
     options = (("--set", set_name), ("--host", host), ("--channel", channel), ("--full", full))
-    where = _where(executor, tasks, collect, _again(release, options))
+    where = _where(executor, tasks, collect, _again(release, options), call.settings.config)
     studio = read_studio(site, station)
     own = host_facts(call, station)
     candidate = studio.find(release)
@@ -71,23 +74,36 @@ def check(  # noqa: PLR0917 - each is an option of the command
         now=call.now,
         full=full,
     )
-    with progress() as line:
-        verdict = judge(site, station, studio, case, Watch(line.step, line.bytes), where)
-        line.step("sign and file the verdict")
-        digest = sign_verdict(call, site, verdict)
-        line.step("write the report")
-        page = publish(site, studio, digest, notice)
+    try:
+        with progress() as line:
+            verdict = judge(site, station, studio, case, Watch(line.step, line.bytes), where)
+            line.step("sign and file the verdict")
+            digest = sign_verdict(call, site, verdict)
+            line.step("write the report")
+            page = publish(site, studio, digest, notice)
+    except TasksWritten as written:
+        told = {"folder": written.where, "written": written.actual, "next": written.remedy}
+        emit(told, as_json=as_json, show=lambda: _show_tasks(told))
+        raise typer.Exit(TasksWritten.exit_code) from None
     answer = {"verdict": digest, **verdict.model_dump(mode="json", exclude_none=True)}
-    emit(answer, as_json=as_json, show=lambda: _show(digest, verdict, page))
+    aliases = shot_aliases(site, verdict)
+    emit(answer, as_json=as_json, show=lambda: _show(digest, verdict, aliases, page))
     raise typer.Exit(_EXIT_CODES[verdict.decision])
 
 
-def _show(digest: str, verdict: "Verdict", page: Path | None) -> None:
-    from changeover_updater.cli._show_plan import show_verdict
+def _show(digest: str, verdict: "Verdict", aliases: "Mapping[str, str]", page: Path | None) -> None:
+    from changeover_updater.cli._show_plan import promote_line, show_verdict
 
-    show_verdict(digest, verdict)
+    show_verdict(digest, verdict, aliases)
     if page is not None:
         say(f"  report: {escape(str(page))}")
+    if verdict.decision == "accept" and verdict.judged_host is None:
+        say(f"  next: {escape(promote_line(verdict.candidate, verdict.channel))}")
+
+
+def _show_tasks(told: "Mapping[str, str]") -> None:
+    say(f"{mark('ok')} {escape(told['written'])} written into {escape(told['folder'])}")
+    say(f"  {mark('open')} nothing is decided yet: {escape(told['next'])}")
 
 
 def _again(release: str, options: tuple[tuple[str, object], ...]) -> str:
@@ -101,7 +117,7 @@ def _again(release: str, options: tuple[tuple[str, object], ...]) -> str:
     return shlex.join(words)
 
 
-def _where(executor: str | None, tasks: Path | None, collect: Path | None, again: str) -> "Where":
+def _where(executor: str | None, tasks: Path | None, collect: Path | None, again: str, config: Path) -> "Where":
     """Where shots are scored.
 
     Raises:
@@ -119,4 +135,4 @@ def _where(executor: str | None, tasks: Path | None, collect: Path | None, again
         from changeover_updater.dask_adapter import scheduler_address
 
         dask = scheduler_address(executor)
-    return Where(dask, tasks, collect, again, notice)
+    return Where(dask, tasks, collect, again, notice, config if config.is_file() else None)

@@ -26,6 +26,7 @@ def report(
     as_json: JsonFlag = False,
 ) -> None:
     """Write the report of a verdict as one page, and print where it is."""
+    from changeover_updater.cli._show_plan import SIGNS
     from changeover_updater.reports import gather, wanted_verdict, write_page, write_report
     from changeover_updater.studio import read_studio
 
@@ -54,7 +55,8 @@ def report(
         page = write_report(site, studio, filed)
     else:
         page = write_page(site, gather(site, studio, filed, show=show), out.absolute(), pictures=not no_pictures)
-    say(f"{mark('ok')} {filed.verdict.decision} {escape(str(filed.verdict.candidate))}")
+    decision = filed.verdict.decision
+    say(f"{mark(SIGNS[decision])} {decision} {escape(str(filed.verdict.candidate))}")
     say(f"  {escape(str(page))}")
 
 

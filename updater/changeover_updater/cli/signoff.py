@@ -35,7 +35,8 @@ def verdict_sign_off(
     as_json: JsonFlag = False,
 ) -> None:
     """Sign off a verdict to which nothing but golden shots is missing, by name; the policy must allow it."""
-    from changeover_updater.reports import publish
+    from changeover_updater.cli._show_plan import promote_line
+    from changeover_updater.reports import channel_of, publish
     from changeover_updater.sign_off import sign_off
     from changeover_updater.studio import read_studio
 
@@ -43,15 +44,16 @@ def verdict_sign_off(
     call.key("verdict")
     done = sign_off(call, digest, name, note)
     verdict, word = done.filed.verdict, done.filed.verdict.sign_off
+    site = call.site()
     if not done.before:
-        publish(call.site(), read_studio(call.site(), call.station()), done.filed.digest, notice)
+        publish(site, read_studio(site, call.station()), done.filed.digest, notice)
 
     def show() -> None:
         ref = f"{verdict.candidate.model}@{verdict.candidate.version}"
         said = f"signed off by {word.name}: {word.note}" if word else ""
         say(f"{mark('skip' if done.before else 'ok')} {escape(ref)} {'was ' if done.before else ''}{escape(said)}")
         say(f"  verdict {done.filed.digest}, {verdict.decision}")
-        say(f'  next: changeover promote {escape(ref)} --reason "..."')
+        say(f"  next: {escape(promote_line(verdict.candidate, channel_of(site, verdict)))}")
 
     answer = {
         "verdict": done.filed.digest,

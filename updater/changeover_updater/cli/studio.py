@@ -253,6 +253,7 @@ def verdict_show(
 ) -> None:
     """Show one verdict whole."""
     from changeover_updater.cli._show_plan import show_verdict
+    from changeover_updater.reports import shot_aliases
     from changeover_updater.studio import find_verdict, read_studio, read_verdicts
 
     call = invocation(context)
@@ -264,7 +265,8 @@ def verdict_show(
         "signer": filed.signer,
         **filed.verdict.model_dump(mode="json", exclude_none=True),
     }
-    emit(answer, as_json=as_json, show=lambda: show_verdict(filed.digest, filed.verdict, whole=True))
+    aliases = shot_aliases(site, filed.verdict)
+    emit(answer, as_json=as_json, show=lambda: show_verdict(filed.digest, filed.verdict, aliases, whole=True))
 
 
 def promote(
