@@ -320,6 +320,19 @@ def test_shown_to_a_person_a_verdict_starts_with_its_decision_and_has_no_colour_
     assert out.count("worst shot") == 5
 
 
+def test_report_of_a_reject_begins_with_the_sign_of_a_reject(studio: Any, tmp_path: Path) -> None:
+    out = studio.world.ok("report", studio.worse[1]["verdict"][:16], "--out", str(tmp_path / "page.html"))
+
+    assert out.startswith("✗ reject acme/tiny-roto@1.2.0")
+
+
+def test_accept_ends_with_the_line_that_promotes_it_on_the_channel_that_was_checked(studio: Any) -> None:
+    out = studio.world.ok("check", "tiny-roto@1.1.0", "--set", "hero", "--channel", "beta")
+
+    assert out.endswith('next: changeover promote acme/tiny-roto@1.1.0 --channel beta --reason "..."\n')
+    assert "positive is better" in out
+
+
 def test_verdicts_are_listed_newest_first(studio: Any) -> None:
     listed = json.loads(studio.world.ok("verdict", "list", "tiny-roto@1.2.0", "--json"))
 
