@@ -105,7 +105,7 @@ def test_pictures_reach_mlflow_where_the_policy_says_so(studio: Any) -> None:
 
     assert whole <= set(kept.files)
     assert all(images_in(data) for path, data in kept.files.items() if path.startswith("pictures/"))
-    assert len(images_in(kept.files["report.html"])) == 6 * 10
+    assert len(images_in(kept.files["report.html"])) == 6 * 10 + 3 * 2
     assert images_in(kept.files["report.json"]) == []
 
 

@@ -18,6 +18,7 @@ from changeover_registry.records.policy import Policy
 from changeover_registry.records.scores import ShotScores
 from changeover_registry.records.verdict import MetricSummary, NoiseFloor, PointReport, Verdict
 from changeover_validators.golden.report.aliases import Aliases
+from changeover_validators.golden.report.headline import headline
 from changeover_validators.golden.report.model import (
     ContractLine,
     Detectable,
@@ -101,15 +102,23 @@ def build_report(sources: Sources) -> Report:
         digest=sources.digest,
         signer=sources.signer,
         decision=verdict.decision,
+        headline=headline(
+            verdict.decision,
+            verdict.current.version if verdict.current else None,
+            _told(verdict.findings, aliases),
+            measured,
+        ),
         reason=aliases.text(verdict.reason),
         candidate=_release(verdict.candidate, sources.candidate),
         current=_release(verdict.current, sources.current) if verdict.current else None,
+        short=tuple(_short(sources, measured)),
         facts=tuple(_facts(sources, measured)),
         notes=tuple(_notes(sources, aliases)),
         findings=_told(verdict.findings, aliases),
         points=measured,
         limits=_limits(sources),
         named=sources.named,
+        sign_off=_sign_off(sources, measured),
     )
 
 
@@ -117,17 +126,40 @@ def _release(ref: records.ReleaseRef, record: records.Release | None) -> Release
     return Release(ref, record.summary, record.changes) if record else Release(ref)
 
 
-def _facts(sources: Sources, points: Sequence[Point]) -> Iterable[tuple[str, str]]:
-    """The first screen's lines."""
+def _short(sources: Sources, points: Sequence[Point]) -> Iterable[str]:
+    """The first screen's one line."""
     verdict = sources.verdict
-    if verdict.golden_set:
-        shots = max((len(point.shots) for point in points), default=0)
-        every = ", every one although an early one had decided" if verdict.full else ""
-        used = verdict.golden_set
-        scored = f"{shots} shot{'s' if shots > 1 else ''} scored{every}" if shots else "no shot was scored"
-        yield "golden set", f"{used.name}, version {used.version}, {scored}"
-    else:
-        yield "golden set", "none"
+    yield f"{said_time(verdict.made_at)} by {verdict.made_by}, signed by {sources.signer}"
+    yield f"golden set {_set_used(verdict, points)}" if verdict.golden_set else "no golden set"
+    yield from (point.evidence for point in points[:1] if point.measured)
+    if verdict.sign_off is None:
+        yield "no sign-off" if sources.overrides else "no override, no sign-off"
+    elif not sources.overrides:
+        yield "no override"
+
+
+def _set_used(verdict: Verdict, points: Sequence[Point]) -> str:
+    if verdict.golden_set is None:
+        return "none"
+    shots = max((len(point.shots) for point in points), default=0)
+    every = ", every one although an early one had decided" if verdict.full else ""
+    scored = f"{shots} shot{'s' if shots > 1 else ''} scored{every}" if shots else "no shot was scored"
+    return f"{verdict.golden_set.name}, version {verdict.golden_set.version}, {scored}"
+
+
+def _sign_off(sources: Sources, points: Sequence[Point]) -> str:
+    """The whole command, where a person's word is all that is missing."""
+    asked = (finding for point in points for finding in point.findings if isinstance(finding, NotRun))
+    allowed = sources.policy is not None and sources.policy.golden.supervisor_review
+    if not allowed or sources.verdict.decision != "inconclusive" or all(f.rule != "few-shots" for f in asked):
+        return ""
+    return f'changeover verdict sign-off {digest12(sources.digest)} --name "YOUR NAME" --note "WHAT YOU SAW"'
+
+
+def _facts(sources: Sources, points: Sequence[Point]) -> Iterable[tuple[str, str]]:
+    """How it was measured, in short."""
+    verdict = sources.verdict
+    yield "golden set", _set_used(verdict, points)
     yield "made", f"{said_time(verdict.made_at)} by {verdict.made_by}"
     judged = f"; checks 1 to 6 for {verdict.judged_host}" if verdict.judged_host else ""
     yield "host", f"{verdict.host}{judged}"
@@ -165,6 +197,16 @@ def _told(findings: Iterable[Finding], aliases: Aliases) -> tuple[Finding, ...]:
     )
 
 
+def _with_digest(findings: Iterable[Finding], digest: str) -> Iterable[Finding]:
+    """The findings with the verdict's digest where a remedy can only say ``DIGEST``: it stands in no verdict itself."""
+    for found in findings:
+        if isinstance(found, NotRun):
+            remedy = found.remedy.replace("sign-off DIGEST", f"sign-off {digest12(digest)}")
+            yield found.model_copy(update={"remedy": remedy})
+        else:
+            yield found
+
+
 def _point(sources: Sources, report: PointReport, aliases: Aliases) -> Point:
     scores = {ref.shot: sources.scores[ref.key] for ref in report.scored or () if ref.key in sources.scores}
     measured = bool(report.scores) or report.frame_us is not None
@@ -172,7 +214,7 @@ def _point(sources: Sources, report: PointReport, aliases: Aliases) -> Point:
         name=str(report.point),
         decision=point_decision(report.findings),
         measured=measured,
-        findings=_told(report.findings, aliases),
+        findings=_told(_with_digest(report.findings, sources.digest), aliases),
         gates=tuple(_gate(summary) for summary in report.metrics),
         shots=shots_of(report, _kept(sources, scores), aliases),
         evidence=_EVIDENCE[report.evidence],

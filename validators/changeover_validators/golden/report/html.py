@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from changeover_registry.names import digest12
 from changeover_registry.records.findings import Finding
 from changeover_validators.golden.report import chart
+from changeover_validators.golden.report.headline import worst_metric
 from changeover_validators.golden.report.model import Point, Report, Shot, said_time
 from changeover_validators.golden.report.shots import known_metric
 
@@ -46,6 +47,7 @@ def render_html(report: Report, pictures: Mapping[str, bytes] | None = None) -> 
     return _template().render(
         report=report,
         points=[(point, [sheet for sheet in sheets if sheet.point is point]) for point in report.points],
+        worst=[sheet for sheet in sheets if sheet.point is sheets[0].point][:3],
         style=style,
         script=script,
         policy=_security_policy(style, script),
@@ -67,10 +69,9 @@ class _Sheet:
 
     @property
     def first(self) -> str:
-        """The metric that its curve shows first: MAD, by which its worst frame was found, else a gated one."""
+        """The metric that its curve shows first: the one that broke, else the mask that lost more."""
         names = [drawn.curve.metric for drawn in self.drawn]
-        wanted = ("mad:rvm", *(gate.metric for gate in self.point.gates))
-        return next((name for name in wanted if name in names), names[0] if names else "")
+        return next((name for name in (worst_metric(self.shot), "mad:rvm") if name in names), names[0] if names else "")
 
     @property
     def subjects(self) -> frozenset[str]:
@@ -162,6 +163,8 @@ def _template() -> "Template":
         "frames": _frame_range,
         "ratio": _ratio,
         "decimal": Decimal,
+        "direction": _direction,
+        "worst_metric": worst_metric,
         "definition": lambda name: known_metric(name).definition,
         "label": lambda name: known_metric(name).label,
     }
@@ -217,6 +220,13 @@ def _number(value: Decimal | None) -> str:
     size = abs(value)
     digits = 1 if size >= 100 else 2 if size >= 10 else 3 if size >= 2 else 4
     return f"{value:.{digits}f}".replace("-", _MINUS)
+
+
+def _direction(metric: str) -> str:
+    """Which way is better; of the truth's own flicker neither is."""
+    if metric.startswith("flicker-truth:"):
+        return ""
+    return "higher is better" if known_metric(metric).higher_is_better else "lower is better"
 
 
 def _plain(value: Decimal) -> str:

@@ -259,20 +259,31 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All that a report says. `facts` are the lines of the first screen: name and value."""
+    """All that a report says.
+
+    Attributes:
+        headline: What a supervisor would say of it.
+        reason: The verdict's own reason.
+        short: Who, when, on what and by which evidence, for the first screen.
+        facts: How it was measured: name and value.
+        sign_off: The command with which a person signs it off; empty where the numbers or the policy do not ask.
+    """
 
     digest: str
     signer: str
     decision: Decision
+    headline: str
     reason: str
     candidate: Release
     current: Release | None
+    short: tuple[str, ...]
     facts: tuple[tuple[str, str], ...]
     notes: tuple[Note, ...]
     findings: tuple[Finding, ...]
     points: tuple[Point, ...]
     limits: tuple[Limit, ...]
     named: bool
+    sign_off: str = ""
 
     def pictures(self) -> tuple[tuple[str, Picture], ...]:
         """Every picture that the report would show, with the key under which its shot's scores are filed."""

@@ -46,7 +46,7 @@
       for (const group of all("g[data-metric]", element)) {
         const is = group.dataset.metric === choice.value;
         group.classList.toggle("off", !is);
-        if (is) element.querySelector(".better").textContent = `${group.dataset.better === "up" ? "higher" : "lower"} is better`;
+        if (is) element.querySelector(".better").textContent = group.dataset.better;
       }
       element.querySelector(".high").textContent = shown(chosen().high);
       element.querySelector(".low").textContent = shown(chosen().low);
@@ -179,9 +179,10 @@
       if (slider) slider.focus();
     });
   }
-  // A closed lid prints nothing, and paper has no lids.
+  // A closed lid prints nothing, and paper has no lids; a summary has nothing behind them.
   const closed = [];
   window.addEventListener("beforeprint", () => {
+    if (!document.getElementById("whole").checked) return;
     for (const lid of all("details:not([open])")) { closed.push(lid); lid.open = true; }
   });
   window.addEventListener("afterprint", () => {
