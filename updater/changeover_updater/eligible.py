@@ -206,7 +206,7 @@ def _available(ref: ReleaseRef, variant: Variant, loader: Loader, line: str | No
 def _sentence(candidate: Candidate, loader: Loader, line: str | None, passed: list[PassedOver]) -> str:
     what = f"Nuke {line}" if line else f"the loader {loader} here"
     if not passed:
-        return f"not available in {what}: {candidate.release.ref()} has no variant for it"
+        return f"not available in {what}: {candidate.release.ref()} has no {'.cat' if line else 'variant'} for it"
     first = next(iter(blocking(passed[0].findings)))
     return f"not available in {what}: {passed[0].variant}: {describe(first)}"
 

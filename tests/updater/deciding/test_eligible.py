@@ -238,7 +238,7 @@ def test_release_without_a_variant_for_nuke_says_so_for_each_line(build: Any) ->
 
     eligible = judge_release(build.candidate(release, facts=build.facts(nukes=(build.nuke(),))))
 
-    sentence = f"not available in Nuke 15.1: {release.ref()} has no variant for it"
+    sentence = f"not available in Nuke 15.1: {release.ref()} has no .cat for it"
     assert answer(eligible, "nuke-inference", "15.1").unavailable == sentence
     assert eligible.accepted
 
