@@ -84,6 +84,8 @@ class Move:
     why: str = ""
     exit_code: int = 0
     """Why it is kept, as a number: 5 trust, 3 refused, 4 undecided."""
+    withdrawn: str | None = None
+    """Why its vendor took back what is in use there after the plan; it is told, and never taken away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +246,14 @@ def _move(known: Known, target: Target, judged: Judged) -> Move:
         outcome = "take"
     else:
         outcome, why, exit_code = "keep", _why_not(judged, wanted), _code(judged)
-    return Move(target.where, target.release.model, before, wanted, outcome, why, exit_code)
+    gone = _gone(known, before if outcome == "keep" else wanted)
+    return Move(target.where, target.release.model, before, wanted, outcome, why, exit_code, gone)
+
+
+def _gone(known: Known, key: str | None) -> str | None:
+    """Why the vendor took back a release that this station keeps, if it did."""
+    held = known.held().get(key) if key else None
+    return None if held is None else _withdrawn(known, held.ref()) or held.withdrawn
 
 
 def _code(judged: Judged) -> int:

@@ -34,7 +34,7 @@ def roll_back(
         target = station.generation(to) if to is not None else _previous(station, before)
         _check_whole(station, target)
         if not override:
-            _check_not_withdrawn(station, target)
+            _check_not_withdrawn(station, before, target)
         event = EventMaker(
             uuid.uuid4().hex[:12],
             "rollback",
@@ -123,11 +123,22 @@ def _check_whole(station: Station, generation: Generation) -> None:
             )
 
 
-def _check_not_withdrawn(station: Station, target: Generation) -> None:
-    """What is withdrawn is known from the newest generation, since the target was made before it."""
+def _moved_to(before: Generation | None, target: Generation) -> set[str]:
+    """The releases that a channel or a pin would come to; what it has already it keeps, whatever was withdrawn."""
+    return {key for _, key in _answers(target) - (_answers(before) if before else set())}
+
+
+def _answers(generation: Generation) -> set[tuple[tuple[str | None, ...], str]]:
+    """What each channel and each pin of a generation answers: its name, and a release's key."""
+    channels = {(("channel", entry.channel, entry.model), entry.key) for entry in generation.channels}
+    return channels | {(("pin", e.model, e.show, e.sequence, e.shot), e.key) for e in generation.pins}
+
+
+def _check_not_withdrawn(station: Station, before: Generation | None, target: Generation) -> None:
+    """What is withdrawn is known from the newest generation and from what the station was told after it was made."""
     newest = station.newest() or target
-    back = {release.key: release.withdrawn for release in newest.releases if release.withdrawn}
-    for key in sorted(_served(target) & set(back)):
+    back = {**station.withdrawn(), **{r.key: r.withdrawn for r in newest.releases if r.withdrawn}}
+    for key in sorted(_moved_to(before, target) & back.keys()):
         raise RefusedError(
             "withdrawn release",
             where=f"generation {target.number}",

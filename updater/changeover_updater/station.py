@@ -5,8 +5,10 @@ changed. Who may do what next is decided elsewhere; here is only how it is writt
 the new.
 """
 
+import contextlib
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -206,6 +208,31 @@ class Station:
     def remember_facts(self, key: str, facts: "HostFacts") -> None:
         """Keep probed facts under their key, so that the next command need not probe."""
         _fs.write_atomic(self.folder / "facts.json", key.encode() + b"\n" + facts.to_bytes())
+
+    def withdrawn(self) -> Mapping[str, str]:
+        """Why a vendor took a release back, by the release's key, as far as this station was told.
+
+        It is a reminder that `remember_withdrawn` writes: one that is absent or damaged is as good as none, and the
+        next plan writes it anew.
+        """
+        try:
+            told = json.loads((self.folder / "withdrawn.json").read_bytes())
+        except (OSError, ValueError, RecursionError):
+            return {}
+        pairs = told.items() if isinstance(told, dict) else ()
+        return {key: why for key, why in pairs if isinstance(why, str)}
+
+    def remember_withdrawn(self, known: Mapping[str, str]) -> None:
+        """Keep what was verified of withdrawals, so that the way back and `status` know it without the site.
+
+        A withdrawal is for ever, so what was known stays. It is a reminder and no state: a folder that cannot be
+        written is no reason to fail.
+        """
+        before = self.withdrawn()
+        if after := {**before, **known}:
+            with contextlib.suppress(OSError):
+                if after != before:
+                    _fs.write_atomic(self.folder / "withdrawn.json", json.dumps(after, sort_keys=True).encode())
 
 
 def _read(path: Path, record: type[_R], *, replaced: bool = False) -> _R | None:

@@ -1,7 +1,7 @@
 """What a station says of itself: to the person who asks, and to the site where others read it."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from changeover_registry import _fs
 from changeover_registry.clock import format_time
 from changeover_registry.errors import ChangeoverError
 from changeover_registry.records.facts import HostFacts
-from changeover_registry.records.station import Generation, Hold, StationStatus
+from changeover_registry.records.station import Generation, GenerationRelease, Hold, StationStatus
 from changeover_updater.site import Site
 from changeover_updater.station import Station
 
@@ -25,16 +25,27 @@ class Status:
     generation: Generation | None
     hold: Hold | None
     kept: tuple[int, ...]
+    known_withdrawn: Mapping[str, str] = field(default_factory=dict)
+    """What the station was told of withdrawals since its generation was made, by the release's key."""
+
+    def withdrawn(self) -> Mapping[str, str]:
+        """Why its vendor took back a release that a channel or a pin answers, by the release's key."""
+        made = self.generation
+        if made is None:
+            return {}
+        served = {entry.key for entry in made.channels} | {pin.key for pin in made.pins}
+        why = {r.key: r.withdrawn or self.known_withdrawn.get(r.key) for r in made.releases if r.key in served}
+        return {key: text for key, text in why.items() if text}
 
     def note(self, key: str) -> str:
         """What a person should know of a release in use."""
         release = self.generation.release(key) if self.generation else None
         if release is None:
             return "not in this generation"
-        if release.withdrawn:
-            return f"WITHDRAWN: {release.withdrawn}"
+        if why := release.withdrawn or self.known_withdrawn.get(key):
+            return f"WITHDRAWN: {why}"
         served = [a.loader + (f" {a.nuke_line}" if a.nuke_line else "") for a in release.answers if a.path]
-        return "for " + ", ".join(served) if served else "for no loader here"
+        return "; ".join(("for " + ", ".join(served) if served else "for no loader here", *_not_in_nuke(release)))
 
     def as_object(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -43,14 +54,24 @@ class Status:
             "generation": self.generation.model_dump(mode="json", exclude_none=True) if self.generation else None,
             "hold": self.hold.model_dump(mode="json", exclude_none=True) if self.hold else None,
             "kept": list(self.kept),
+            "withdrawn": dict(self.withdrawn()),
         }
+
+
+def _not_in_nuke(release: GenerationRelease) -> list[str]:
+    """Why a Nuke of this host does not get the release, for each line; its name stands beside and is not repeated."""
+    return [
+        answer.unavailable.replace("not available in", "not in", 1).replace(f"{release.key} has", "has", 1)
+        for answer in release.answers
+        if answer.nuke_line and not answer.path and answer.unavailable
+    ]
 
 
 def status_now(station: Station, now: datetime) -> Status:
     """Read a station's state."""
     hold = station.hold()
     live = hold if hold and hold.holds(now) else None
-    return Status(station.id, station.in_use(), live, station.numbers())
+    return Status(station.id, station.in_use(), live, station.numbers(), station.withdrawn())
 
 
 def report_status(

@@ -6,7 +6,7 @@ metadata does not verify (expired, altered) is kept with its error: what is inst
 
 import base64
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,6 +104,18 @@ class Studio:
     def verdict_keys(self) -> tuple[VerdictKey, ...]:
         """The keys that may sign verdicts."""
         return tuple(key for choice in self.choices if choice.scope == "site" for key in choice.verdict_keys)
+
+    def withdrawn(self) -> Mapping[str, str]:
+        """Why its vendor took a release back, by the release's key, for every vendor that verifies."""
+        return {
+            str(ReleaseRef(model=f"{index.vendor}/{index.name}", version=entry.version, digest=entry.record)): (
+                entry.withdrawn.why
+            )
+            for vendor in self.vendors
+            for index in vendor.indexes
+            for entry in index.releases
+            if entry.withdrawn
+        }
 
     def model(self, name: str) -> str:
         """The model of that name; the bare name is enough if it is unique.

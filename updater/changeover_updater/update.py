@@ -67,6 +67,7 @@ def known_now(site: Site, station: Station, facts: HostFacts, now: datetime) -> 
         TrustError: The choice or the policy does not hold.
     """
     studio = read_studio(site, station)
+    station.remember_withdrawn(studio.withdrawn())
     return Known(
         studio=studio,
         verdicts=read_verdicts(site, studio),

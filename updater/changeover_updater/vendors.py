@@ -8,7 +8,7 @@ from changeover_registry import _fs, canonical
 from changeover_registry.clock import format_time
 from changeover_registry.errors import ChangeoverError, InvalidInputError
 from changeover_registry.names import check_name
-from changeover_registry.records.release import Release
+from changeover_registry.records.release import Release, ReleaseRef
 from changeover_registry.records.repository import TrustEntry
 from changeover_updater.site import Site, VendorFolder
 
@@ -17,12 +17,12 @@ __all__ = ["Synced", "add_trust", "remove_trust", "sync_vendor"]
 
 @dataclass(frozen=True, slots=True)
 class Synced:
-    """What a sync of one vendor found: all releases, those that are new here, those withdrawn since."""
+    """What a sync of one vendor found: all releases, those that are new here, those withdrawn since and why."""
 
     vendor: str
     releases: tuple[Release, ...]
     new: tuple[Release, ...]
-    withdrawn: tuple[str, ...]
+    withdrawn: tuple[tuple[ReleaseRef, str], ...]
 
 
 def add_trust(
@@ -94,7 +94,7 @@ def sync_vendor(folder: VendorFolder) -> Synced:
     view = open_vendor(client, folder.vendor)
     releases: list[Release] = []
     new: list[Release] = []
-    withdrawn: list[str] = []
+    withdrawn: list[tuple[ReleaseRef, str]] = []
     for name, index in sorted(view.indexes.items()):
         for entry in index.releases:
             path = folder.record_path(entry.record)
@@ -106,7 +106,7 @@ def sync_vendor(folder: VendorFolder) -> Synced:
                 new.append(release)
             releases.append(release)
             if entry.withdrawn:
-                withdrawn.append(f"{release.ref()}: {entry.withdrawn.why}")
+                withdrawn.append((release.ref(), entry.withdrawn.why))
     return Synced(folder.vendor, tuple(releases), tuple(new), tuple(withdrawn))
 
 

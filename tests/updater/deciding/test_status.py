@@ -4,7 +4,14 @@ from typing import Any
 
 import pytest
 
-from changeover_registry.records.station import Answer, Event, Generation, GenerationRelease, StationStatus
+from changeover_registry.records.station import (
+    Answer,
+    Event,
+    Generation,
+    GenerationChannel,
+    GenerationRelease,
+    StationStatus,
+)
 from changeover_updater.site import Site
 from changeover_updater.station import Station
 from changeover_updater.status import report_status, reported_head, status_now
@@ -15,6 +22,15 @@ KEY = "acme/person-roto@1.0.0-0123456789ab"
 FOR_NUKE = Answer(loader="nuke-inference", nuke_line="15.1", path="releases/x")
 FOR_PYTHON = Answer(loader="python", path="releases/y")
 NOTHING = Answer(loader="python", unavailable="not here")
+
+NO_CAT = Answer(
+    loader="nuke-inference", nuke_line="15.1", unavailable=f"not available in Nuke 15.1: {KEY} has no .cat for it"
+)
+OLD_NUKE = Answer(
+    loader="nuke-inference",
+    nuke_line="14.0",
+    unavailable="not available in Nuke 14.0: cat: hardware: torch 2.1 wanted",
+)
 
 
 @pytest.fixture
@@ -34,7 +50,13 @@ def serve(station: Station, *answers: Answer, withdrawn: str | None = None) -> G
         key=KEY, model="acme/person-roto", version="1.0.0", digest="0" * 64, withdrawn=withdrawn, answers=answers
     )
     made = Generation(
-        number=1, station="vm1", made_at="2026-11-22T12:00:00Z", why="test", site="/site", releases=(release,)
+        number=1,
+        station="vm1",
+        made_at="2026-11-22T12:00:00Z",
+        why="test",
+        site="/site",
+        releases=(release,),
+        channels=(GenerationChannel(channel="stable", model="acme/person-roto", key=KEY),),
     )
     station.add_generation(made, lambda _: None)
     station.point(1)
@@ -59,7 +81,7 @@ def record(station: Station) -> Event:
 def test_new_station_says_that_nothing_is_in_use(station: Station, build: Any) -> None:
     found = status_now(station, build.now)
 
-    assert found.as_object() == {"station": "vm1", "generation": None, "hold": None, "kept": []}
+    assert found.as_object() == {"station": "vm1", "generation": None, "hold": None, "kept": [], "withdrawn": {}}
     assert found.note(KEY) == "not in this generation"
 
 
@@ -68,6 +90,8 @@ def test_new_station_says_that_nothing_is_in_use(station: Station, build: Any) -
     [
         ((FOR_NUKE, FOR_PYTHON), None, "for nuke-inference 15.1, python"),
         ((NOTHING,), None, "for no loader here"),
+        ((FOR_PYTHON, NO_CAT), None, "for python; not in Nuke 15.1: has no .cat for it"),
+        ((FOR_NUKE, OLD_NUKE), None, "for nuke-inference 15.1; not in Nuke 14.0: cat: hardware: torch 2.1 wanted"),
         ((FOR_PYTHON,), "leaks hair", "WITHDRAWN: leaks hair"),
     ],
 )
@@ -82,6 +106,27 @@ def test_release_in_use_is_noted(
     assert found.note("acme/other@1.0.0-0123456789ab") == "not in this generation"
     assert found.as_object()["generation"] == made.model_dump(mode="json", exclude_none=True)
     assert found.kept == (1,)
+
+
+def test_withdrawal_that_the_station_was_told_of_is_noted_and_stays_known(station: Station, build: Any) -> None:
+    serve(station, FOR_PYTHON)
+    station.remember_withdrawn({KEY: "leaks hair", "acme/other@1.0.0-0123456789ab": "not in use here"})
+    station.remember_withdrawn({})
+
+    found = status_now(station, build.now)
+
+    assert found.note(KEY) == "WITHDRAWN: leaks hair"
+    assert found.withdrawn() == found.as_object()["withdrawn"] == {KEY: "leaks hair"}
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"\xff", b"[" * 100_000, b'{"acme/person-roto@1.0.0-0123456789ab":1}'])
+def test_damaged_reminder_of_withdrawals_is_as_good_as_none(station: Station, build: Any, data: bytes) -> None:
+    serve(station, FOR_PYTHON)
+    (station.folder / "withdrawn.json").write_bytes(data)
+
+    assert status_now(station, build.now).note(KEY) == "for python"
+    station.remember_withdrawn({KEY: "leaks hair"})
+    assert status_now(station, build.now).note(KEY) == "WITHDRAWN: leaks hair"
 
 
 def test_hold_is_shown_until_its_last_second(station: Station, build: Any) -> None:

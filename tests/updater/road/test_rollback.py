@@ -108,6 +108,63 @@ def test_rollback_to_a_withdrawn_release_needs_the_override(two: Any) -> None:
     assert in_use(two)[0] == 1
 
 
+@pytest.fixture
+def pinned(two: Any) -> Any:
+    """A station whose channel went from 1.0.0 to 1.1.0 and back, while a pin of the show stays at 1.1.0.
+
+    Its vendor has taken 1.1.0 back since, and no update was run after that.
+    """
+    from changeover_registry.repository import vendor
+
+    two.ok("pin", "tiny-roto@1.1.0", "--reason", "atlas is at it")
+    two.ok("update")
+    two.ok("promote", "tiny-roto@1.0.0", "--reason", "hair")
+    two.ok("update")
+    vendor.withdraw(two.repository, two.keys, "tiny-roto", "1.1.0", "leaks hair", two.now)
+    return two
+
+
+def test_withdrawn_release_that_a_pin_serves_is_told_at_once_and_no_channel_moves_to_it(pinned: Any) -> None:
+    pinned.ok("sync")
+    told = pinned.ok("status")
+    plan = pinned.ok("plan")
+    in_json = json.loads(pinned.ok("plan", "--json"))["moves"], json.loads(pinned.ok("status", "--json"))
+    pinned.site.root.rename(pinned.root / "site-is-away")
+
+    line = fails(pinned, 3, "rollback", "--to", "3")
+
+    (of_pin,) = [row for row in told.splitlines() if row.startswith("site ") and "tiny-roto" in row]
+    assert "WITHDRAWN: leaks hair" in of_pin
+    assert f"stays {pinned.second.ref()}  WITHDRAWN: leaks hair" in plan
+    assert [move["withdrawn"] for move in in_json[0]] == [None, "leaks hair"]
+    assert in_json[1]["withdrawn"] == {str(pinned.second.ref()): "leaks hair"}
+    assert "1.1.0" in line
+    assert "leaks hair" in line
+
+
+def test_rollback_that_leaves_a_withdrawn_pin_as_it_is_goes(pinned: Any) -> None:
+    older = pinned.ok("status", "--json")
+    pinned.ok("promote", "tiny-roto@1.1.0", "--channel", "beta", "--reason", "try")
+    pinned.ok("update")
+    pinned.ok("sync")
+
+    pinned.ok("rollback", "--to", str(json.loads(older)["generation"]["number"]))
+
+    assert in_use(pinned)[1] == str(pinned.first.ref())
+    assert [pin.key for pin in pinned.station.in_use().pins] == [str(pinned.second.ref())]
+
+
+def test_plan_under_a_hold_tells_the_station_what_was_withdrawn(pinned: Any) -> None:
+    vendors.sync_vendor(pinned.site.vendor("acme"))
+    pinned.ok("hold", "--reason", "dailies")
+    assert "WITHDRAWN" not in pinned.ok("status")
+
+    pinned.ok("update")
+
+    assert "WITHDRAWN: leaks hair" in pinned.ok("status")
+    fails(pinned, 3, "rollback", "--to", "2")
+
+
 @pytest.mark.parametrize("damage", ["gone", "short"])
 def test_rollback_to_a_generation_whose_file_is_not_whole_is_refused(two: Any, damage: str) -> None:
     path = two.station.store.variant_folder(two.first.ref(), "onnx-fp32") / "model.onnx"

@@ -28,11 +28,16 @@ def show_status(status: Status) -> None:
     ]
     rows("channels", ("channel", "model", "release", "note"), lines)
     pins = [
-        ("/".join(filter(None, (pin.show, pin.sequence, pin.shot))) or "site", pin.model, _version(pin.key))
+        (
+            "/".join(filter(None, (pin.show, pin.sequence, pin.shot))) or "site",
+            pin.model,
+            _version(pin.key),
+            escape(status.note(pin.key)),
+        )
         for pin in status.generation.pins
     ]
     if pins:
-        rows("pins", ("scope", "model", "release"), pins)
+        rows("pins", ("scope", "model", "release", "note"), pins)
     kept = ", ".join(str(n) for n in status.kept if n != number) or "none"
     say(f"releases kept for stamped scripts: {len(status.generation.releases)}; generations to go back to: {kept}")
 

@@ -1,12 +1,13 @@
 """The studio's commands: init, trust, sync, check, verdict, promote, pin, unpin, override."""
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from changeover_registry.errors import ChangeoverError, InvalidInputError
-from changeover_updater.cli._context import JsonFlag, Reason, invocation, said
+from changeover_updater.cli._context import Invocation, JsonFlag, Reason, invocation, said
 from changeover_updater.cli._output import emit, escape, mark, notice, progress, rows, say
 from changeover_updater.cli.check import Release, check
 from changeover_updater.cli.signoff import verdict_sign_off
@@ -175,11 +176,18 @@ def sync(
         line.step("tell MLflow")
         know_releases(site, tuple(release for synced in done for release in synced.releases), notice)
     renew_choice(call, notice)
+    _remember(call, done)
     _show_synced(done, failed, as_json=as_json)
     if failed:
         for earlier in failed[:-1]:
             notice(str(earlier))
         raise failed[-1]
+
+
+def _remember(call: Invocation, done: "list[Synced]") -> None:
+    """Tell the station of this host, if it has one, what was withdrawn; other stations hear it at their next plan."""
+    with contextlib.suppress(ChangeoverError):
+        call.station().remember_withdrawn({str(ref): why for synced in done for ref, why in synced.withdrawn})
 
 
 def _show_synced(done: "list[Synced]", failed: list[ChangeoverError], *, as_json: bool) -> None:
@@ -188,7 +196,7 @@ def _show_synced(done: "list[Synced]", failed: list[ChangeoverError], *, as_json
             "vendor": synced.vendor,
             "releases": [str(r.ref()) for r in synced.releases],
             "new": [str(r.ref()) for r in synced.new],
-            "withdrawn": list(synced.withdrawn),
+            "withdrawn": [f"{ref}: {why}" for ref, why in synced.withdrawn],
         }
         for synced in done
     ]
@@ -200,8 +208,8 @@ def _show_synced(done: "list[Synced]", failed: list[ChangeoverError], *, as_json
             say(f"{mark('ok')} {escape(synced.vendor)}: {len(synced.releases)} releases, {len(synced.new)} new")
             for release in synced.new:
                 say(f"    new: [bold]{escape(str(release.ref()))}[/]  {escape(_line(release.changes))}")
-            for text in synced.withdrawn:
-                say(f"    {mark('no')} withdrawn: {escape(text)}")
+            for ref, why in synced.withdrawn:
+                say(f"    {mark('no')} withdrawn: {escape(f'{ref}: {why}')}")
 
     emit(answer, as_json=as_json, show=show)
 
