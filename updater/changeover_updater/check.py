@@ -90,7 +90,7 @@ def check(site: Site, station: Station, studio: Studio, case: Case, watch: Watch
         UnreachableError: The vendor's repository or the Dask cluster does not answer.
         InvalidInputError: There is no such golden set.
         RefusedError: The golden set is retired, or not for this channel.
-        TasksWritten: Tasks were written for a render queue.
+        TasksWrittenError: Tasks were written for a render queue.
         UndecidedError: Results of such tasks are missing.
         OSError: The site cannot be written.
     """

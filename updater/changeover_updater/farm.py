@@ -8,6 +8,7 @@ picture is, so the folder belongs where only the farm and its TDs may write.
 """
 
 import shlex
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Failure",
+    "TasksWrittenError",
     "collect",
     "failed",
     "read_task",
@@ -59,8 +61,17 @@ class Failure(Record):
         )
 
 
-def write_tasks(folder: Path, tasks: Sequence[ScoreTask]) -> None:
+class TasksWrittenError(UndecidedError):
+    """The tasks are written, as was asked, and nothing is decided yet: no failure, and still exit code 4."""
+
+
+def write_tasks(folder: Path, tasks: Sequence[ScoreTask], config: Path | None = None) -> None:
     """Write the tasks and their command lines; the lines come last, so that a kill leaves none that names no file.
+
+    Args:
+        folder: Where.
+        tasks: What is to be scored.
+        config: The host.toml that the lines name; without one, each machine finds its own.
 
     Raises:
         OSError: The folder cannot be written.
@@ -69,15 +80,20 @@ def write_tasks(folder: Path, tasks: Sequence[ScoreTask]) -> None:
     make_dirs(folder.absolute() / "results")
     for task in tasks:
         write_atomic(_task_file(folder, task), task.to_bytes())
-    write_atomic(folder / "tasks.txt", "".join(f"{line}\n" for line in task_lines(folder, tasks)).encode())
+    write_atomic(folder / "tasks.txt", "".join(f"{line}\n" for line in task_lines(folder, tasks, config)).encode())
 
 
-def task_lines(folder: Path, tasks: Sequence[ScoreTask]) -> tuple[str, ...]:
-    """One command line for each task, quoted for a POSIX shell, with absolute paths."""
-    results = str(folder.absolute() / "results")
-    return tuple(
-        shlex.join(["changeover", "golden", "score", str(_task_file(folder, task)), "--out", results]) for task in tasks
-    )
+def task_lines(folder: Path, tasks: Sequence[ScoreTask], config: Path | None = None) -> tuple[str, ...]:
+    """One command line for each task, quoted for a POSIX shell.
+
+    Each path is absolute, that of the interpreter too: a queue runs lines with a search path and variables of its own.
+    """
+    # With -P nothing in the folder that a queue starts in is imported.
+    start = [sys.executable, "-P", "-m", "changeover_updater"]
+    if config is not None:
+        start += ["--config", str(config.absolute())]
+    out = ["--out", str(folder.absolute() / "results")]
+    return tuple(shlex.join([*start, "golden", "score", str(_task_file(folder, task)), *out]) for task in tasks)
 
 
 def read_task(path: Path) -> ScoreTask:
@@ -181,13 +197,13 @@ def collect(
     return tuple(missing)
 
 
-def tasks_are_written(folder: Path, tasks: Sequence[ScoreTask], again: str) -> UndecidedError:
+def tasks_are_written(folder: Path, tasks: Sequence[ScoreTask], again: str) -> TasksWrittenError:
     """What `check --tasks` ends with: nothing is decided yet."""
-    return UndecidedError(
+    return TasksWrittenError(
         "undecided",
         where=str(folder),
         expected="a score of every golden shot",
-        actual=f"{len(tasks)} tasks, which are written",
+        actual=f"{len(tasks)} task{'s' if len(tasks) > 1 else ''}",
         remedy=f"run the lines of {folder / 'tasks.txt'}, then: {again} --collect {shlex.quote(str(folder))}",
     )
 

@@ -48,7 +48,7 @@ def check(  # noqa: PLR0917 - each is an option of the command
     from changeover_updater.bench import Watch
     from changeover_updater.check import Case
     from changeover_updater.check import check as judge
-    from changeover_updater.farm import TasksWritten
+    from changeover_updater.farm import TasksWrittenError
     from changeover_updater.reports import publish, shot_aliases
     from changeover_updater.signed import baseline_of, sign_verdict
     from changeover_updater.studio import read_studio
@@ -81,10 +81,10 @@ def check(  # noqa: PLR0917 - each is an option of the command
             digest = sign_verdict(call, site, verdict)
             line.step("write the report")
             page = publish(site, studio, digest, notice)
-    except TasksWritten as written:
+    except TasksWrittenError as written:
         told = {"folder": written.where, "written": written.actual, "next": written.remedy}
         emit(told, as_json=as_json, show=lambda: _show_tasks(told))
-        raise typer.Exit(TasksWritten.exit_code) from None
+        raise typer.Exit(TasksWrittenError.exit_code) from None
     answer = {"verdict": digest, **verdict.model_dump(mode="json", exclude_none=True)}
     aliases = shot_aliases(site, verdict)
     emit(answer, as_json=as_json, show=lambda: _show(digest, verdict, aliases, page))
