@@ -73,6 +73,19 @@ def test_where_another_check_decided_it_is_named(make_story: Make, decision: str
     assert build_report(dataclasses.replace(story.sources, verdict=verdict)).headline == says
 
 
+def test_below_the_best_ever_approved_is_not_called_worse_than_the_current_release(make_story: Make) -> None:
+    story = make_story()
+    first, *rest = story.sources.verdict.points
+    ratchet = first.findings[0].model_copy(update={"rule": "ratchet"})
+    points = (first.model_copy(update={"findings": (ratchet,)}), *rest)
+    verdict = story.sources.verdict.model_copy(update={"points": points})
+
+    said = build_report(dataclasses.replace(story.sources, verdict=verdict)).headline
+
+    assert said.startswith("Worse than the best ever approved on 1 of 4 shots; worst: shot-2, ")
+    assert "was" not in said
+
+
 def test_headline_goes_by_alias_or_name_as_the_reader_may_know(make_story: Make) -> None:
     assert "worst: atl020-hero, " in make_story(named=True).report().headline
     assert "worst: shot-2, " in make_story(named=False).report().headline

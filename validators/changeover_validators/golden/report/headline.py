@@ -69,6 +69,8 @@ def _of_shots(decision: Decision, against: str | None, point: Point) -> str:
         }
         return words.get(decision, f"Not decided over {many}; nothing is in use to compare with") + worst
     worse = sum(_is_worse(shot, point) for shot in shots)
+    if {finding.rule for shot in shots for finding in shot.broken if isinstance(finding, Refused)} == {"ratchet"}:
+        return f"Worse than the best ever approved on {sum(bool(shot.broken) for shot in shots)} of {many}{worst}"
     found = f"{'worse' if worse else 'not worse'} than {against} on {worse or len(shots)} of {many}"
     if decision == "accept":
         return f"No worse than {against} over {many}{worst}"
@@ -86,14 +88,15 @@ def _is_worse(shot: Shot, point: Point) -> bool:
 
 def _said(shot: Shot) -> str:
     score = shot.score(worst_metric(shot))
-    return f"{shot.label}, {_value(score)}" if score else shot.label
+    ratchet = {finding.rule for finding in shot.broken if isinstance(finding, Refused)} == {"ratchet"}
+    return f"{shot.label}, {_value(score, ratchet=ratchet)}" if score else shot.label
 
 
-def _value(score: Score) -> str:
+def _value(score: Score, *, ratchet: bool) -> str:
     label = next((said for said, name in _SAID[:4] if name == known_metric(score.metric).name), score.label)
     label = label if label.isupper() or label == "Jaccard" else label[0].lower() + label[1:]
     digits = ".2f" if abs(score.candidate) >= Decimal("0.1") else ".3f"
-    before = "" if score.current is None else f" (was {score.current:{digits}})"
+    before = "" if score.current is None or ratchet else f" (was {score.current:{digits}})"
     return f"{label} {score.candidate:{digits}}{before}"
 
 
