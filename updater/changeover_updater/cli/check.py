@@ -1,6 +1,7 @@
 """The command ``check``: judge a candidate, here or with the help of a farm."""
 
 import shlex
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,7 @@ from changeover_updater.cli._context import JsonFlag, host_facts, invocation, re
 from changeover_updater.cli._output import emit, escape, mark, notice, progress, say
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from changeover_registry.records.verdict import Verdict
     from changeover_updater.check import Where
@@ -48,7 +49,6 @@ def check(  # noqa: PLR0917 - each is an option of the command
     from changeover_updater.bench import Watch
     from changeover_updater.check import Case
     from changeover_updater.check import check as judge
-    from changeover_updater.farm import TasksWrittenError
     from changeover_updater.reports import publish, shot_aliases
     from changeover_updater.signed import baseline_of, sign_verdict
     from changeover_updater.studio import read_studio
@@ -74,17 +74,12 @@ def check(  # noqa: PLR0917 - each is an option of the command
         now=call.now,
         full=full,
     )
-    try:
-        with progress() as line:
-            verdict = judge(site, station, studio, case, Watch(line.step, line.bytes), where)
-            line.step("sign and file the verdict")
-            digest = sign_verdict(call, site, verdict)
-            line.step("write the report")
-            page = publish(site, studio, digest, notice)
-    except TasksWrittenError as written:
-        told = {"folder": written.where, "written": written.actual, "next": written.remedy}
-        emit(told, as_json=as_json, show=lambda: _show_tasks(told))
-        raise typer.Exit(TasksWrittenError.exit_code) from None
+    with _tasks_told(as_json=as_json), progress() as line:
+        verdict = judge(site, station, studio, case, Watch(line.step, line.bytes), where)
+        line.step("sign and file the verdict")
+        digest = sign_verdict(call, site, verdict)
+        line.step("write the report")
+        page = publish(site, studio, digest, notice)
     answer = {"verdict": digest, **verdict.model_dump(mode="json", exclude_none=True)}
     aliases = shot_aliases(site, verdict)
     emit(answer, as_json=as_json, show=lambda: _show(digest, verdict, aliases, page))
@@ -99,6 +94,19 @@ def _show(digest: str, verdict: "Verdict", aliases: "Mapping[str, str]", page: P
         say(f"  report: {escape(str(page))}")
     if verdict.decision == "accept" and verdict.judged_host is None:
         say(f"  next: {escape(promote_line(verdict.candidate, verdict.channel))}")
+
+
+@contextmanager
+def _tasks_told(*, as_json: bool) -> "Iterator[None]":
+    """End well, and undecided, where the block has written tasks as it was asked."""
+    from changeover_updater.farm import TasksWrittenError
+
+    try:
+        yield
+    except TasksWrittenError as written:
+        told = {"folder": written.where, "written": written.actual, "next": written.remedy}
+        emit(told, as_json=as_json, show=lambda: _show_tasks(told))
+        raise typer.Exit(written.exit_code) from None
 
 
 def _show_tasks(told: "Mapping[str, str]") -> None:
