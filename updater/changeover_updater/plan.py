@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Literal, TypeAlias
 
 from changeover_registry.clock import format_time
-from changeover_registry.errors import ChangeoverError
+from changeover_registry.errors import ChangeoverError, UndecidedError
 from changeover_registry.records.choice import Choice
 from changeover_registry.records.facts import HostFacts
 from changeover_registry.records.findings import Finding, Refused
@@ -190,11 +190,15 @@ def _of_choice(choice: Choice) -> Iterator[Target]:
 
 
 def _judge(known: Known, target: Target) -> Judged:
-    """Whether the station may run a release; an error where its vendor cannot be verified, None if it is not synced."""
+    """Whether the station may run a release; an error where it cannot be verified or read, None if it is not synced."""
     vendor = known.studio.vendor(target.release.model)
     if vendor is not None and vendor.error is not None:
         return vendor.error
-    release = known.studio.release(target.release)
+    release, before = known.studio.release(target.release), _before(known.current, target)
+    # Without the record of what is in use there, the interface could not be compared, which must not pass for a yes.
+    unreadable = (known.studio.unreadable(key) for key in (str(target.release), before) if key)
+    if error := next(filter(None, unreadable), None):
+        return error
     if vendor is None or release is None:
         return None
     return judge_release(
@@ -258,7 +262,7 @@ def _gone(known: Known, key: str | None) -> str | None:
 
 def _code(judged: Judged) -> int:
     if isinstance(judged, ChangeoverError):
-        return 5
+        return 4 if isinstance(judged, UndecidedError) else 5
     return 3 if judged is not None and judged.refused else 4
 
 

@@ -271,6 +271,7 @@ def baseline_of(studio: Studio, candidate: Release, channel: str) -> Release | N
 
     Raises:
         InvalidInputError: There can be no channel of that name.
+        UndecidedError: This build cannot read the record of what they have, so nothing can be compared with it.
     """
     if not _CHANNEL.fullmatch(channel):
         raise InvalidInputError(
@@ -284,6 +285,8 @@ def baseline_of(studio: Studio, candidate: Release, channel: str) -> Release | N
         for choice in studio.choices:
             pointer = choice.pointer(name, candidate.model)
             if pointer is not None:
+                if error := studio.unreadable(str(pointer.release)):
+                    raise error
                 return None if pointer.release == candidate.ref() else studio.release(pointer.release)
     return None
 

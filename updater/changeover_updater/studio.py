@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from changeover_registry import canonical, signing
-from changeover_registry.errors import ChangeoverError, InvalidInputError, TrustError
+from changeover_registry.errors import ChangeoverError, InvalidInputError, TrustError, UndecidedError
 from changeover_registry.names import Version
 from changeover_registry.records.choice import Choice, Override, VerdictKey
 from changeover_registry.records.policy import Policy
@@ -32,6 +32,7 @@ __all__ = [
     "read_choices",
     "read_studio",
     "read_verdicts",
+    "unreadable_record",
 ]
 
 LIMIT_BYTES = 64 * 1024 * 1024
@@ -55,6 +56,8 @@ class VendorState:
     indexes: tuple[Index, ...] = ()
     releases: tuple[Release, ...] = ()
     error: ChangeoverError | None = None
+    unreadable: tuple[tuple[str, UndecidedError], ...] = ()
+    """Releases, by their keys, whose signed records this build cannot read; they are as if they were not there."""
 
     def withdrawn(self, ref: ReleaseRef) -> str | None:
         """Why the vendor took the release back, if it did."""
@@ -92,6 +95,10 @@ class Studio:
         named = (r for r in self.releases() if (r.model, r.version) == (ref.model, ref.version))
         # Digesting a record costs more than comparing two names, so the digest comes last.
         return next((release for release in named if release.ref() == ref), None)
+
+    def unreadable(self, key: str) -> UndecidedError | None:
+        """Why this build cannot read the signed record of a release, if that is so."""
+        return next((error for vendor in self.vendors for of, error in vendor.unreadable if of == key), None)
 
     def overrides(self, ref: ReleaseRef, scope: str | None = None) -> tuple[Override, ...]:
         """Every override that names a release; only the site's and those of a scope, if one is given.
@@ -303,12 +310,24 @@ def _vendor(folder: VendorFolder, station: Station) -> VendorState:
         client = Client(open_transport(str(folder.mirror)), state, folder.pinned_root())
         view = open_vendor(client, folder.vendor)
         indexes = tuple(view.indexes[name] for name in sorted(view.indexes))
-        return VendorState(entry=entry, indexes=indexes, releases=_records(folder, indexes))
+        unreadable: list[tuple[str, UndecidedError]] = []
+        releases = _records(folder, indexes, unreadable)
+        return VendorState(entry=entry, indexes=indexes, releases=releases, unreadable=tuple(unreadable))
     except ChangeoverError as error:
         return VendorState(entry=entry, error=error)
 
 
-def _records(folder: VendorFolder, indexes: tuple[Index, ...]) -> tuple[Release, ...]:
+def unreadable_record(key: str, error: ChangeoverError) -> UndecidedError:
+    """What is said of a release whose record is as it was signed and cannot be read by this build."""
+    return UndecidedError(
+        "release record", where=key, expected=error.expected, actual=error.actual, remedy=error.remedy
+    )
+
+
+def _records(
+    folder: VendorFolder, indexes: tuple[Index, ...], unreadable: list[tuple[str, UndecidedError]]
+) -> tuple[Release, ...]:
+    """The records that this build can read; one that it cannot, though its bytes are the signed ones, is named."""
     releases = []
     for index in indexes:
         for entry in index.releases:
@@ -324,8 +343,14 @@ def _records(folder: VendorFolder, indexes: tuple[Index, ...]) -> tuple[Release,
                     actual=canonical.digest(data),
                     remedy="remove the file and run changeover sync; find out who changed it",
                 )
-            release = Release.from_bytes(data, where=str(path))
-            bound, actual = (f"{index.vendor}/{index.name}", entry.version), (release.model, release.version)
+            bound = (f"{index.vendor}/{index.name}", entry.version)
+            try:
+                release = Release.from_bytes(data, where=str(path))
+            except (InvalidInputError, UndecidedError) as error:
+                key = str(ReleaseRef(model=bound[0], version=bound[1], digest=entry.record))
+                unreadable.append((key, unreadable_record(key, error)))
+                continue
+            actual = (release.model, release.version)
             if actual != bound:
                 raise TrustError(
                     "release record",

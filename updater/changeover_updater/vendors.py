@@ -6,11 +6,12 @@ from pathlib import Path
 
 from changeover_registry import _fs, canonical
 from changeover_registry.clock import format_time
-from changeover_registry.errors import ChangeoverError, InvalidInputError
+from changeover_registry.errors import ChangeoverError, InvalidInputError, UndecidedError
 from changeover_registry.names import check_name
 from changeover_registry.records.release import Release, ReleaseRef
 from changeover_registry.records.repository import TrustEntry
 from changeover_updater.site import Site, VendorFolder
+from changeover_updater.studio import unreadable_record
 
 __all__ = ["Synced", "add_trust", "remove_trust", "sync_vendor"]
 
@@ -23,6 +24,8 @@ class Synced:
     releases: tuple[Release, ...]
     new: tuple[Release, ...]
     withdrawn: tuple[tuple[ReleaseRef, str], ...]
+    unreadable: tuple[ChangeoverError, ...] = ()
+    """Why this build cannot read a release's signed record; the release is left out, the others come."""
 
 
 def add_trust(
@@ -95,19 +98,25 @@ def sync_vendor(folder: VendorFolder) -> Synced:
     releases: list[Release] = []
     new: list[Release] = []
     withdrawn: list[tuple[ReleaseRef, str]] = []
+    unreadable: list[ChangeoverError] = []
     for name, index in sorted(view.indexes.items()):
         for entry in index.releases:
             path = folder.record_path(entry.record)
             release = _known(path)
             if release is None:
-                release, data = fetch_record(transport, entry, f"{folder.vendor}/{name}")
+                try:
+                    release, data = fetch_record(transport, entry, f"{folder.vendor}/{name}")
+                except (InvalidInputError, UndecidedError) as error:
+                    ref = ReleaseRef(model=f"{folder.vendor}/{name}", version=entry.version, digest=entry.record)
+                    unreadable.append(unreadable_record(str(ref), error))
+                    continue
                 path.parent.mkdir(parents=True, exist_ok=True)
                 _fs.write_atomic(path, data, mode=0o444)
                 new.append(release)
             releases.append(release)
             if entry.withdrawn:
                 withdrawn.append((release.ref(), entry.withdrawn.why))
-    return Synced(folder.vendor, tuple(releases), tuple(new), tuple(withdrawn))
+    return Synced(folder.vendor, tuple(releases), tuple(new), tuple(withdrawn), tuple(unreadable))
 
 
 def _known(path: Path) -> Release | None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from changeover_registry.errors import ChangeoverError, TrustError
+from changeover_registry.errors import ChangeoverError, TrustError, UndecidedError
 from changeover_registry.records.choice import Pin
 from changeover_registry.records.findings import CHECKS
 from changeover_updater.eligible import Candidate, judge_release
@@ -184,6 +184,25 @@ def test_release_that_is_only_kept_for_stamps_is_judged_anew_before_a_channel_mo
     assert (outcomes(fine), fine.taken) == ({"stable": "take"}, ())
     assert (outcomes(changed), changed.exit_code) == ({"stable": "keep"}, 4)
     assert (outcomes(distrusted), distrusted.generation) == ({"stable": "keep"}, None)
+
+
+def test_release_whose_record_is_unreadable_is_undecided_and_other_channels_go_on(build: Any) -> None:
+    new, other = build.release("2.0.0"), build.release("1.0.0", model="acme/sky-roto")
+    error = UndecidedError("release record", where="w", expected="major 1", actual="9", remedy="install a newer one")
+    vendor = build.vendor(other, unreadable=((str(new.ref()), error),))
+    pins = (Pin(release=other.ref(), reason="sky"),)
+    choice = build.choice({"stable": new}, pins=pins)
+    known = build.known(choice, vendors=(vendor,), verdicts=(build.verdict(other),))
+
+    plan = make_plan(known)
+
+    assert {m.wanted: (m.outcome, m.exit_code) for m in plan.moves} == {
+        str(new.ref()): ("keep", 4),
+        str(other.ref()): ("take", 0),
+    }
+    assert plan.generation is not None
+    assert [release.key for release in plan.generation.releases] == [str(other.ref())]
+    assert plan.exit_code == 4
 
 
 def test_withdrawn_release_in_use_stays_and_is_marked(build: Any, two: Any) -> None:

@@ -145,10 +145,10 @@ def test_record_of_another_model_or_version_than_its_index_says_is_not_believed(
     renamed = Index(vendor="acme", name="sky-roto", releases=index.releases)
     moved = index.model_copy(update={"releases": (index.releases[0].model_copy(update={"version": "9.0.0"}),)})
 
-    assert _records(folder, (index,)) == (release,)
+    assert _records(folder, (index,), []) == (release,)
     for forged in (renamed, moved):
         with pytest.raises(TrustError, match="found acme/person-roto@1.0.0"):
-            _records(folder, (forged,))
+            _records(folder, (forged,), [])
 
 
 def test_record_that_is_not_here_yet_is_left_out(place: Place) -> None:

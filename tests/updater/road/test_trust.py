@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from changeover_registry.records.release import Release
 from changeover_registry.repository import vendor
 from changeover_registry.repository.keys import VendorKeys
+from changeover_updater import vendors
 from changeover_updater.release_folder import read_release
 
 HOT = ("update", "status", "plan")
@@ -105,6 +107,30 @@ def test_sync_tells_what_is_new_once_and_the_second_time_nothing(world: Any) -> 
     assert [len(answer["new"]) for answer in (*first, *second)] == [1, 0]
     assert second[0]["releases"] == first[0]["releases"]
     assert "acme: 1 releases, 0 new" in world.ok("sync", "acme")
+
+
+@pytest.mark.parametrize("synced_by_newer", [False, True])
+def test_record_of_a_newer_changeover_leaves_out_its_release_and_no_other(
+    world: Any, monkeypatch: pytest.MonkeyPatch, *, synced_by_newer: bool
+) -> None:
+    release = world.served("1.0.0")
+    newer = read_release(world.folders / "1.1.0")
+    files = {f.sha256: world.folders / "1.1.0" / v.id / f.path for v in newer.variants for f in v.files}
+    with monkeypatch.context() as later:
+        later.setattr(Release, "MAJOR", 9)
+        data = newer.to_bytes()
+        vendor.publish(world.repository, world.keys, data, files, world.now)
+        if synced_by_newer:
+            vendors.sync_vendor(world.site.vendor("acme"))
+
+    code, out, err = world.run("sync")
+    served = world.run("update")[0], world.run("check", "tiny-roto@1.1.0")[0]
+
+    assert (code, "acme: 1 releases" in out) == (0, True)
+    assert "left out" in err
+    assert "tiny-roto@1.1.0" in err
+    assert served == (0, 2)
+    assert [entry.key for entry in world.station.in_use().channels] == [str(release.ref())]
 
 
 def test_sync_tells_of_a_new_release_what_changed_in_one_line(world: Any) -> None:

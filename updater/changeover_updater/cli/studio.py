@@ -176,6 +176,8 @@ def sync(
         line.step("tell MLflow")
         know_releases(site, tuple(release for synced in done for release in synced.releases), notice)
     renew_choice(call, notice)
+    for unread in (unread for synced in done for unread in synced.unreadable):
+        notice(f"left out, the other releases are here: {unread}")
     _remember(call, done)
     _show_synced(done, failed, as_json=as_json)
     if failed:
