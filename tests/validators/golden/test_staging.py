@@ -265,9 +265,7 @@ def test_an_object_is_found_again_without_the_manifest_that_lay_beside(
 def test_an_object_that_no_frame_has_is_refused_before_anything_is_copied(tmp_path: Path, source: Source) -> None:
     manifest = json.dumps({"hair, long": f"{identifier('hair, long'):08x}"})
     mattes = {number: crypto(tmp_path / f"c.{number}.exr", {"manifest": manifest}) for number in source.mattes}
-    with pytest.raises(
-        InvalidInputError, match=r"an object 'hair long' in crypto, found 1 objects: 'hair, long'"
-    ):
+    with pytest.raises(InvalidInputError, match=r"an object 'hair long' in crypto, found 1 objects: 'hair, long'"):
         staged(tmp_path, change(source, mattes=mattes, matte_channel="crypto", matte_object="hair long"))
     assert list((tmp_path / "staging").iterdir()) == []
 
