@@ -26,7 +26,7 @@ demo: setup
 
 test: setup
 	@$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -q
+	@.ci/tests
 	@# A test that kills a child leaves a broken data file of that child; the others count.
 	@$(BIN)/coverage combine -q 2>/dev/null
 	@$(BIN)/coverage report
