@@ -5,7 +5,6 @@ when it is scored; only whose fault a bad file is differs, so `measuring` turns 
 sequences, digests and records (`sequences`, `shots`).
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -18,6 +17,7 @@ from changeover_registry.errors import InvalidInputError, MeasurementError
 from changeover_registry.records.golden import GoldenFrame, GoldenInput, GoldenShot
 from changeover_validators.golden.held import Held, held
 from changeover_validators.golden.images import Image, Pixels, decode, read_image
+from changeover_validators.golden.kept import sha256
 
 __all__ = [
     "SNAP",
@@ -174,12 +174,6 @@ def read_region(path: Path, channel: str) -> NDArray[np.bool_]:
             remedy="give the region that is to be scored, or none to score the whole frame",
         )
     return region
-
-
-def sha256(path: Path) -> str:
-    """The digest of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_bytes(path: Path, expected: str | None) -> None:

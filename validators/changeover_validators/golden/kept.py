@@ -14,7 +14,7 @@ from changeover_registry.errors import MeasurementError
 from changeover_registry.records.golden import GoldenFrame, GoldenShot, ShotRef
 from changeover_validators.golden.sets import read_shot, shot_folder
 
-__all__ = ["Damage", "KeptFile", "Verified", "check_undamaged", "kept_files", "verify_shots"]
+__all__ = ["Damage", "KeptFile", "Verified", "check_undamaged", "kept_files", "sha256", "verify_shots"]
 
 Watch: TypeAlias = Callable[[str, int | None], None]
 """Called with a shot and a frame number (None for what belongs to no frame) before a file is hashed."""
@@ -127,9 +127,12 @@ def _found(actual: str) -> str:
     return "gone" if actual in {"no file", ""} else "other bytes than were added"
 
 
-def _sha256(path: Path) -> str:
-    """The digest of a file's bytes; nothing where there is no file."""
-    if not path.is_file():
-        return ""
+def sha256(path: Path) -> str:
+    """The digest of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    """The digest of a file's bytes; nothing where there is no file."""
+    return sha256(path) if path.is_file() else ""
