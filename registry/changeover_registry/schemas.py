@@ -13,6 +13,7 @@ from changeover_registry.records.base import Record
 from changeover_registry.records.choice import Choice
 from changeover_registry.records.facts import HostFacts
 from changeover_registry.records.golden import GoldenSet, GoldenShot
+from changeover_registry.records.memory import Calibration, MemoryAnswer, MemoryMeasurement
 from changeover_registry.records.policy import Policy
 from changeover_registry.records.release import Release
 from changeover_registry.records.repository import Index, TrustEntry, VendorCard
@@ -23,6 +24,7 @@ from changeover_registry.records.verdict import Verdict
 __all__ = ["RECORDS", "schema", "write_schemas"]
 
 RECORDS: tuple[type[Record], ...] = (
+    Calibration,
     Choice,
     Current,
     Event,
@@ -32,6 +34,8 @@ RECORDS: tuple[type[Record], ...] = (
     Hold,
     HostFacts,
     Index,
+    MemoryAnswer,
+    MemoryMeasurement,
     NoiseRecord,
     Policy,
     Release,

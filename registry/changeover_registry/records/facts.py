@@ -1,12 +1,22 @@
 """Host facts: what is known of one machine, with unknown as a value. Made only by the probe, or read from a file."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from changeover_registry.records.base import Record, Text, Unknown, Value
 
-__all__ = ["Gpu", "HostFacts", "NukeInstall", "RuntimeFacts"]
+__all__ = ["Gpu", "HostFacts", "MigInstance", "NukeInstall", "RuntimeFacts"]
+
+
+class MigInstance(Value):
+    """One instance of a divided GPU: its UUID, its profile such as ``3g.40gb``, its own memory in MiB."""
+
+    uuid: str | Unknown
+    profile: Text | Unknown
+    total_mib: int | Unknown
+    reserved_mib: int | Unknown
+    free_mib: int | Unknown
 
 
 class Gpu(Value):
@@ -20,6 +30,12 @@ class Gpu(Value):
     free_mib: int | Unknown
     display: bool | Unknown
     mig: bool | Unknown = False
+    instances: tuple[MigInstance, ...] | Unknown | None = None
+    """The instances of a divided GPU; each has a memory of its own."""
+    driver_model: Literal["wddm", "tcc", "mcdm"] | Unknown | None = None
+    """How Windows drives the card; absent on other systems. Under ``wddm`` no figure of one process can be had."""
+    accounting: bool | Unknown | None = None
+    """Whether the driver records each process's most memory."""
 
 
 class RuntimeFacts(Value):
@@ -32,6 +48,10 @@ class RuntimeFacts(Value):
     max_ir_version: int | Unknown | None = None
     max_opset: int | Unknown | None = None
     architectures: tuple[str, ...] | Unknown | None = None
+    max_torchscript: int | Unknown | None = None
+    toolkit: str | Unknown | None = None
+    """The CUDA toolkit that the binary was built for, such as ``13.0``; absent for a CPU build."""
+    cudnn: str | Unknown | None = None
 
 
 class NukeInstall(Value):
@@ -68,3 +88,6 @@ class HostFacts(Record):
     gpus: tuple[Gpu, ...] | Unknown
     runtimes: tuple[RuntimeFacts, ...] | Unknown
     nukes: tuple[NukeInstall, ...] = ()
+    nuke_gpu: str | None = None
+    """The UUID of the GPU that Nuke is set to; absent: any of them, so the least decides."""
+    cpu: Text | Unknown | None = None

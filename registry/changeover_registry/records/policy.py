@@ -34,13 +34,22 @@ class HardwarePolicy(Value):
 
 
 class VramPolicy(Value):
-    """The plate that must fit, and what is kept free of it, in MiB."""
+    """The plate that must fit, and what is kept free of it, in MiB.
+
+    `headroom_mib` holds for every card; `display_headroom_mib` and `compute_headroom_mib` replace it on cards with and
+    without a display. `instances`: how many nodes of one script hold the model at once (absent: 2).
+    `changeover`: whether old and new model are resident together for a moment (absent: they are).
+    """
 
     plate: tuple[_Side, _Side] = (4096, 2160)
     nuke_baseline_mib: int = Field(default=1024, ge=0)
     display_reserve_mib: int = Field(default=1024, ge=0)
     headroom_mib: int = Field(default=512, ge=0)
     context_mib: int = Field(default=400, ge=0)
+    display_headroom_mib: int | None = Field(default=None, ge=0)
+    compute_headroom_mib: int | None = Field(default=None, ge=0)
+    instances: int | None = Field(default=None, ge=1, le=64)
+    changeover: Literal["both-resident", "unload-first"] | None = None
 
 
 class SpeedPolicy(Value):

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from changeover_registry.records.base import Decimal6, Digest, Name, Record, Text, Time, Value
 from changeover_registry.records.findings import Finding
+from changeover_registry.records.memory import MemoryAnswer, MemoryPlan, Steady
 from changeover_registry.records.release import ReleaseRef, Tile
 
 __all__ = [
@@ -40,11 +41,16 @@ class OperatingPoint(Value):
 
 
 class CurvePoint(Value):
-    """Predicted steady memory in bytes at one plate size in pixels."""
+    """Predicted steady memory in bytes at one plate size in pixels: the high end of the range, and the low one.
+
+    `requested_bytes` is without the allocator; only that may be interpolated.
+    """
 
     width: int = Field(gt=0)
     height: int = Field(gt=0)
     bytes: int = Field(ge=0)
+    low_bytes: int | None = Field(default=None, ge=0)
+    requested_bytes: int | None = Field(default=None, ge=0)
 
 
 class GoldenSetRef(Value):
@@ -133,6 +139,12 @@ class PointReport(Value):
     evidence: Literal["direct", "twin", "nuke"] | None = None
     """What was scored: the file itself, its twin on the torch line that Nuke embeds, or the file inside Nuke."""
     warnings: tuple[Text, ...] | None = None
+    memory_plan: MemoryPlan | None = None
+    """The session and arena settings with which all of this was measured; absent: the runtime's own."""
+    memory_answer: MemoryAnswer | None = None
+    """The prediction at the policy's plate, with its parts."""
+    measured_memory: Steady | None = None
+    """What the arena held at the policy's plate when it was measured."""
 
 
 class SignOff(Value):
