@@ -28,6 +28,7 @@ def head(variant: Path, contract: Contract) -> dict[str, Any]:
         "ports": [],
         "provider": "cpu",
         "threads": 1,
+        "memory_plan": "{}",
         "ram_mib": 100_000,
         "wall_seconds": 1e6,
         "room": None,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from changeover_registry.errors import ChangeoverError, UndecidedError
+from changeover_registry.records.memory import MemoryPlan
 from changeover_registry.records.release import Contract, Port, Tile
 from changeover_validators.runtimes.frames import Frame, read_frame, write_frame
 from changeover_validators.runtimes.interface import PROTOCOL
@@ -37,8 +38,8 @@ class Served:
     """One loaded model and the commands that it answers.
 
     Args:
-        head: The first frame's head: protocol, folder, entry, runtime, contract, tile, ports, provider, threads, and
-            the room's descriptor or None.
+        head: The first frame's head: protocol, folder, entry, runtime, contract, tile, ports, provider, threads, memory
+            plan, and the room's descriptor or None.
 
     Raises:
         UndecidedError: Parent and child are of different Changeovers.
@@ -62,9 +63,23 @@ class Served:
         path, provider = str(self._folder / head["entry"]), str(head["provider"])
         _import_runtime(head["runtime"])
         before = time.perf_counter_ns()
-        self._model: _Adapter = _adapter(head["runtime"], path, provider, self._threads, self._contract)
+        plan = MemoryPlan.model_validate_json(head["memory_plan"])
+        self._model: _Adapter = (
+            self._onnx(path, provider, plan) if head["runtime"] == "onnx" else self._torchscript(path, provider)
+        )
         self.load_us = (time.perf_counter_ns() - before) // 1000
         self._runner = ContractRunner(self._model, self._contract, self._tile, self._ports)
+
+    def _onnx(self, path: str, provider: str, plan: MemoryPlan) -> _Adapter:
+        from changeover_validators.runtimes.memory_plan import fixed_shapes
+        from changeover_validators.runtimes.onnx import OnnxModel
+
+        return OnnxModel(path, provider, self._threads, plan, fixed_shapes(self._contract, self._tile))
+
+    def _torchscript(self, path: str, provider: str) -> _Adapter:
+        from changeover_validators.runtimes.torchscript import TorchScriptModel
+
+        return TorchScriptModel(path, provider, self._threads, self._contract)
 
     def started(self) -> dict[str, Any]:
         """The answer to the first frame."""
@@ -175,16 +190,6 @@ def _import_runtime(runtime: str) -> None:
             actual=f"one without ({error})",
             remedy=f"install changeover[{'run' if runtime == 'onnx' else 'torch'}] there, or name another interpreter",
         ) from error
-
-
-def _adapter(runtime: str, path: str, provider: str, threads: int, contract: Contract) -> _Adapter:
-    if runtime == "onnx":
-        from changeover_validators.runtimes.onnx import OnnxModel
-
-        return OnnxModel(path, provider, threads)
-    from changeover_validators.runtimes.torchscript import TorchScriptModel
-
-    return TorchScriptModel(path, provider, threads, contract)
 
 
 def _other_protocol(found: str) -> UndecidedError:

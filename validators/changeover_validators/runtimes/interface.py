@@ -11,12 +11,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias
 
+from changeover_registry.records.memory import MemoryPlan
 from changeover_registry.records.release import Contract, Port, Tile
 
 if TYPE_CHECKING:
     import numpy as np
 
 __all__ = [
+    "OWN_PLAN",
     "PROTOCOL",
     "SMOKE_FILE",
     "Inferred",
@@ -34,8 +36,11 @@ __all__ = [
 Plane: TypeAlias = "np.ndarray[Any, np.dtype[np.float32]]"
 SandboxName = Literal["bubblewrap", "namespaces", "limits-only", "none"]
 
-PROTOCOL = 2
+PROTOCOL = 3
 """The pipe's version; parent and child must agree, for the interpreter may hold another Changeover."""
+
+OWN_PLAN = MemoryPlan()
+"""The runtime's own settings."""
 
 SMOKE_FILE = "smoke.npz"
 """The name of the smoke file in a variant's folder."""
@@ -60,6 +65,7 @@ class RunRequest:
         ram_mib: The most resident memory that the child may have.
         threads: Threads inside one operator.
         ports: The interface's inputs, which fix the order of channels in the planes.
+        memory_plan: Session and arena settings, of onnxruntime only; the default is the runtime's own.
     """
 
     interpreter: str
@@ -74,6 +80,7 @@ class RunRequest:
     ram_mib: int
     threads: int = 1
     ports: tuple[Port, ...] = ()
+    memory_plan: MemoryPlan = OWN_PLAN
 
 
 @dataclass(frozen=True, slots=True)

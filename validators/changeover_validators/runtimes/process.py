@@ -20,7 +20,15 @@ from typing import Any, BinaryIO, Self
 from changeover_registry.errors import ChangeoverError, InvalidInputError, UndecidedError
 from changeover_validators.runtimes.endings import Death, cause_of_death, cause_of_error, failure, one_line, refusal
 from changeover_validators.runtimes.frames import BrokenFrameError, CutFrameError, Frame, read_frame, write_frame
-from changeover_validators.runtimes.interface import PROTOCOL, Inferred, Plane, RunRequest, SmokeResult, Started
+from changeover_validators.runtimes.interface import (
+    OWN_PLAN,
+    PROTOCOL,
+    Inferred,
+    Plane,
+    RunRequest,
+    SmokeResult,
+    Started,
+)
 from changeover_validators.runtimes.interpreter import inspect_interpreter
 from changeover_validators.runtimes.room import Room, has_rooms
 from changeover_validators.runtimes.sandbox import Isolation, Launch, available, choose, launch
@@ -196,6 +204,7 @@ class ModelProcess:
             "ports": [port.model_dump_json() for port in request.ports],
             "provider": request.provider,
             "threads": request.threads,
+            "memory_plan": request.memory_plan.model_dump_json(),
             "ram_mib": request.ram_mib,
             "wall_seconds": request.wall_seconds,
             "room": None if running.room is None else running.room.descriptor,
@@ -313,6 +322,8 @@ def _check_request(request: RunRequest) -> None:
     ):
         if value not in allowed:
             raise _bad_request(name, " or ".join(allowed), repr(value))
+    if request.runtime != "onnx" and request.memory_plan != OWN_PLAN:
+        raise _bad_request("memory plan", "the runtime's own outside of onnxruntime", "settings of its arena")
     if not (request.folder / request.entry).is_file():
         raise _bad_request("entry", "a file in the variant's folder", str(request.folder / request.entry))
 
