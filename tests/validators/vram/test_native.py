@@ -107,7 +107,7 @@ def test_an_arena_limit_is_told_and_ends_in_out_of_memory(net: Path, plate: Any)
         assert figures.limit == 3 << 20
         with pytest.raises(NativeError) as caught:
             session.run({"x": plate})
-    assert cause_of_error("NativeError", str(caught.value)) == "out of memory"
+    assert cause_of_error("NativeError", str(caught.value)) == "over budget"
 
 
 def test_what_is_no_model_is_refused_in_the_runtimes_words() -> None:
