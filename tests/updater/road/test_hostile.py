@@ -252,7 +252,7 @@ def test_a_model_that_answers_nan_from_its_seventh_frame_is_an_error_that_names_
 
 
 @pytest.mark.parametrize(
-    ("kind", "number", "rule"), [("sleeps", "2.2.0", "hang"), ("allocates", "2.3.0", "out of memory")]
+    ("kind", "number", "rule"), [("sleeps", "2.2.0", "hang"), ("allocates", "2.3.0", "out of host memory")]
 )
 def test_a_model_without_end_is_ended_and_the_verdict_names_shot_and_frame(
     world: Any, studio: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, kind: str, number: str, rule: str

@@ -144,7 +144,7 @@ def test_an_endless_model_is_a_hang(nets: Any, request_for: Make, isolation: Iso
     assert time.monotonic() - before < 10
 
 
-def test_ten_terabytes_are_out_of_memory_and_name_it(
+def test_ten_terabytes_are_out_of_host_memory_and_name_it(
     nets: Any, request_for: Make, some_isolation: Isolation, plate: Any
 ) -> None:
     nets.expanding(1, 1, 1_600_000, 1_600_000)
@@ -152,7 +152,7 @@ def test_ten_terabytes_are_out_of_memory_and_name_it(
     with ModelProcess(request_for(), some_isolation) as model, pytest.raises(MeasurementError) as caught:
         model.infer({"plate": plate}, reset=True)
 
-    assert caught.value.rule == "out of memory"
+    assert caught.value.rule == "out of host memory"
 
 
 def test_resident_memory_over_the_bound_ends_the_child(
@@ -164,7 +164,7 @@ def test_resident_memory_over_the_bound_ends_the_child(
     with ModelProcess(request_for(ram_mib=200), isolation) as model, pytest.raises(MeasurementError) as caught:
         infer_often(model, plate)
 
-    assert caught.value.rule == "out of memory"
+    assert caught.value.rule == "out of host memory"
     assert caught.value.expected == "at most 200 MiB of RAM"
     assert caught.value.actual == "the watch ended it"
 

@@ -68,7 +68,7 @@ def test_a_module_that_takes_all_memory_is_out_of_memory(
     with ModelProcess(request_script(ram_mib=700), some_isolation) as model, pytest.raises(MeasurementError) as caught:
         model.infer({"plate": plate}, reset=True)
 
-    assert caught.value.rule == "out of memory"
+    assert caught.value.rule == "out of host memory"
     assert model.peak_rss_bytes < 1200 << 20
 
 

@@ -2,6 +2,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -64,7 +65,7 @@ def test_the_watch_ends_what_grows_too_large(sleeper: subprocess.Popen[bytes]) -
         watch.look_once()
 
     assert sleeper.wait(5) < 0
-    assert watch.killed_for == "out of memory"
+    assert watch.killed_for == "out of host memory"
     assert watch.peak_bytes == 101
 
 
@@ -113,3 +114,26 @@ def test_only_the_tail_of_a_flood_is_kept() -> None:
 
 def test_the_kernels_kills_are_counted() -> None:
     assert oom_kills() >= 0
+
+
+@pytest.mark.parametrize(
+    ("group", "file"),
+    [
+        ("4:memory:/farm/job\n0::/\n", "memory/farm/job/memory.oom_control"),
+        ("0::/farm/job\n", "farm/job/memory.events"),
+        ("0::/farm/job\n", "unified/farm/job/memory.events"),
+        ("9:cpu,memory:/farm/job\n", "memory/farm/job/memory.oom_control"),
+    ],
+)
+def test_kills_of_our_own_group_are_counted_and_not_the_machines(tmp_path: Path, group: str, file: str) -> None:
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).write_text("under_oom 0\noom_kill 41\n")
+
+    assert oom_kills(group, tmp_path) == 41
+
+
+def test_a_group_that_tells_nothing_leaves_the_machines_count(tmp_path: Path) -> None:
+    whole = oom_kills("", tmp_path)
+
+    assert oom_kills("0::/farm/job\nnonsense\n", tmp_path) == whole
+    assert oom_kills(None, tmp_path) == whole

@@ -1,14 +1,19 @@
 """What an ending means: from an exit status, a text or a watchdog's word to one clear error.
 
-Runtimes use one code for nearly everything, so texts decide, in the order of the table below. What no row knows is
-`unknown`, a failed measurement like the others. An error that says nothing of the release (no isolation, no runtime,
-too old a runtime) is undecided: it was not run.
+Runtimes use one code for nearly everything, so texts decide, in the order of ``endings.toml``; memory of the host and
+of the device are told apart, and both from a limit that we set. What no row knows is `unknown`, a failed measurement
+like the others. An error that says nothing of the release (no isolation, no runtime, too old a runtime) is undecided:
+it was not run. A fault of the GPU is sticky: only the end of the process helps.
 """
 
+import functools
+import re
 import signal
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from importlib import resources
+from typing import Any, Literal, get_args
 
 from changeover_registry.errors import (
     ChangeoverError,
@@ -18,53 +23,36 @@ from changeover_registry.errors import (
     UndecidedError,
 )
 
-__all__ = ["Cause", "Death", "cause_of_death", "cause_of_error", "failure", "one_line", "refusal"]
-
-Cause = Literal[
-    "out of memory", "hang", "crash", "invalid model", "provider", "runtime too old", "isolation", "runtime", "unknown"
+__all__ = [
+    "Cause",
+    "Death",
+    "TextRow",
+    "cause_of_death",
+    "cause_of_error",
+    "failure",
+    "is_sticky",
+    "one_line",
+    "refusal",
+    "row_of_text",
+    "signal_rows",
+    "text_rows",
+    "xid_of",
 ]
 
-_TEXTS: tuple[tuple[Cause, tuple[str, ...]], ...] = (
-    (
-        "out of memory",
-        (
-            "failed to allocate memory", "smaller than requested bytes", "can't allocate memory", "bad_alloc",
-            "out of memory", "unable to allocate", "not enough memory", "memoryerror", "cannot allocate memory",
-            "integer overflow",
-        ),
-    ),
-    (
-        "runtime too old",
-        (
-            "unsupported model ir version", "is under development and support for this is limited",
-            "no opset registered for domain", "maximum supported version", "unknown builtin op",
-            "max supported ir version", "not supported by this version", "current official support for domain",
-        ),
-    ),
-    (
-        "provider",
-        (
-            "assigned to the default cpu ep", "no kernel image is available", "cuda driver version is insufficient",
-            "cuda failure", "cuda error", "no cuda gpus are available", "found no nvidia driver",
-            "cudaexecutionprovider",
-        ),
-    ),
-    (
-        "invalid model",
-        (
-            "invalid_protobuf", "invalidprotobuf", "protobuf parsing failed", "invalid_graph", "invalidgraph",
-            "invalid_argument", "invalidargument", "no_suchfile", "nosuchfile", "not_implemented", "notimplemented",
-            "pytorchstreamreader", "is not a registered function/op", "this is an invalid model", "load model from",
-            "no graph was found", "missing from input feed", "invalid input name", "expected at most",
-            "is missing value for argument",
-        ),
-    ),
-)  # fmt: skip
+Cause = Literal[
+    "out of host memory", "out of device memory", "over budget", "hang", "crash", "processor", "GPU fault",
+    "file missing", "invalid model", "provider", "runtime too old", "isolation", "runtime", "unknown",
+]  # fmt: skip
 
 _REMEDIES: dict[Cause, str] = {
-    "out of memory": "use a smaller tile or another variant, or raise the policy's share of RAM",
+    "out of host memory": "use a smaller tile or another variant, or raise the policy's share of RAM",
+    "out of device memory": "use a smaller tile or another variant, or close what else uses this GPU",
+    "over budget": "use a smaller tile or another variant, or a memory plan that takes less",
     "hang": "use a smaller tile or more time; if it stays, tell the vendor",
     "crash": "do not use this variant here; tell the vendor",
+    "processor": "install a runtime that is built for this processor, or measure on another host",
+    "GPU fault": "run it again in a new process; if it stays, look into the kernel's log and at the driver",
+    "file missing": "install the release again; if it stays, tell the vendor that a file is missing",
     "invalid model": "tell the vendor: the file or its contract is not what it says",
     "provider": "install a runtime and driver that serve this provider, or measure on another",
     "runtime too old": "name a newer runtime under [runtimes] in host.toml",
@@ -77,6 +65,29 @@ _OF_A_MODEL: Mapping[str, type[ChangeoverError]] = {
     kind.__name__: kind for kind in (InvalidInputError, MeasurementError, RefusedError, UndecidedError)
 }
 _LAUNCHERS = ("bwrap: ", "unshare: ", "jail: ")
+_XID = re.compile(r"NVRM: Xid \((?P<device>[^)]*)\): (?P<number>\d{1,4})(?:, pid='?(?P<pid>\d+))?")
+
+
+@dataclass(frozen=True, slots=True)
+class TextRow:
+    """One row of the table: texts of a runtime, in lower case, and what they mean.
+
+    Attributes:
+        id: Its name in the table.
+        cause: What it means; `cuda` is what it means on a GPU, where that differs.
+        parts: A text that has one of them belongs here.
+        runtime: Whose words they are.
+        produced: A real child ends so in a test.
+        source: Where the words were read.
+    """
+
+    id: str
+    cause: Cause
+    cuda: Cause
+    parts: tuple[str, ...]
+    runtime: str
+    produced: bool
+    source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,23 +98,55 @@ class Death:
         returncode: As `subprocess` answers it; negative is a signal.
         launched: Through a launcher, which answers a signal as 128 and its number.
         killed_for: What the parent's watch ended it for, if it did.
-        oom_kills: How many processes the kernel killed for memory meanwhile, on this machine.
+        oom_kills: How many processes the kernel killed for memory meanwhile, in the child's group or on this machine.
         stderr: The end of what was written there.
         started: The model had been loaded.
+        xid: What the driver wrote of a fault into the kernel's log meanwhile, if it did.
     """
 
     returncode: int | None
     launched: bool
-    killed_for: Literal["hang", "out of memory"] | None
+    killed_for: Literal["hang", "out of host memory"] | None
     oom_kills: int
     stderr: str
     started: bool
+    xid: str | None = None
 
 
-def cause_of_error(kind: str, text: str) -> Cause:
-    """The cause behind an exception that a runtime raised, from its class and text."""
+@functools.cache
+def text_rows() -> tuple[TextRow, ...]:
+    """The rows of texts, in the order in which they are asked."""
+    names = ("id", "cause", "runtime", "produced", "source")
+    return tuple(
+        TextRow(**{name: row[name] for name in names}, cuda=row.get("cuda", row["cause"]), parts=tuple(row["parts"]))
+        for row in _table()["text"]
+    )
+
+
+@functools.cache
+def signal_rows() -> Mapping[str, Cause]:
+    """The cause behind each signal that the table knows, by the signal's name."""
+    return {row["name"]: row["cause"] for row in _table()["signal"]}
+
+
+def row_of_text(kind: str, text: str) -> TextRow | None:
+    """The row that an exception of a runtime belongs to, from its class and text; None where none knows it."""
     said = f"{kind}: {text}".lower()
-    return next((cause for cause, texts in _TEXTS if any(part in said for part in texts)), "unknown")
+    return next((row for row in text_rows() if any(part in said for part in row.parts)), None)
+
+
+def cause_of_error(kind: str, text: str, provider: str = "cpu") -> Cause:
+    """The cause behind an exception that a runtime raised.
+
+    Args:
+        kind: Its class.
+        text: What it says.
+        provider: ``cpu`` or ``cuda``; where a text names no device, memory is that of the provider.
+    """
+    row = row_of_text(kind, text)
+    if row is None:
+        return "unknown"
+    return row.cuda if provider == "cuda" else row.cause
 
 
 def cause_of_death(death: Death) -> tuple[Cause, str]:
@@ -111,17 +154,35 @@ def cause_of_death(death: Death) -> tuple[Cause, str]:
     number = _signal(death)
     if death.killed_for is not None:
         return death.killed_for, "the watch ended it"
+    if death.xid is not None:
+        return "GPU fault", death.xid
     if number == signal.SIGKILL and death.oom_kills > 0:
-        return "out of memory", "the kernel killed it for memory"
-    if number is not None and number == getattr(signal, "SIGXCPU", None):
-        return "hang", "its processor time ran out"
+        return "out of host memory", "the kernel killed it for memory"
     if not death.started and number is None:
         early = _early(death.stderr)
         if early is not None:
             return early, _last_line(death.stderr)
     if "bad_alloc" in death.stderr or "MemoryError" in death.stderr:
-        return "out of memory", _last_line(death.stderr)
-    return "crash", _words(death, number)
+        return "out of host memory", _last_line(death.stderr)
+    return signal_rows().get(_name(number), "crash"), _words(death, number)
+
+
+def xid_of(log: str, pids: Collection[int]) -> str | None:
+    """The driver's first fault of one of these processes in the kernel's log, in words; None where it has none.
+
+    A fault that names no process (a card that has fallen off the bus) is everybody's.
+    """
+    meanings = {row["number"]: row["meaning"] for row in _table()["xid"]}
+    for found in _XID.finditer(log):
+        if found["pid"] is None or int(found["pid"]) in pids:
+            meaning = meanings.get(int(found["number"]), "a fault that the table does not know")
+            return f"Xid {found['number']} on {one_line(found['device'])}: {meaning}"
+    return None
+
+
+def is_sticky(cause: str) -> bool:
+    """Whether nothing that the process does afterwards can be trusted, so that it must end."""
+    return cause == "GPU fault"
 
 
 def failure(cause: Cause, *, where: str, expected: str, actual: str) -> ChangeoverError:
@@ -143,6 +204,18 @@ def refusal(head: Mapping[str, Any], *, where: str) -> ChangeoverError:
     return kind(parts.pop("rule"), **parts)
 
 
+@functools.cache
+def _table() -> dict[str, Any]:
+    data = resources.files("changeover_validators.runtimes").joinpath("endings.toml").read_bytes()
+    table = tomllib.loads(data.decode("utf-8"))
+    known = set(get_args(Cause))
+    for row in (*table["text"], *table["signal"]):
+        if not {row["cause"], row.get("cuda", row["cause"])} <= known:
+            message = f"endings.toml: {row} has a cause that is none"
+            raise ValueError(message)
+    return table
+
+
 def _signal(death: Death) -> int | None:
     code = death.returncode
     if code is None or code == 0:
@@ -159,14 +232,18 @@ def _early(stderr: str) -> Cause | None:
     return "runtime" if "No module named" in stderr or "ModuleNotFoundError" in stderr else None
 
 
+def _name(number: int | None) -> str:
+    try:
+        return signal.Signals(number or 0).name
+    except ValueError:
+        return f"signal {number}"
+
+
 def _words(death: Death, number: int | None) -> str:
     if number is None:
         return f"exit status {death.returncode}" + (f": {_last_line(death.stderr)}" if death.stderr.strip() else "")
-    try:
-        name = signal.Signals(number).name
-    except ValueError:
-        name = f"signal {number}"
-    return f"{name} (an instruction that this processor lacks)" if name == "SIGILL" else name
+    more = {"SIGILL": " (an instruction that this processor lacks)", "SIGXCPU": " (its processor time ran out)"}
+    return _name(number) + more.get(_name(number), "")
 
 
 def _last_line(text: str) -> str:

@@ -229,7 +229,7 @@ class NukeProcess:
             text = f"{said.get('class')}: {said.get('text')}"
             if line := licence_line(text):
                 raise no_licence(self._where, line)
-            cause = cause_of_error(str(said.get("class")), str(said.get("text")))
+            cause = cause_of_error(str(said.get("class")), str(said.get("text")), self._request.provider)
             raise failure(cause, where=self._where, expected="a model that loads and runs", actual=text)
         return said
 
@@ -250,7 +250,7 @@ class NukeProcess:
     def _expected(self, cause: str) -> str:
         if cause == "hang":
             return f"an answer within {self._request.wall_seconds:g} s"
-        return f"at most {self._request.ram_mib} MiB of RAM" if cause == "out of memory" else "a Nuke that runs it"
+        return f"at most {self._request.ram_mib} MiB of RAM" if cause == "out of host memory" else "a Nuke that runs it"
 
     def _failed(self, cause: Any, expected: str, actual: str) -> ChangeoverError:  # noqa: ANN401 - an endings.Cause
         self._ended = failure(cause, where=self._where, expected=expected, actual=actual)

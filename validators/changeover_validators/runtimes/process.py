@@ -18,7 +18,17 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 from changeover_registry.errors import ChangeoverError, InvalidInputError, UndecidedError
-from changeover_validators.runtimes.endings import Death, cause_of_death, cause_of_error, failure, one_line, refusal
+from changeover_validators.runtimes.endings import (
+    Cause,
+    Death,
+    cause_of_death,
+    cause_of_error,
+    failure,
+    is_sticky,
+    one_line,
+    refusal,
+    xid_of,
+)
 from changeover_validators.runtimes.frames import BrokenFrameError, CutFrameError, Frame, read_frame, write_frame
 from changeover_validators.runtimes.interface import (
     OWN_PLAN,
@@ -30,9 +40,10 @@ from changeover_validators.runtimes.interface import (
     Started,
 )
 from changeover_validators.runtimes.interpreter import inspect_interpreter
+from changeover_validators.runtimes.kernel_log import kernel_lines
 from changeover_validators.runtimes.room import Room, has_rooms
 from changeover_validators.runtimes.sandbox import Isolation, Launch, available, choose, launch
-from changeover_validators.runtimes.watch import Tail, Watch, end_family, oom_kills
+from changeover_validators.runtimes.watch import Tail, Watch, end_family, family_pids, oom_kills
 
 __all__ = ["ModelProcess"]
 
@@ -74,6 +85,7 @@ class ModelProcess:
         self._running: _Running | None = None
         self._started: Started | None = None
         self._ended: ChangeoverError | None = None
+        self._pids: frozenset[int] = frozenset()
         self._peak_bytes = 0
 
     def __enter__(self) -> Self:
@@ -93,6 +105,7 @@ class ModelProcess:
         self._running = _start(started, self._request, Room() if self._with_room else None)
         try:
             self._started = self._load(self._running, started)
+            self._pids = frozenset(family_pids(self._running.process.pid))
         except BaseException:
             self._stop()
             raise
@@ -245,8 +258,11 @@ class ModelProcess:
             raise refusal(frame.head, where=self._where)
         if kind == "error":
             name, text = str(frame.head.get("class")), str(frame.head.get("text"))
-            cause = cause_of_error(name, text)
-            raise failure(cause, where=self._where, expected=self._expected(cause), actual=f"{name}: {text}")
+            cause = cause_of_error(name, text, self._request.provider)
+            error = failure(cause, where=self._where, expected=self._expected(cause), actual=f"{name}: {text}")
+            if is_sticky(cause):
+                self._end_for(error)
+            raise error
         return frame
 
     def _death(self, said: str) -> ChangeoverError:
@@ -262,24 +278,33 @@ class ModelProcess:
         watch, launched = running.watch, self._request.sandbox != "limits-only"
         kills = oom_kills() - running.oom_before
         code, stderr = running.process.returncode, running.tail.text()
-        death = Death(code, launched, watch.killed_for, kills, stderr, started=self._started is not None)
+        xid = self._xid(running) if self._request.provider == "cuda" else None
+        death = Death(code, launched, watch.killed_for, kills, stderr, started=self._started is not None, xid=xid)
         cause, found = cause_of_death(death)
         self._ended = failure(cause, where=self._where, expected=self._expected(cause), actual=found)
         return self._ended
 
-    def _expected(self, cause: str) -> str:
+    def _xid(self, running: _Running) -> str | None:  # pragma: gpu
+        """What the driver wrote of a fault of this child, where its log may be read."""
+        return xid_of(kernel_lines(running.started_ns // 1000), self._pids)
+
+    def _expected(self, cause: Cause) -> str:
         if cause == "hang":
             return f"an answer within {self._request.wall_seconds:g} s"
-        if cause == "out of memory":
+        if cause == "out of host memory":
             return f"at most {self._request.ram_mib} MiB of RAM"
         return "a model that loads and runs"
 
     def _broken(self, actual: str) -> ChangeoverError:
         """End a child whose answers make no sense."""
-        self._ended = failure("crash", where=self._where, expected="an answer by the protocol", actual=actual)
+        return self._end_for(failure("crash", where=self._where, expected="an answer by the protocol", actual=actual))
+
+    def _end_for(self, error: ChangeoverError) -> ChangeoverError:
+        """End the child; whatever is asked from now on has the same answer."""
+        self._ended = error
         if self._running is not None:
             end_family(self._running.process)
-        return self._ended
+        return error
 
     def _integer(self, frame: Frame, name: str) -> int:
         value = frame.head.get(name)

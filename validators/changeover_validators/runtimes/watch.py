@@ -46,7 +46,7 @@ class Watch(threading.Thread):
         self._process, self._ram_bytes, self._look = process, ram_bytes, look or family_memory
         self._deadline: float | None = None
         self._done = threading.Event()
-        self.killed_for: Literal["hang", "out of memory"] | None = None
+        self.killed_for: Literal["hang", "out of host memory"] | None = None
         self.peak_bytes = 0
 
     def until(self, seconds: float | None) -> None:
@@ -59,7 +59,7 @@ class Watch(threading.Thread):
         self.peak_bytes = max(self.peak_bytes, memory.peak_bytes)
         deadline = self._deadline
         if memory.now_bytes > self._ram_bytes:
-            self._end("out of memory")
+            self._end("out of host memory")
         elif deadline is not None and time.monotonic() > deadline:
             self._end("hang")
 
@@ -73,7 +73,7 @@ class Watch(threading.Thread):
         self._done.set()
         self.join()
 
-    def _end(self, cause: Literal["hang", "out of memory"]) -> None:
+    def _end(self, cause: Literal["hang", "out of host memory"]) -> None:
         self.killed_for = self.killed_for or cause
         end_family(self._process)
 
@@ -111,12 +111,20 @@ def family_memory(pid: int) -> Memory:
     return Memory(sum(now for now, _ in members), sum(peak for _, peak in members))
 
 
-def oom_kills() -> int:
-    """How many processes the kernel has killed for memory since it started; 0 where that is not told."""
-    with contextlib.suppress(OSError, ValueError):
-        for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
-            if line.startswith("oom_kill "):
-                return int(line.split()[1])
+def oom_kills(group: str | None = None, root: Path = Path("/sys/fs/cgroup")) -> int:
+    """How many processes the kernel has killed for memory: in our control group, which children share, if it is told.
+
+    Where the group does not tell, all that this machine's kernel has killed since it started; 0 where neither does.
+
+    Args:
+        group: What ``/proc/self/cgroup`` says; None reads it.
+        root: Where the control groups are mounted.
+    """
+    for path in (*_counters(group, root), Path("/proc/vmstat")):
+        with contextlib.suppress(OSError, ValueError):
+            for line in path.read_text(encoding="ascii").splitlines():
+                if line.startswith("oom_kill "):
+                    return int(line.split()[1])
     return 0
 
 
@@ -126,6 +134,24 @@ def family_pids(pid: int) -> list[int]:
     while at < len(found):
         found += [child for child in _children(found[at]) if child not in found]
         at += 1
+    return found
+
+
+def _counters(group: str | None, root: Path) -> list[Path]:
+    """The files that may count the kills of our control group, of either version of them."""
+    if group is None:
+        try:
+            group = Path("/proc/self/cgroup").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return []
+    found = []
+    for line in group.splitlines():
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if number == "0" and not controllers:
+            found += [place / path.strip("/") / "memory.events" for place in (root, root / "unified")]
+        elif "memory" in controllers.split(","):
+            found.append(root / "memory" / path.strip("/") / "memory.oom_control")
     return found
 
 

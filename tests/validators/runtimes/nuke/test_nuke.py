@@ -140,11 +140,11 @@ def test_the_operating_point_becomes_the_nodes_knobs(ask: Make, installed: Path,
         ("crash", "crash", "SIGSEGV"),
         ("sleep", "hang", "within 2 s"),
         ("error MLPlanarIop -> Unknown Error", "unknown", "MLPlanarIop -> Unknown Error"),
-        ("error CUDA out of memory", "out of memory", "out of memory"),
+        ("error CUDA out of memory", "out of device memory", "CUDA out of memory"),
         ("missing", "crash", "a matte for every frame"),
         ("nan", "not finite", "1200 of 1200 values"),
         ("small", "output", "[1, 1, 15, 20]"),
-        ("memory", "out of memory", "at most 600 MiB"),
+        ("memory", "out of host memory", "at most 600 MiB"),
     ],
 )
 def test_what_goes_wrong_in_nuke_has_a_name(ask: Make, plate: Any, deed: str, rule: str, said: str) -> None:
