@@ -194,7 +194,8 @@ def test_driver_that_dropped_the_card_is_refused(make_release: MakeRelease) -> N
 
 
 def test_pascal_card_is_refused_by_a_runtime_of_cuda_13(make_release: MakeRelease) -> None:
-    facts = with_runtime(forged_host("quadro-p4000-8gib"), version="1.31.0").model_copy(update={"driver": "580.65.06"})
+    newer = with_runtime(forged_host("quadro-p4000-8gib"), version="1.31.0", architectures=None)
+    facts = newer.model_copy(update={"driver": "580.65.06"})
 
     (found,) = check_hardware(make_release(), facts, Policy())
 
