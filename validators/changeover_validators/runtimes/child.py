@@ -1,9 +1,9 @@
 """The child: loads one model and answers frames over the pipe. Started by `process` as ``-m`` of its interpreter.
 
-The first frame says what to load; then ``infer``, ``smoke`` and ``make-smoke`` are answered until the pipe ends. Planes
-and mattes lie in the `room` that the parent lends, or come and go as blobs where it lends none. What the model writes
-on its standard output goes to standard error, so it cannot speak on the pipe. Every error is answered as data; the
-parent decides what it means.
+The first frame says what to load; then ``warm``, ``infer``, ``smoke`` and ``make-smoke`` are answered until the pipe
+ends. Planes and mattes lie in the `room` that the parent lends, or come and go as blobs where it lends none. What the
+model writes on its standard output goes to standard error, so it cannot speak on the pipe. Every error is answered as
+data; the parent decides what it means.
 """
 
 import math
@@ -39,7 +39,7 @@ class Served:
 
     Args:
         head: The first frame's head: protocol, folder, entry, runtime, contract, tile, ports, provider, threads, memory
-            plan, and the room's descriptor or None.
+            plan, the arena's limit or None, and the room's descriptor or None.
 
     Raises:
         UndecidedError: Parent and child are of different Changeovers.
@@ -64,17 +64,19 @@ class Served:
         _import_runtime(head["runtime"])
         before = time.perf_counter_ns()
         plan = MemoryPlan.model_validate_json(head["memory_plan"])
-        self._model: _Adapter = (
-            self._onnx(path, provider, plan) if head["runtime"] == "onnx" else self._torchscript(path, provider)
-        )
+        if head["runtime"] == "onnx":
+            self._model: _Adapter = self._onnx(path, provider, plan, head["arena_limit_bytes"])
+        else:
+            self._model = self._torchscript(path, provider)
         self.load_us = (time.perf_counter_ns() - before) // 1000
         self._runner = ContractRunner(self._model, self._contract, self._tile, self._ports)
 
-    def _onnx(self, path: str, provider: str, plan: MemoryPlan) -> _Adapter:
+    def _onnx(self, path: str, provider: str, plan: MemoryPlan, limit_bytes: int | None) -> _Adapter:
         from changeover_validators.runtimes.memory_plan import fixed_shapes
         from changeover_validators.runtimes.onnx import OnnxModel
 
-        return OnnxModel(path, provider, self._threads, plan, fixed_shapes(self._contract, self._tile))
+        shapes = fixed_shapes(self._contract, self._tile)
+        return OnnxModel(path, provider, self._threads, plan, shapes, limit_bytes)
 
     def _torchscript(self, path: str, provider: str) -> _Adapter:
         from changeover_validators.runtimes.torchscript import TorchScriptModel
@@ -90,8 +92,12 @@ class Served:
     def answer(self, frame: Frame) -> tuple[dict[str, Any], list[bytes | memoryview]]:
         """The head and blobs that answer one request."""
         allow_cpu(self._seconds, self._threads)
-        commands = {"infer": self._infer, "smoke": self._smoke, "make-smoke": self._make_smoke}
+        commands = {"warm": self._warm, "infer": self._infer, "smoke": self._smoke, "make-smoke": self._make_smoke}
         return commands[frame.head["kind"]](frame)
+
+    def _warm(self, frame: Frame) -> tuple[dict[str, Any], list[bytes | memoryview]]:
+        height, width = frame.head["size"]
+        return {"kind": "warmed", "run_us": self._runner.warm(int(height), int(width))}, []
 
     def _infer(self, frame: Frame) -> tuple[dict[str, Any], list[bytes | memoryview]]:
         import numpy as np
@@ -125,8 +131,8 @@ class Served:
         return {"kind": "made-smoke"}, [data]
 
 
-def serve(reader: BinaryIO, writer: BinaryIO) -> None:
-    """Answer the frames of `reader` on `writer` until it ends.
+def serve(reader: BinaryIO, writer: BinaryIO, kind: type[Served] = Served) -> None:
+    """Answer the frames of `reader` on `writer` until it ends, by what `kind` makes of the first one.
 
     Raises:
         BrokenFrameError: The parent sent something that is no frame.
@@ -138,7 +144,7 @@ def serve(reader: BinaryIO, writer: BinaryIO) -> None:
     try:
         apply_limits(plan_limits(int(first.head["ram_mib"]), str(first.head["provider"])))
         allow_cpu(float(first.head["wall_seconds"]), int(first.head["threads"]))
-        served = Served(first.head)
+        served = kind(first.head)
     except Exception as error:  # noqa: BLE001 - the parent is told, whatever it is
         write_frame(writer, describe(error))
         return
@@ -169,12 +175,12 @@ def describe(error: Exception) -> dict[str, Any]:
     return {"kind": "error", "class": type(error).__name__, "text": str(error)[:20000]}
 
 
-def main() -> None:
+def main(kind: type[Served] = Served) -> None:
     """Take the pipe for ourselves, point the model's standard output at standard error, and serve."""
     pipe = os.dup(1)
     os.dup2(2, 1)
     with os.fdopen(pipe, "wb") as writer, sys.stdin.buffer as reader:
-        serve(reader, writer)
+        serve(reader, writer, kind)
 
 
 def _import_runtime(runtime: str) -> None:
