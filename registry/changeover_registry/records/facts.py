@@ -57,13 +57,15 @@ class RuntimeFacts(Value):
 class NukeInstall(Value):
     """One Nuke: version such as ``15.1v3`` and the torch that it embeds.
 
-    `path` and the further folders that it `reads` are there where a check may start it.
+    `path` and the further folders that it `reads` are there where a check may start it. `found` is the folder of one
+    that host.toml does not name and that was come upon where Nuke's installer puts it; no check starts that.
     """
 
     version: str = Field(pattern=r"^[0-9]+\.[0-9]+(v[0-9]+)?$")
     torch_line: str | Unknown
     path: str | None = None
     reads: tuple[Text, ...] | None = None
+    found: Text | None = None
 
     @property
     def line(self) -> str:
