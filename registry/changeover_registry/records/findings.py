@@ -27,6 +27,10 @@ class _Finding(Value):
     check: CheckName
     subject: str = ""
     """The operating point, variant or shot that it is about; empty for the release as a whole."""
+    code: str | None = Field(default=None, pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
+    """The reason in one word of a closed list in the code of that check; a passed finding has its cost here."""
+    evidence: tuple[Text, ...] | None = None
+    """The facts and the rows of tables that it rests on."""
 
 
 class Passed(_Finding):
