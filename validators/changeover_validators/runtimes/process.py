@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, ClassVar, Self
 
 from changeover_registry.errors import ChangeoverError, InvalidInputError, UndecidedError
 from changeover_validators.runtimes.endings import (
@@ -77,6 +77,8 @@ class ModelProcess:
         room: Whether frames go through shared memory; None is wherever the system has it.
     """
 
+    _module: ClassVar[tuple[str, ...]] = _MODULE
+
     def __init__(self, request: RunRequest, isolation: Isolation | None = None, *, room: bool | None = None) -> None:
         self._request = request
         self._with_room = has_rooms() if room is None else room
@@ -101,7 +103,7 @@ class ModelProcess:
         _check_request(self._request)
         choose(self._request, self._isolation)
         interpreter = inspect_interpreter(self._request.interpreter)
-        started = launch(self._request, self._isolation, interpreter, _MODULE)
+        started = launch(self._request, self._isolation, interpreter, self._module)
         self._running = _start(started, self._request, Room() if self._with_room else None)
         try:
             self._started = self._load(self._running, started)
@@ -221,6 +223,7 @@ class ModelProcess:
             "ram_mib": request.ram_mib,
             "wall_seconds": request.wall_seconds,
             "room": None if running.room is None else running.room.descriptor,
+            **self._more(),
         }
         frame = self._exchange(head, [], 0)
         ran, version = (one_line(str(frame.head.get(name))) for name in ("provider_ran", "runtime_version"))
@@ -229,6 +232,10 @@ class ModelProcess:
         whole_us = (time.monotonic_ns() - running.started_ns) // 1000
         load_us = self._integer(frame, "load_us")
         return Started(ran, load_us, version or "not said", started.sandbox, start_us=max(whole_us - load_us, 0))
+
+    def _more(self) -> Mapping[str, object]:
+        """What the first frame says besides, of another kind of child."""
+        return {}
 
     def _exchange(self, head: Mapping[str, Any], blobs: Sequence[memoryview], limit_bytes: int) -> Frame:
         """Ask, and take the answer, within the request's time."""
