@@ -33,6 +33,7 @@ _STATUSES: Final[dict[str, tuple[int, tuple[Any, ...]]]] = {
     "CreateSessionFromArray": (8, (_P, _P, _N, _P, _OUT)),
     "Run": (9, (_P, _P, _TEXTS, _POINTERS, _N, _TEXTS, _N, _POINTERS)),
     "CreateSessionOptions": (10, (_OUT,)),
+    "SetOptimizedModelFilePath": (11, (_P, _PATH)),
     "EnableMemPattern": (16, (_P,)),
     "DisableMemPattern": (17, (_P,)),
     "DisableCpuMemArena": (19, (_P,)),

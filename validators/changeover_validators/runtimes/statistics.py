@@ -7,17 +7,18 @@ Older releases tell one figure in their log: what the arena holds after each ext
 
 import ctypes
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from changeover_validators.runtimes.capi import STATISTICS_SINCE, Api, minor_of
 
-__all__ = ["ArenaStatistics", "HasArena", "arena_statistics", "logged_total", "read_statistics"]
+__all__ = ["ArenaStatistics", "HasArena", "arena_statistics", "highest_total", "logged_total", "read_statistics"]
 
 _ARENA_ALLOCATOR, _DEFAULT_MEMORY = 1, 0
 _DEVICES = {"cpu": "Cpu", "cuda": "Cuda"}
 _TOTAL = re.compile(r"Total allocated bytes: (\d+)")
+_ARENA = re.compile(r"Extending BFCArena for (\w+)")
 _NO_LIMIT = 2**63 - 1
 
 
@@ -100,6 +101,20 @@ def logged_total(lines: str) -> int | None:
     """
     found = _TOTAL.findall(lines)
     return int(found[-1]) if found else None
+
+
+def highest_total(lines: Iterable[str], provider: str) -> int:
+    """The most that the arena of `provider` held after any of these extensions; 0 where none of them is its own.
+
+    A process has an arena for each kind of memory; the line before an extension names the one.
+    """
+    most, own = 0, True
+    for line in lines:
+        if named := _ARENA.match(line):
+            own = named[1] == _DEVICES[provider]
+        elif own and (total := _TOTAL.match(line)):
+            most = max(most, int(total[1]))
+    return most
 
 
 def _parsed(pairs: Mapping[str, str]) -> ArenaStatistics | None:

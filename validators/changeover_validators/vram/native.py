@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from changeover_registry.records.memory import MemoryPlan
 from changeover_validators.runtimes.memory_plan import providers, register_arena, run_options, session_options
-from changeover_validators.runtimes.statistics import ArenaStatistics, logged_total, read_statistics
+from changeover_validators.runtimes.statistics import ArenaStatistics, highest_total, logged_total, read_statistics
 from changeover_validators.vram.native_runtime import NativeRuntime
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class NativeSession:
         shapes: The dims of the inputs by name; a plan that freezes needs them.
         limit_bytes: What the arena may hold; None is no limit.
         library: The library; None is that of this interpreter's wheel.
+        keep_log: Whether the arena's own lines are kept, which `highest_total` reads.
 
     Attributes:
         version: The runtime's release.
@@ -54,9 +55,10 @@ class NativeSession:
         shapes: Mapping[str, tuple[int, ...]] | None = None,
         limit_bytes: int | None = None,
         library: Path | None = None,
+        keep_log: bool = False,
     ) -> None:
         self._plan = MemoryPlan() if plan is None else plan
-        self._runtime, self._runs = NativeRuntime(library), 0
+        self._runtime, self._runs = NativeRuntime(library, keep_log=keep_log), 0
         self.version, self.provider = self._runtime.api.version, provider
         source = model if isinstance(model, bytes) else str(model)
         arena = register_arena(self._runtime, self._plan, provider, limit_bytes)
@@ -113,6 +115,15 @@ class NativeSession:
     def logged_total(self) -> int | None:
         """What the arena held after its last extension, by the log of releases that tell no statistics."""
         return logged_total("\n".join(self._runtime.log))
+
+    def highest_total(self) -> int | None:
+        """The most that the arena held since this was asked last, at the end of a run or inside of it.
+
+        Statistics alone do not tell what a run took that ends by giving regions back. None as `statistics`.
+        """
+        now = self.statistics()
+        lines, self._runtime.log[:] = tuple(self._runtime.log), []
+        return None if now is None else max(now.total_allocated, highest_total(lines, self.provider))
 
     def close(self) -> None:
         """Release the session, its arena and the environment."""

@@ -15,7 +15,15 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from changeover_registry.errors import MeasurementError
-from changeover_validators.runtimes.capi import STATISTICS_SINCE, Api, find_library, logger, minor_of, texts
+from changeover_validators.runtimes.capi import (
+    STATISTICS_SINCE,
+    Api,
+    NativeError,
+    find_library,
+    logger,
+    minor_of,
+    texts,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,6 +33,7 @@ __all__ = ["Input", "NativeInference", "NativeRuntime"]
 _Array: TypeAlias = "np.ndarray[Any, Any]"
 _CUDA = "CUDAExecutionProvider"
 _INFO, _ERROR = 1, 3
+_KEPT = ("Extending BFCArena for", "Extended allocation by", "Total allocated bytes", "Reserving memory")
 _TYPES: Final = {
     "float32": 1, "uint8": 2, "int8": 3, "uint16": 4, "int16": 5, "int32": 6, "int64": 7, "bool": 9, "float16": 10,
     "float64": 11, "uint32": 12, "uint64": 13,
@@ -70,6 +79,8 @@ class _SessionOptions:
             self._api.call("EnableMemPattern" if value else "DisableMemPattern", self.pointer)
         elif name == "enable_cpu_mem_arena":
             self._api.call("EnableCpuMemArena" if value else "DisableCpuMemArena", self.pointer)
+        elif name == "optimized_model_filepath":
+            self._api.call("SetOptimizedModelFilePath", self.pointer, os.fsencode(value))
         elif name in {"_api", "_held", "pointer"}:
             object.__setattr__(self, name, value)
         else:
@@ -104,6 +115,7 @@ class NativeRuntime:
 
     Args:
         library: The file; None is the one of the wheel that this interpreter holds.
+        keep_log: Whether the arena's own lines are kept where the release tells statistics as well.
 
     Raises:
         UndecidedError: There is no such library.
@@ -115,13 +127,14 @@ class NativeRuntime:
         ORT_DISABLE_ALL=0, ORT_ENABLE_BASIC=1, ORT_ENABLE_EXTENDED=2, ORT_ENABLE_ALL=99
     )
 
-    def __init__(self, library: Path | None = None) -> None:
+    def __init__(self, library: Path | None = None, *, keep_log: bool = False) -> None:
         self.api = Api(library if library is not None else find_library())
         self.__version__ = self.api.version
         self.log: list[str] = []
         # Kept, for C calls it for as long as the environment lives.
         self._logger = logger(self._logged)
-        level = _ERROR if minor_of(self.api.version) >= STATISTICS_SINCE else _INFO
+        told = minor_of(self.api.version) >= STATISTICS_SINCE and not keep_log
+        level = _ERROR if told else _INFO
         made = self.api.made("CreateEnvWithCustomLogger", self._logger, None, level, b"changeover")
         self.environment = _Held(self.api, "Env", made)
 
@@ -160,15 +173,19 @@ class NativeRuntime:
         """As of the Python module, but a provider that cannot run is an error.
 
         Raises:
-            MeasurementError: The library was built without the provider.
+            MeasurementError: The library was built without the provider, or cannot load what it needs.
             NativeError: Whatever the runtime refuses.
         """
         for provider in providers:
             name, settings = (provider, {}) if isinstance(provider, str) else provider
-            if name not in self.api.providers():
-                raise _no_provider(name, self.api.providers())
+            there = self.api.providers()
+            if name not in there:
+                raise _no_provider(name, f"a build with {', '.join(there) or 'none'}")
             if name == _CUDA:  # pragma: gpu
-                options.append_cuda(settings)
+                try:
+                    options.append_cuda(settings)
+                except NativeError as error:
+                    raise _no_provider(name, str(error)) from error
         return NativeInference(self, model, options)
 
     def close(self) -> None:
@@ -176,7 +193,7 @@ class NativeRuntime:
         self.environment.release()
 
     def _logged(self, message: str) -> None:
-        if "Total allocated bytes" in message:
+        if message.startswith(_KEPT):
             self.log.append(message)
 
 
@@ -290,11 +307,11 @@ class NativeInference:
         return name
 
 
-def _no_provider(name: str, there: tuple[str, ...]) -> MeasurementError:
+def _no_provider(name: str, found: str) -> MeasurementError:
     return MeasurementError(
         "provider",
         where="onnxruntime",
         expected=name,
-        actual=", ".join(there) or "none",
+        actual=found,
         remedy="install a runtime and driver that serve this provider, or measure on another",
     )
