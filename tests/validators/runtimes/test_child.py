@@ -29,6 +29,7 @@ def head(variant: Path, contract: Contract) -> dict[str, Any]:
         "provider": "cpu",
         "threads": 1,
         "memory_plan": "{}",
+        "arena_limit_bytes": None,
         "ram_mib": 100_000,
         "wall_seconds": 1e6,
         "room": None,

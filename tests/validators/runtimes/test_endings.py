@@ -14,6 +14,7 @@ from changeover_validators.runtimes.endings import (
     refusal,
     row_of_text,
     signal_rows,
+    text_of,
     text_rows,
     xid_of,
 )
@@ -118,6 +119,17 @@ ALLOWED = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 8 GiB of wh
 )  # fmt: skip
 def test_texts_of_runtimes_are_understood(kind: str, text: str, on_cpu: str, on_cuda: str) -> None:
     assert (cause_of_error(kind, text), cause_of_error(kind, text, "cuda")) == (on_cpu, on_cuda)
+
+
+def test_what_a_text_was_known_by_is_told_however_much_stands_before_it() -> None:
+    before = "/onnxruntime_src/onnxruntime/core/graph/model.cc:256 " + "a name of a function, " * 30
+    told = text_of("Fail", f"{before}Unsupported model IR version: 14, max supported IR version: 13")
+
+    assert told.startswith("Fail: ... ")
+    assert told.endswith("Unsupported model IR version: 14, max supported IR version: 13")
+    assert len(told) <= 300
+    assert text_of("Fail", "short, out of memory") == "Fail: short, out of memory"
+    assert len(text_of("Fail", "nobody knows this " * 50)) == 300
 
 
 def test_every_text_of_the_table_reaches_its_own_row() -> None:

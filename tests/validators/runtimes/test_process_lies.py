@@ -26,7 +26,10 @@ def liar(tmp_path: Path, nets: Any, request_for: Callable[..., RunRequest]) -> L
         script.write_text(
             "import struct, sys, time\n"
             "from changeover_validators.runtimes.frames import read_frame, write_frame\n"
-            "def ask():\n    return read_frame(sys.stdin.buffer, limit_bytes=1 << 30)\n"
+            "def ask():\n"
+            "    while (frame := read_frame(sys.stdin.buffer, limit_bytes=1 << 30)).head.get('kind') == 'warm':\n"
+            "        say({'kind': 'warmed', 'run_us': 1})\n"
+            "    return frame\n"
             "def say(head, blobs=()):\n    write_frame(sys.stdout.buffer, head, blobs)\n"
             f"first = ask()\n{code}\n"
         )

@@ -7,7 +7,6 @@ import pytest
 
 from changeover_registry.errors import MeasurementError, RefusedError, UndecidedError
 from changeover_registry.records.release import Contract
-from changeover_validators.runtimes import child
 from changeover_validators.runtimes.interface import RunRequest
 from changeover_validators.runtimes.process import ModelProcess
 from changeover_validators.runtimes.sandbox import Isolation
@@ -104,17 +103,6 @@ def test_a_module_that_writes_a_file_writes_none(
     assert [file.name for file in variant.iterdir()] == ["net.pt"]
 
 
-def test_a_file_that_is_no_archive_is_an_invalid_model(
-    variant: Path, request_script: Make, some_isolation: Isolation
-) -> None:
-    (variant / "net.pt").write_bytes(b"\x80\x02no archive" * 50)
-
-    with pytest.raises(MeasurementError) as caught, ModelProcess(request_script(), some_isolation):
-        pytest.fail("it loaded")
-
-    assert caught.value.rule == "invalid model"
-
-
 def test_torchscript_without_isolation_is_never_run(script: Script, request_script: Make) -> None:
     script(WEIGHTED)
 
@@ -140,7 +128,7 @@ def test_states_go_by_position(script: Script, counting_contract: Contract) -> N
 def test_a_dictionary_goes_by_name(script: Script, contract: Contract) -> None:
     path = script("return {'z': x, 'y': x[:, 0:1]}")
 
-    answer = child._adapter("torchscript", str(path), "cpu", 1, contract).run({"x": np.ones((1, 3, 2, 2), np.float32)})
+    answer = TorchScriptModel(str(path), "cpu", 1, contract).run({"x": np.ones((1, 3, 2, 2), np.float32)})
 
     assert answer["y"].shape == (1, 1, 2, 2)
 

@@ -35,6 +35,7 @@ __all__ = [
     "refusal",
     "row_of_text",
     "signal_rows",
+    "text_of",
     "text_rows",
     "xid_of",
 ]
@@ -133,6 +134,20 @@ def row_of_text(kind: str, text: str) -> TextRow | None:
     """The row that an exception of a runtime belongs to, from its class and text; None where none knows it."""
     said = f"{kind}: {text}".lower()
     return next((row for row in text_rows() if any(part in said for part in row.parts)), None)
+
+
+def text_of(kind: str, text: str) -> str:
+    """The words of an exception in one short line, with what its row was known by.
+
+    onnxruntime puts the names of its own source files and functions before what it has to say.
+    """
+    row, said = row_of_text(kind, text), one_line(f"{kind}: {text}")
+    known = [part for part in row.parts if part in f"{kind}: {text}".lower()] if row is not None else []
+    if not known or known[0] in said.lower():
+        return said
+    whole = " ".join(text.split())
+    at = max(0, whole.lower().find(known[0]) - 60)
+    return one_line(f"{kind}: ... {whole[at:]}")
 
 
 def cause_of_error(kind: str, text: str, provider: str = "cpu") -> Cause:

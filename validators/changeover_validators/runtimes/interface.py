@@ -36,7 +36,7 @@ __all__ = [
 Plane: TypeAlias = "np.ndarray[Any, np.dtype[np.float32]]"
 SandboxName = Literal["bubblewrap", "namespaces", "limits-only", "none"]
 
-PROTOCOL = 3
+PROTOCOL = 4
 """The pipe's version; parent and child must agree, for the interpreter may hold another Changeover."""
 
 OWN_PLAN = MemoryPlan()
@@ -66,6 +66,7 @@ class RunRequest:
         threads: Threads inside one operator.
         ports: The interface's inputs, which fix the order of channels in the planes.
         memory_plan: Session and arena settings, of onnxruntime only; the default is the runtime's own.
+        arena_limit_bytes: The most that onnxruntime's arena may hold, as a smaller card would; None is no bound.
     """
 
     interpreter: str
@@ -81,6 +82,7 @@ class RunRequest:
     threads: int = 1
     ports: tuple[Port, ...] = ()
     memory_plan: MemoryPlan = OWN_PLAN
+    arena_limit_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

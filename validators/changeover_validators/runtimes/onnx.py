@@ -28,6 +28,7 @@ class OnnxModel:
         threads: Threads inside one operator; operators run one after another.
         plan: Session and arena settings; the default is the runtime's own.
         shapes: The dims of the contract's tensors, for a plan that freezes them.
+        limit_bytes: The most that the arena may hold.
 
     Raises:
         InvalidInputError: The plan freezes and there are no `shapes`.
@@ -43,6 +44,7 @@ class OnnxModel:
         threads: int,
         plan: MemoryPlan = OWN_PLAN,
         shapes: Mapping[str, tuple[int, ...]] | None = None,
+        limit_bytes: int | None = None,
     ) -> None:
         import onnxruntime
 
@@ -50,11 +52,11 @@ class OnnxModel:
         self.runtime_version = str(onnxruntime.__version__)
         if provider == "cuda" and hasattr(onnxruntime, "preload_dlls"):  # pragma: gpu
             onnxruntime.preload_dlls()
-        arena = register_arena(onnxruntime, plan, provider)
+        arena = register_arena(onnxruntime, plan, provider, limit_bytes)
         options = session_options(
             onnxruntime, plan, provider=provider, threads=threads, shapes=shapes, model=path, arena=arena
         )
-        self._session = onnxruntime.InferenceSession(path, options, providers=providers(plan, provider))
+        self._session = onnxruntime.InferenceSession(path, options, providers=providers(plan, provider, limit_bytes))
         self._outputs = [output.name for output in self._session.get_outputs()]
         self.provider_ran = check_provider(provider, self._session.get_providers())
         self._runtime, self._plan, self._runs = onnxruntime, plan, 0

@@ -27,6 +27,7 @@ from changeover_validators.runtimes.endings import (
     is_sticky,
     one_line,
     refusal,
+    text_of,
     xid_of,
 )
 from changeover_validators.runtimes.frames import BrokenFrameError, CutFrameError, Frame, read_frame, write_frame
@@ -49,6 +50,8 @@ __all__ = ["ModelProcess"]
 
 _MODULE = ("-I", "-m", "changeover_validators.runtimes.child")
 _GRACE_SECONDS = 3.0
+_WARM_UP_RUNS = 2
+"""The first run tells what memory is needed, the second lays it out and ends what compiles and searches."""
 _MOST_US = 10**12
 """What no answer takes: eleven days, in microseconds."""
 _SMOKE_LIMIT_BYTES = 256 * 1024 * 1024
@@ -88,6 +91,7 @@ class ModelProcess:
         self._started: Started | None = None
         self._ended: ChangeoverError | None = None
         self._pids: frozenset[int] = frozenset()
+        self._warmed: dict[tuple[int, int], tuple[int, ...]] = {}
         self._peak_bytes = 0
 
     def __enter__(self) -> Self:
@@ -139,8 +143,40 @@ class ModelProcess:
             self._peak_bytes = max(self._peak_bytes, self._running.watch.peak_bytes)
         return self._peak_bytes
 
+    @property
+    def compile_us(self) -> int:
+        """Microseconds that the very first run took beyond the last of its warm-up: compiling, searching, first touch.
+
+        A GPU that the runtime was not built for compiles for minutes here, once for each cache; 0 before any run.
+        """
+        runs = next(iter(self._warmed.values()), ())
+        return max(0, runs[0] - runs[-1]) if runs else 0
+
+    def warm(self, width: int, height: int) -> tuple[int, ...]:
+        """Have the model ready for frames of that size: the runs that nobody sees, once for each size of its tensors.
+
+        `infer` does it before the first frame of a size, so that no frame that is answered is a first one; whoever
+        tells somebody that a model is ready calls it before. The runtime lays out its memory in the second run;
+        where states change their shape after the first frame it takes one more.
+
+        Returns:
+            The microseconds of each run.
+
+        Raises:
+            MeasurementError: As `infer`.
+        """
+        from changeover_validators.runtimes.contract import tensor_size
+
+        contract = self._request.contract
+        size = tensor_size(contract, self._request.tile, height, width)
+        if size not in self._warmed:
+            runs = _WARM_UP_RUNS + bool(contract.states)
+            head = {"kind": "warm", "size": [height, width]}
+            self._warmed[size] = tuple(self._integer(self._exchange(head, [], 0), "run_us") for _ in range(runs))
+        return self._warmed[size]
+
     def infer(self, planes: Mapping[str, Plane], *, reset: bool) -> Inferred:
-        """The matte of one frame.
+        """The matte of one frame; before the first one of a size the model is warmed up (`warm`).
 
         Args:
             planes: float32 [H, W, C] by port name, in the contract's colour; the order of channels is that of
@@ -155,6 +191,8 @@ class ModelProcess:
 
         arrays = {port: np.ascontiguousarray(plane, "<f4") for port, plane in planes.items()}
         size = next((array.shape[:2] for array in arrays.values()), (0, 0))
+        if len(size) == 2 and all(size):
+            self.warm(size[1], size[0])
         head = {"kind": "infer", "reset": reset, "planes": [[port, list(a.shape)] for port, a in arrays.items()]}
         matte = np.empty(math.prod(size), "<f4")
         blobs = [array.data for array in arrays.values()]
@@ -220,6 +258,7 @@ class ModelProcess:
             "provider": request.provider,
             "threads": request.threads,
             "memory_plan": request.memory_plan.model_dump_json(),
+            "arena_limit_bytes": request.arena_limit_bytes,
             "ram_mib": request.ram_mib,
             "wall_seconds": request.wall_seconds,
             "room": None if running.room is None else running.room.descriptor,
@@ -266,7 +305,8 @@ class ModelProcess:
         if kind == "error":
             name, text = str(frame.head.get("class")), str(frame.head.get("text"))
             cause = cause_of_error(name, text, self._request.provider)
-            error = failure(cause, where=self._where, expected=self._expected(cause), actual=f"{name}: {text}")
+            said = text_of(name, text)
+            error = failure(cause, where=self._where, expected=self._expected(cause), actual=said)
             if is_sticky(cause):
                 self._end_for(error)
             raise error
