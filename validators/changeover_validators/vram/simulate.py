@@ -1,0 +1,150 @@
+"""Runs of one session, simulated: what the arena holds after loading, after the first run, from the second run on.
+
+The first run takes each buffer on its own. With a memory pattern every later one takes a single block (`pattern`) and
+only what is given to the caller, and scratch memory inside operators, comes beside it. What this leaves out: how a
+session's graph and load come to be known (`sessions`), and what all of it means (`onnx_predictor`).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from changeover_registry.records.memory import MemoryPlan
+from changeover_validators.vram.arena import Arena
+from changeover_validators.vram.buffers import BufferPlan, Step
+from changeover_validators.vram.pattern import packed_bytes
+
+__all__ = ["Loaded", "Simulated", "Usage", "simulate"]
+
+Scratch = Callable[[Step], tuple[int, ...]]
+"""The temporary allocations of one operator, in bytes, all alive at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The arena of a session that was just built: reserved weights, regions, and what of these is in use."""
+
+    reserved: int
+    regions: tuple[int, ...] = ()
+    held: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """The most in use so far, and what the arena held at the end of a run, in bytes."""
+
+    max_in_use: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Simulated:
+    """`requested` is the most that buffers, scratch and reserved weights asked for at once, without rounding."""
+
+    loaded: Usage
+    first: Usage
+    steady: Usage
+    resting: int
+    requested: int
+    block: int
+    scratch: int
+
+
+def simulate(
+    buffers: BufferPlan,
+    loaded: Loaded,
+    plan: MemoryPlan,
+    scratch: Scratch,
+    *,
+    runs: int = 4,
+    limit_bytes: int | None = None,
+) -> Simulated:
+    """The usage over `runs` runs.
+
+    Raises:
+        ArenaFullError: The limit is too small.
+    """
+    arena = _loaded_arena(loaded, plan, limit_bytes)
+    at_load = Usage(arena.max_in_use, arena.total)
+    usages = []
+    block = packed_bytes(_events(buffers)) if plan.pattern else 0
+    for number in range(1, runs + 1):
+        if number == 1 or not block:
+            _run(arena, buffers, scratch)
+        else:
+            _run_in_block(arena, buffers, scratch, block)
+        if _shrinks(plan, number):
+            arena.shrink()
+        usages.append(Usage(arena.max_in_use, arena.total))
+    requested, temporary = _requested(buffers, scratch)
+    return Simulated(at_load, usages[0], usages[-1], arena.total, loaded.reserved + requested, block, temporary)
+
+
+def _loaded_arena(loaded: Loaded, plan: MemoryPlan, limit_bytes: int | None) -> Arena:
+    arena = Arena(extend=plan.extend, initial_chunk_bytes=plan.initial_chunk_bytes, limit_bytes=limit_bytes)
+    if loaded.reserved:
+        arena.reserve(loaded.reserved)
+    for size in loaded.held:
+        arena.allocate(size)
+    return arena
+
+
+def _run(arena: Arena, buffers: BufferPlan, scratch: Scratch) -> None:
+    handles: dict[str, int] = {}
+    for step in buffers.steps:
+        for name, size in step.taken:
+            if size:
+                handles[name] = arena.allocate(size)
+        _compute(arena, step, scratch)
+        for name in step.freed:
+            if name in handles:
+                arena.free(handles.pop(name))
+    for handle in handles.values():
+        arena.free(handle)
+
+
+def _run_in_block(arena: Arena, buffers: BufferPlan, scratch: Scratch, block: int) -> None:
+    whole = arena.allocate(block)
+    outside: list[int] = []
+    for step in buffers.steps:
+        outside += [arena.allocate(size) for name, size in step.taken if name in buffers.given_out and size]
+        _compute(arena, step, scratch)
+    for handle in (*outside, whole):
+        arena.free(handle)
+
+
+def _compute(arena: Arena, step: Step, scratch: Scratch) -> None:
+    handles = [arena.allocate(size) for size in scratch(step) if size]
+    for handle in handles:
+        arena.free(handle)
+
+
+def _events(buffers: BufferPlan) -> list[tuple[int, int]]:
+    """The run as the pattern sees it: sizes rounded to 256 bytes, without what the caller gets."""
+    numbers: dict[str, int] = {}
+    events: list[tuple[int, int]] = []
+    for step in buffers.steps:
+        for name, size in step.taken:
+            if name not in buffers.given_out:
+                numbers[name] = len(numbers)
+                events.append((numbers[name], -(-size // 256) * 256))
+        events += [(numbers[name], -1) for name in step.freed if name in numbers]
+    return events
+
+
+def _shrinks(plan: MemoryPlan, number: int) -> bool:
+    return plan.shrink == "each-run" or (plan.shrink == "after-warm-up" and number == 2)
+
+
+def _requested(buffers: BufferPlan, scratch: Scratch) -> tuple[int, int]:
+    """The most that is asked for at once, and the most scratch of any operator."""
+    live = most = temporary = 0
+    sizes: dict[str, int] = {}
+    for step in buffers.steps:
+        for name, size in step.taken:
+            sizes[name] = size
+            live += size
+        inside = sum(scratch(step))
+        temporary = max(temporary, inside)
+        most = max(most, live + inside)
+        live -= sum(sizes[name] for name in step.freed)
+    return most, temporary
