@@ -8,7 +8,7 @@ shapes (`_translated`). Nothing is executed. What this leaves out: what is done 
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -101,13 +101,16 @@ class OptimisedGraph:
             InvalidInputError: An input is not of this graph, or of another size than the graph fixes.
             UndecidedError: A tensor's size does not follow from the inputs' sizes.
         """
-        found = infos(settled(_fixed(self._readable, self.inputs, shapes, self.where), self.where))
+        settled_model = settled(_fixed(self._readable, self.inputs, shapes, self.where), self.where)
+        found, folded = infos(settled_model), {tensor.name: tensor for tensor in settled_model.graph.initializer}
         graph = self.model.graph
         weights = frozenset(tensor.name for tensor in graph.initializer)
         operations = tuple(_operation(node) for node in graph.node)
         names = {name for op in operations for name in (*op.inputs, *op.outputs) if name}
         names |= {item.name for item in graph.output} | set(self.inputs)
         tensors = {tensor.name: _weight(tensor) for tensor in graph.initializer if tensor.name in names}
+        for name in names & folded.keys() - tensors.keys():
+            tensors[name] = replace(_weight(folded[name]), known=self._symbolic.get(name))
         missing = sorted(name for name in names - tensors.keys() if name not in found or whole(found[name]) is None)
         if missing:
             raise undecided(

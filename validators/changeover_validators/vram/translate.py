@@ -1,4 +1,4 @@
-"""Reads the operators of onnxruntime's own optimiser as standard ones of the same shapes, so that shapes can be inferred.
+"""Reads the operators of onnxruntime's own optimiser as standard ones of the same shapes, so that these are inferred.
 
 Only shapes count here: a blocked convolution has the shape of a convolution, a fused one that of its parts. Operators
 that are neither standard nor in this table keep their outputs' shapes unknown, and the answer says so.
