@@ -125,7 +125,7 @@ def _tensors(variant: Variant, found: Inspection) -> Iterator[Problem]:
 def _fixed(variant: Variant, info: TensorInfo) -> Iterator[Problem]:
     """Where the file fixes its height or width, and the contract would feed another."""
     # Comparing files is no station's work; the records' check, which is, does without the prediction of memory.
-    from changeover_validators.vram.solve import tensor_size
+    from changeover_validators.vram.curves import tensor_size
 
     contract = variant.contract
     for tile in contract.tiles:

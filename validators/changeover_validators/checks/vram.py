@@ -1,127 +1,215 @@
 """Check 6, VRAM: whether an operating point's predicted memory fits what the policy leaves of a host's memory.
 
-The budget comes from total memory and the policy, never from what happens to be free now, so the same facts always
-give the same answer. A curve is compared, never extended: a plate that it does not hold is answered only by a larger
-one that fits. What this leaves out: the prediction (`vram/`), and the go or no-go on free memory at changeover time.
+The budget comes from total memory and the policy (`checks/budget.py`), never from what happens to be free now, so the
+same facts always give the same answer. What must fit is every instance of the model that one script holds, and, unless
+the policy unloads first, the release in use beside them while nodes move one by one. A curve is compared, never
+extended: a plate that it does not hold is passed by a larger one that fits, refused by the least that it asks for
+(`vram/curves.py`), or not run. What this leaves out: the prediction (`vram/`).
+
+`changeover_gate` is the go or no-go on free memory at the moment of the changeover, the only place where that counts.
 """
 
-from decimal import Decimal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
 from changeover_registry.records.base import Unknown
-from changeover_registry.records.facts import Gpu, HostFacts
+from changeover_registry.records.facts import HostFacts
 from changeover_registry.records.findings import Finding, NotRun, Passed, Refused
+from changeover_registry.records.memory import MemoryAnswer
 from changeover_registry.records.policy import Policy
 from changeover_registry.records.release import Tile
-from changeover_registry.records.verdict import CurvePoint, OperatingPoint
+from changeover_registry.records.verdict import CurvePoint, OperatingPoint, PointReport
+from changeover_validators.checks.budget import MIB, Budget, budget, free_bytes, mib
+from changeover_validators.vram.curves import Plate, asked_for, at_plate, larger_plates
+from changeover_validators.vram.footprint import Footprint, Need, instances_of, need_of
 
-__all__ = ["MIB", "budget", "check_vram"]
-
-MIB = 1 << 20
-"""Bytes in a MiB."""
+__all__ = ["GO", "Gate", "Memory", "changeover_gate", "check_vram", "footprint_at"]
 
 
-def budget(facts: HostFacts, policy: Policy, provider: str) -> int | Unknown:
-    """Bytes that weights and activations of a model may take at once.
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What is known of an operating point's memory.
 
-    For ``cuda``: the least over the host's GPUs of total less reserved, the display's reserve where one may hang on it,
-    Nuke's baseline, the headroom and the runtime's context. For ``cpu``: the policy's share of RAM. Never negative.
+    Attributes:
+        curve: Predicted bytes at plate sizes; empty for what cannot be predicted.
+        answer: The prediction at the policy's plate; it tells the context apart from each instance.
+        pixels: The pixels of a plate's tensor (`curves.tensor_pixels`); without it, those of the plate.
+        attention: Whether the model has global attention.
     """
-    if provider == "cpu":
-        if isinstance(facts.ram_mib, Unknown):
-            return facts.ram_mib
-        return int(facts.ram_mib * MIB * Decimal(policy.hardware.ram_share))
-    if isinstance(facts.gpus, Unknown):
-        return facts.gpus
-    if not facts.gpus:
-        return Unknown(unknown="no GPU on this host")
-    found = [_gpu_budget(gpu, policy) for gpu in facts.gpus]
-    unknown = [item for item in found if isinstance(item, Unknown)]
-    return unknown[0] if unknown else min(item for item in found if isinstance(item, int))
+
+    curve: tuple[CurvePoint, ...] = ()
+    answer: MemoryAnswer | None = None
+    pixels: Callable[[Plate], int] | None = None
+    attention: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Whether to change over at this moment: `go`, or `wait` and why."""
+
+    answer: Literal["go", "wait"]
+    why: str = ""
+
+
+GO = Gate("go")
+"""Nothing to wait for."""
+
+
+def footprint_at(report: PointReport, policy: Policy) -> Footprint | None:
+    """What a verdict's operating point takes at the policy's plate, or None where its curve does not hold that."""
+    found = at_plate(report.memory, policy.vram.plate)
+    return None if found is None else _footprint(found, report.point.provider, report.memory_answer, policy)
 
 
 def check_vram(
     point: OperatingPoint,
-    curve: tuple[CurvePoint, ...],
+    memory: Memory,
     facts: HostFacts,
     policy: Policy,
     *,
+    old: Footprint | Unknown | None = None,
     largest: Tile | None = None,
 ) -> Finding:
-    """Compare `curve` at the policy's plate with the host's budget.
+    """Compare what is known of a point's memory at the policy's plate with the host's budget.
 
     Args:
-        point: What the curve belongs to; its provider chooses between VRAM and RAM.
-        curve: Predicted bytes at plate sizes; empty for what cannot be predicted, such as a ``.cat``.
+        point: The operating point; its provider chooses between VRAM and RAM.
+        memory: What is known of it.
         facts: The host.
-        policy: Plate and reserves.
+        policy: Plate, reserves, instances and how a changeover goes.
+        old: What the release in use takes here; None where none is in use. Unknown is said, and left to the gate.
         largest: The largest tile that fits, if the caller searched for one; it becomes the refusal's remedy.
     """
-    if not curve:
-        why = "no prediction of memory for this variant (only ONNX graphs are read)"
+    if not memory.curve:
+        why = "no prediction of memory for this variant"
         return _not_run(point, why, "measure it on this host, or override vram for this release")
     allowed = budget(facts, policy, point.provider)
     if isinstance(allowed, Unknown):
         return _not_run(point, f"the memory budget is unknown: {allowed.unknown}", "run changeover facts on this host")
-    needed = _at_plate(curve, policy.vram.plate, allowed)
-    width, height = policy.vram.plate
-    if needed is None:
-        return _not_run(point, f"no prediction at {width}x{height}", "run changeover check again with this policy")
-    if needed <= allowed:
-        detail = f"{_mib(needed)} of {_mib(allowed)} MiB at {width}x{height}, modelled"
-        return Passed(check="vram", subject=str(point), detail=detail)
+    case = _Case(point, memory, policy, allowed, old, largest)
+    found = at_plate(memory.curve, policy.vram.plate)
+    return _between(case) if found is None else _compared(case, case.footprint(found), "")
+
+
+def changeover_gate(facts: HostFacts, needed: Footprint | None, old: Footprint | None = None) -> Gate:
+    """Whether one instance of a model has room at this moment, on the card that Nuke uses.
+
+    A session that loads what does not fit right now falls back to the CPU in silence. On a host without a GPU there is
+    nothing to look at. `old` is what is given back first, where the policy unloads first.
+    """
+    if needed is None or facts.gpus == ():
+        return GO
+    free = free_bytes(facts)
+    if isinstance(free, Unknown):
+        return Gate("wait", f"how much memory is free on the GPU is not known: {free.unknown}")
+    wanted = max(0, needed.one_bytes - (old.instance_bytes if old else 0))
+    if wanted <= free:
+        return GO
+    return Gate("wait", f"{mib(free)} MiB are free on the GPU at this moment and {mib(wanted)} are needed")
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """What every branch of the comparison looks at."""
+
+    point: OperatingPoint
+    memory: Memory
+    policy: Policy
+    allowed: Budget
+    old: Footprint | Unknown | None
+    largest: Tile | None
+
+    def footprint(self, found: CurvePoint) -> Footprint:
+        """A point of the curve, split."""
+        return _footprint(found, self.point.provider, self.memory.answer, self.policy)
+
+    def need(self, footprint: Footprint) -> Need:
+        """What must fit of `footprint`, beside what is known to be in use."""
+        return need_of(footprint, self.policy, self.old if isinstance(self.old, Footprint) else None)
+
+
+def _footprint(found: CurvePoint, provider: str, answer: MemoryAnswer | None, policy: Policy) -> Footprint:
+    """A curve's point, split. One without `requested_bytes` was made before context was a part of the prediction."""
+    context = policy.vram.context_mib * MIB if provider != "cpu" else 0
+    if answer is not None:
+        context, label = answer.part("context"), answer.label
+    else:
+        label = "modelled"
+    if found.requested_bytes is None:
+        return Footprint(context, found.bytes, label)
+    return Footprint(min(context, found.bytes), max(0, found.bytes - context), label)
+
+
+def _compared(case: _Case, footprint: Footprint, at: str) -> Finding:
+    """A prediction against the budget; `at` says which other plate it was made for."""
+    need = case.need(footprint)
+    width, height = case.policy.vram.plate
+    allowed = case.allowed.allowed_bytes
+    if need.bytes <= allowed:
+        detail = f"{mib(need.bytes)} of {mib(allowed)} MiB at {width}x{height}{at}, {_counted(case, need)}"
+        return Passed(check="vram", subject=str(case.point), detail=f"{detail}, {footprint.label}")
+    alone = need.alone_bytes > allowed
+    what = "" if alone else " while the release in use is resident"
+    return _refused(
+        case,
+        rule=_rule(case.point) + ("" if alone else " at the changeover"),
+        actual=f"{mib(need.alone_bytes if alone else need.bytes)} MiB at {width}x{height} with tile "
+        f"{case.point.tile}{what}, {_counted(case, need)}, {footprint.label}",
+        remedy=_remedy(case, alone=alone),
+    )
+
+
+def _between(case: _Case) -> Finding:
+    """The answer for a plate that was not predicted."""
+    plate, point, memory = case.policy.vram.plate, case.point, case.memory
+    allowed = case.allowed.allowed_bytes
+    for larger in larger_plates(memory.curve, plate):
+        # A larger plate that fits answers for a smaller one; one that does not fit says nothing about it.
+        footprint = case.footprint(larger)
+        if case.need(footprint).bytes <= allowed:
+            return _compared(case, footprint, f" (predicted at {larger.width}x{larger.height})")
+    asked = asked_for(memory.curve, plate, pixels=memory.pixels, attention=memory.attention)
+    least = instances_of(case.policy) * asked.least if asked else 0
+    if least > allowed:
+        actual = f"at least {mib(least)} MiB at {plate[0]}x{plate[1]} with tile {point.tile}, by the plates known"
+        return _refused(case, rule=_rule(point), actual=actual, remedy=_remedy(case, alone=True))
+    return _not_run(point, f"no prediction at {plate[0]}x{plate[1]}", "run changeover check again with this policy")
+
+
+def _rule(point: OperatingPoint) -> str:
+    return "RAM budget" if point.provider == "cpu" else "VRAM budget"
+
+
+def _counted(case: _Case, need: Need) -> str:
+    number = instances_of(case.policy)
+    many = f"{number} instances" if number > 1 else "1 instance"
+    if isinstance(case.old, Unknown) and need.both:
+        return f"{many}, beside a release in use of which nothing is known"
+    if need.changeover_bytes is None:
+        return many
+    return f"{many} and the release in use" if need.both else f"{many}, unloading first"
+
+
+def _refused(case: _Case, *, rule: str, actual: str, remedy: str) -> Refused:
     return Refused(
         check="vram",
-        subject=str(point),
-        rule="VRAM budget" if point.provider != "cpu" else "RAM budget",
-        expected=f"at most {_mib(allowed)} MiB ({_terms(point, policy)})",
-        actual=f"{_mib(needed)} MiB at {width}x{height} with tile {point.tile}, modelled",
-        remedy=_remedy(point, largest),
+        subject=str(case.point),
+        rule=rule,
+        expected=f"at most {case.allowed.allowed_bytes // MIB} MiB ({case.allowed.terms()})",
+        actual=actual,
+        remedy=remedy,
     )
 
 
-def _gpu_budget(gpu: Gpu, policy: Policy) -> int | Unknown:
-    if gpu.mig is not False:
-        return Unknown(unknown=f"{gpu.name} is divided into instances; which one Nuke gets is not known")
-    if isinstance(gpu.total_mib, Unknown):
-        return gpu.total_mib
-    if isinstance(gpu.reserved_mib, Unknown):
-        return gpu.reserved_mib
-    vram = policy.vram
-    # An unknown display counts as one: a reserve too many costs a tile size, one too few costs a crash.
-    display = 0 if gpu.display is False else vram.display_reserve_mib
-    kept = gpu.reserved_mib + display + vram.nuke_baseline_mib + vram.headroom_mib + vram.context_mib
-    return max(0, gpu.total_mib - kept) * MIB
-
-
-def _at_plate(curve: tuple[CurvePoint, ...], plate: tuple[int, int], allowed: int) -> int | None:
-    exact = [point.bytes for point in curve if (point.width, point.height) == plate]
-    if exact:
-        return exact[0]
-    larger = [point.bytes for point in curve if point.width >= plate[0] and point.height >= plate[1]]
-    # A larger plate that fits answers for a smaller one; one that does not fit says nothing about it.
-    return min((needed for needed in larger if needed <= allowed), default=None)
-
-
-def _terms(point: OperatingPoint, policy: Policy) -> str:
-    if point.provider == "cpu":
-        return f"{policy.hardware.ram_share} of the RAM"
-    vram = policy.vram
-    return (
-        f"total less reserved, {vram.nuke_baseline_mib} for Nuke, {vram.headroom_mib} headroom, "
-        f"{vram.context_mib} context, {vram.display_reserve_mib} where a display hangs on the card"
-    )
-
-
-def _remedy(point: OperatingPoint, largest: Tile | None) -> str:
-    if largest is not None:
-        return f"the largest operating point that fits is {point.variant}/{largest}/{point.provider}"
+def _remedy(case: _Case, *, alone: bool) -> str:
+    if not alone:
+        return 'set changeover = "unload-first" under [vram] in policy.toml, or use a smaller tile'
+    if case.largest is not None:
+        point = case.point
+        return f"the largest operating point that fits is {point.variant}/{case.largest}/{point.provider}"
     return "use a smaller tile, or a host with more memory"
 
 
 def _not_run(point: OperatingPoint, why: str, remedy: str) -> NotRun:
     return NotRun(check="vram", subject=str(point), why=why, remedy=remedy)
-
-
-def _mib(size_bytes: int) -> int:
-    """Whole MiB, rounded up, so that a line never says that 8 of 8 does not fit."""
-    return -(-size_bytes // MIB)

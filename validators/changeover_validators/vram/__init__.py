@@ -1,8 +1,11 @@
-"""Memory before anything runs: the graph of an ONNX file, a plan of its buffers, and answers for plates and tiles.
+"""Memory before anything runs: what a model takes at a size, on a runtime, under settings, and where it fits.
 
-`graph` reads, `planner` decides, `solve` answers. Needs the extra `run` (onnx): import it where a model is at hand.
+`predictor` is the interface of what answers; `curves`, `footprint` and `solve` are arithmetic on answers, which a base
+installation can do. All that reads a model needs the extra `run` (onnx): import it where a model is at hand.
 """
 
-from changeover_validators.vram.solve import Prediction, curve, largest_size, largest_tile, predict, tensor_size
+from changeover_validators.vram.curves import tensor_size
+from changeover_validators.vram.liveness import Prediction, curve, predict
+from changeover_validators.vram.solve import largest_size, largest_tile
 
 __all__ = ["Prediction", "curve", "largest_size", "largest_tile", "predict", "tensor_size"]

@@ -1,134 +1,163 @@
-"""Answers about memory: what one operating point takes, the curve over plate sizes, and the largest tile that fits.
+"""The settings at which a model fits: the largest tile that a loader allows, and the largest tile of all for vendors.
 
-The tensor size follows from the contract: its fixed resize, else the tile or the whole plate, padded to its multiple.
-All answers are "modelled": liveness of the graph plus its weights, without the runtime's context (the policy's
-`context_mib`) and without kernels' workspaces. What this leaves out: budgets and findings (`checks/vram.py`).
+Every size is answered by a `Predictor`, none is drawn out from others. A size fits when what must fit at once is within
+`MARGIN` of the budget, and every session runs with an arena that may not grow over its share of it: a session can need
+more while it loads than when it runs, and by that and the last 3 % two of six chosen tiles failed under a real limit
+where neither was looked at (research, hardware, section 1.5). What this leaves out: budgets, and which memory plan.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from fractions import Fraction
 
-from changeover_registry.records.release import Contract, Tile
-from changeover_registry.records.verdict import CurvePoint
-from changeover_validators.vram.graph import Graph, Skeleton, at_size, read_skeleton
-from changeover_validators.vram.planner import plan
-from changeover_validators.vram.rules import memory_rules
+from changeover_registry.errors import ChangeoverError
+from changeover_registry.records.memory import MemoryAnswer, MemoryPlan
+from changeover_registry.records.release import Contract, Tile, Variant
+from changeover_validators.vram.curves import tensor_size
+from changeover_validators.vram.footprint import Room, footprint_of
+from changeover_validators.vram.predictor import Predictor
 
-__all__ = ["Prediction", "curve", "largest_size", "largest_tile", "predict", "tensor_size"]
+__all__ = [
+    "LARGEST_TILE",
+    "MARGIN",
+    "NUKE_TILES",
+    "PlanFor",
+    "Solution",
+    "Tried",
+    "largest_size",
+    "largest_tile",
+    "margin_of",
+    "tiles_of",
+    "try_size",
+    "within",
+]
 
-_LARGEST_TILE = 16384
+MARGIN = Fraction(97, 100)
+"""The share of a budget that a chosen tile may take."""
+
+NUKE_TILES = (0, 1024, 2048, 4096)
+"""What the knob of Nuke's Inference node offers, in pixels; 0 is the whole frame."""
+
+LARGEST_TILE = 16384
+"""The largest side in pixels that a contract can name."""
+
+PlanFor = Callable[[int, int], MemoryPlan]
+"""The memory plan at a tensor of that width and height."""
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction:
-    """What a run takes at its peak, in bytes. `operator` is where the peak is reached; the tensors are H by W."""
+class Tried:
+    """One size that was tried: the tile, its tensor in pixels, the answer, and what of it must fit at once.
 
-    weights_bytes: int
-    activation_bytes: int
-    operator: str
-    tensor_width: int
-    tensor_height: int
+    `why` says why there is no answer. `runs` tells whether every session would run if its arena were held to its share
+    of the budget; a size that runs so and does not fit was refused to be on the safe side.
+    """
+
+    tile: Tile
+    width: int
+    height: int
+    answer: MemoryAnswer | None
+    need_bytes: int | None
+    fits: bool
+    runs: bool
+    why: str = ""
 
     @property
-    def total_bytes(self) -> int:
-        """Weights and activations together."""
-        return self.weights_bytes + self.activation_bytes
+    def conservative(self) -> bool:
+        """Whether it would run under a limit, and is refused all the same."""
+        return self.runs and not self.fits
 
 
-def tensor_size(contract: Contract, width: int, height: int, tile: Tile) -> tuple[int, int]:
-    """Width and height in pixels of the tensor that one call takes for a plate of `width` by `height`.
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """The largest size that fits, if any does, and the next larger one, which does not."""
 
-    A tile is always handed over at its full size, also where the plate is smaller.
+    best: Tried | None
+    larger: Tried | None
+
+
+def tiles_of(variant: Variant) -> tuple[Tile, ...]:
+    """The tiles that a variant may be used with, the largest first: its contract's, and of these what its loader has.
+
+    Nuke's node offers a few sizes only; every other loader takes what the contract says.
     """
-    if contract.resize is not None:
-        width, height = contract.resize
-    elif tile.size:
-        width = height = tile.size
-    return _up(width, contract.multiple), _up(height, contract.multiple)
+    tiles = variant.contract.tiles
+    if variant.runtime == "nuke-cat":
+        tiles = tuple(tile for tile in tiles if tile.size in NUKE_TILES)
+    return tuple(sorted(tiles, key=lambda tile: (tile.size or LARGEST_TILE + 1, tile.overlap), reverse=True))
 
 
-def predict(model: Path, contract: Contract, width: int, height: int, tile: Tile) -> Prediction:
-    """The peak of one call at a plate of `width` by `height` pixels under `tile`.
-
-    Raises:
-        InvalidInputError: Not an ONNX model, or the contract feeds what the graph does not take.
-        UndecidedError: The graph's sizes do not follow from its inputs.
-    """
-    return _predict(read_skeleton(model), contract, tensor_size(contract, width, height, tile))
+def margin_of(allowed_bytes: int) -> int:
+    """What a chosen size may take of a budget, rounded down."""
+    return int(allowed_bytes * MARGIN)
 
 
-def curve(model: Path, contract: Contract, tile: Tile, plates: Sequence[tuple[int, int]]) -> tuple[CurvePoint, ...]:
-    """The total at each of `plates` (width, height), in their order; the file is read once.
-
-    Raises:
-        InvalidInputError: Not an ONNX model, or the contract feeds what the graph does not take.
-        UndecidedError: The graph's sizes do not follow from its inputs.
-    """
-    skeleton = read_skeleton(model)
-    totals: dict[tuple[int, int], int] = {}
-    points = []
-    for width, height in plates:
-        size = tensor_size(contract, width, height, tile)
-        if size not in totals:
-            totals[size] = _predict(skeleton, contract, size).total_bytes
-        points.append(CurvePoint(width=width, height=height, bytes=totals[size]))
-    return tuple(points)
+def within(room: Room, answer: MemoryAnswer) -> bool:
+    """Whether what must fit at once is within the margin of the budget."""
+    return room.need(footprint_of(answer)).bytes <= margin_of(room.allowed_bytes)
 
 
-def largest_tile(model: Path, contract: Contract, width: int, height: int, budget_bytes: int) -> Tile | None:
-    """The largest tile that the contract allows and that fits `budget_bytes` at that plate; the whole frame is largest.
+def try_size(
+    predictor: Predictor, contract: Contract, tile: Tile, plate: tuple[int, int], room: Room, plan_for: PlanFor
+) -> Tried:
+    """What becomes of one tile at a plate of that width and height."""
+    width, height = tensor_size(contract, *plate, tile)
+    try:
+        plan = plan_for(width, height)
+        answer = predictor.answer(width, height, plan)
+        need = room.need(footprint_of(answer)).bytes
+        spare = margin_of(room.allowed_bytes) - need
+        # The part of the need that lies outside of the arena stays; the arena alone has the rest of the budget.
+        limit = answer.range.high_bytes + room.share(spare)
+        runs = limit > 0 and predictor.runs_in(width, height, plan, limit)
+    except ChangeoverError as error:
+        return Tried(tile, width, height, None, None, fits=False, runs=False, why=str(error))
+    return Tried(tile, width, height, answer, need, fits=spare >= 0 and runs, runs=runs)
 
-    Raises:
-        InvalidInputError: Not an ONNX model, or the contract feeds what the graph does not take.
-        UndecidedError: The graph's sizes do not follow from its inputs.
-    """
-    skeleton = read_skeleton(model)
-    by_size = sorted(contract.tiles, key=lambda tile: (tile.size or _LARGEST_TILE + 1, -tile.overlap), reverse=True)
-    for tile in by_size:
-        if _predict(skeleton, contract, tensor_size(contract, width, height, tile)).total_bytes <= budget_bytes:
-            return tile
-    return None
+
+def largest_tile(
+    predictor: Predictor,
+    contract: Contract,
+    tiles: Iterable[Tile],
+    plate: tuple[int, int],
+    room: Room,
+    plan_for: PlanFor = lambda _width, _height: MemoryPlan(),
+) -> Solution:
+    """The first of `tiles` (the largest first) that fits at `plate`, and the one before it."""
+    larger: Tried | None = None
+    for tile in tiles:
+        tried = try_size(predictor, contract, tile, plate, room, plan_for)
+        if tried.fits:
+            return Solution(tried, larger)
+        larger = tried
+    return Solution(None, larger)
 
 
-def largest_size(model: Path, contract: Contract, budget_bytes: int) -> int | None:
-    """The side in pixels of the largest square tensor that fits, a multiple of the contract's; None if none fits.
+def largest_size(
+    predictor: Predictor,
+    contract: Contract,
+    room: Room,
+    plan_for: PlanFor = lambda _width, _height: MemoryPlan(),
+    *,
+    most: int = LARGEST_TILE,
+) -> Solution:
+    """The largest square tensor that fits, in steps of the contract's multiple (8 where it has none), up to `most`.
 
     It tells a vendor which tile to publish; a station only ever uses tiles that the contract allows. A contract that
-    resizes has one size whatever the tile, so there is none to name.
-
-    Raises:
-        InvalidInputError: Not an ONNX model, or the graph fixes its size.
-        UndecidedError: The graph's sizes do not follow from its inputs.
+    resizes has one size whatever the tile, so there is no solution to name.
     """
     if contract.resize is not None:
-        return None
-    skeleton = read_skeleton(model)
+        return Solution(None, None)
     step = contract.multiple if contract.multiple > 1 else 8
-    low, high = 0, _LARGEST_TILE // step
+    tried: dict[int, Tried] = {}
+
+    def fits(steps: int) -> bool:
+        tile = Tile(size=steps * step)
+        tried[steps] = try_size(predictor, contract, tile, (tile.size, tile.size), room, plan_for)
+        return tried[steps].fits
+
+    low, high = 0, most // step
     while low < high:
         middle = (low + high + 1) // 2
-        fits = _predict(skeleton, contract, (middle * step, middle * step)).total_bytes <= budget_bytes
-        low, high = (middle, high) if fits else (low, middle - 1)
-    return low * step or None
-
-
-def _predict(skeleton: Skeleton, contract: Contract, size: tuple[int, int]) -> Prediction:
-    graph = _graph(skeleton, contract, size)
-    found = plan(graph, memory_rules())
-    return Prediction(graph.weights_bytes, found.peak_bytes, found.operator, *size)
-
-
-def _graph(skeleton: Skeleton, contract: Contract, size: tuple[int, int]) -> Graph:
-    """The graph in the steady state: each state input has the shape that its output had on the frame before."""
-    width, height = size
-    shapes = {tensor.name: (1, len(tensor.channels), height, width) for tensor in contract.inputs}
-    graph, known = at_size(skeleton, shapes | {state.input: state.shape for state in contract.states})
-    if not contract.states:
-        return graph
-    settled: Mapping[str, tuple[int, ...]] = {state.input: known[state.output] for state in contract.states}
-    return at_size(skeleton, shapes | dict(settled))[0]
-
-
-def _up(pixels: int, multiple: int) -> int:
-    return -(-pixels // multiple) * multiple
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return Solution(tried.get(low), tried.get(low + 1))

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from changeover_registry.errors import InvalidInputError, UndecidedError
 from changeover_registry.records.release import Contract, State, Tile
-from changeover_validators.vram import curve, largest_size, largest_tile, predict, tensor_size
+from changeover_validators.vram import curve, predict
 
 Build = Callable[..., onnx.ModelProto]
 Save = Callable[[onnx.ModelProto], Path]
@@ -191,57 +191,6 @@ def test_metadata_of_the_file_changes_no_answer(build: Build, save: Save, contra
     assert predict(save(model), contract(), 640, 360, WHOLE) == before
 
 
-@pytest.mark.parametrize(
-    ("resize", "tile", "plate", "tensor"),
-    [
-        (None, WHOLE, (1921, 1080), (1952, 1088)),
-        (None, Tile(size=512, overlap=32), (4096, 2160), (512, 512)),
-        (None, Tile(size=500, overlap=32), (300, 200), (512, 512)),
-        ((320, 200), Tile(size=512), (4096, 2160), (320, 224)),
-    ],
-)
-def test_tensor_is_as_large_as_the_contract_makes_it(
-    contract: Make, resize: tuple[int, int] | None, tile: Tile, plate: tuple[int, int], tensor: tuple[int, int]
-) -> None:
-    assert tensor_size(contract(multiple=32, resize=resize), *plate, tile) == tensor
-
-
-TILES = (WHOLE, Tile(size=256), Tile(size=512), Tile(size=128))
-
-
-@settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(less=st.integers(0, 400 << 20), more=st.integers(0, 400 << 20))
-def test_more_budget_never_means_a_smaller_tile(build: Build, save: Save, contract: Make, less: int, more: int) -> None:
-    path = save(build("unet"))
-    less, more = sorted((less, more))
-    order = [None, 128, 256, 512, 0]
-
-    tiles = [largest_tile(path, contract(tiles=TILES), 1920, 1080, budget) for budget in (less, more)]
-
-    ranks = [order.index(None if tile is None else tile.size) for tile in tiles]
-    assert ranks == sorted(ranks)
-
-
-def test_largest_tile_fits_and_the_next_one_does_not(build: Build, save: Save, contract: Make) -> None:
-    path, wide = save(build("unet")), contract(tiles=TILES)
-    needs = {tile.size: predict(path, wide, 1920, 1080, tile).total_bytes for tile in TILES}
-
-    assert largest_tile(path, wide, 1920, 1080, needs[0]) == WHOLE
-    assert largest_tile(path, wide, 1920, 1080, needs[0] - 1) == Tile(size=512)
-    assert largest_tile(path, wide, 1920, 1080, needs[128] - 1) is None
-
-
-def test_largest_size_is_the_last_that_fits(build: Build, save: Save, contract: Make) -> None:
-    path = save(build("unet"))
-    budget = predict(path, contract(), 0, 0, Tile(size=512)).total_bytes
-
-    assert largest_size(path, contract(), budget) == 512
-    assert largest_size(path, contract(), budget - 1) == 504
-    assert largest_size(path, contract(multiple=1), budget) == 512
-    assert largest_size(path, contract(), 10) is None
-    assert largest_size(path, contract(resize=(320, 320)), budget) is None
-
-
 def recurrent() -> onnx.ModelProto:
     """A net whose state is as large as the plate after the first frame and one pixel before it."""
     nodes = [
@@ -404,6 +353,6 @@ def test_three_hundred_nodes_are_answered_in_under_three_seconds(build: Build, s
     started = time.perf_counter()
 
     curve(path, contract(), WHOLE, [(1920, 1080), (4096, 2160), (8192, 4320)])
-    largest_size(path, contract(), 200 << 20)
+    predict(path, contract(), 4096, 4096, WHOLE)
 
     assert time.perf_counter() - started < 3
