@@ -103,7 +103,7 @@ def check(site: Site, station: Station, studio: Studio, case: Case, watch: Watch
     findings += check_host(case.candidate, case.facts, policy)
     fitting: tuple[PointReport, ...] = ()
     if not _refused(findings):
-        fitting = tuple(points_of(bench, case.candidate, case.facts))
+        fitting = tuple(points_of(bench, case.candidate, case.facts, case.baseline))
         findings.append(check_fits(bench, case.candidate, case.facts, fitting))
     match = Match(case.candidate, case.baseline, golden, case.full)
     measured = _measured(bench, match, _own_points(bench, case, fitting), where) if not _refused(findings) else ()
@@ -172,7 +172,9 @@ def _files(bench: Bench, candidate: Release) -> tuple[Finding, ...]:
 
 def _own_points(bench: Bench, case: Case, fitting: tuple[PointReport, ...]) -> tuple[PointReport, ...]:
     """The operating points to measure: those that fit this machine, whatever facts the other checks were given."""
-    own = tuple(points_of(bench, case.candidate, case.own)) if case.own != case.facts else fitting
+    own = fitting
+    if case.own != case.facts:
+        own = tuple(points_of(bench, case.candidate, case.own, case.baseline))
     return points_to_measure(bench, own)
 
 

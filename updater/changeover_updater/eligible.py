@@ -19,6 +19,7 @@ from changeover_registry.records.policy import Policy
 from changeover_registry.records.release import Loader, Release, ReleaseRef, Tile, Variant
 from changeover_registry.records.station import Answer, InstalledFile
 from changeover_registry.records.verdict import OperatingPoint, PointReport
+from changeover_updater.resident import resident
 from changeover_updater.sign_off import holding
 from changeover_updater.studio import FiledVerdict, VendorState
 from changeover_validators.checks.format import check_format
@@ -26,8 +27,10 @@ from changeover_validators.checks.hardware import check_hardware, check_nuke, pr
 from changeover_validators.checks.interface import check_interface
 from changeover_validators.checks.licence import check_licence
 from changeover_validators.checks.twin import embedded_runtime
-from changeover_validators.checks.vram import check_vram
+from changeover_validators.checks.vram import GO, Gate, changeover_gate, check_vram, footprint_at
 from changeover_validators.classes import golden_class_of
+from changeover_validators.fits import memory_of, preference, rank
+from changeover_validators.vram.footprint import Footprint
 
 __all__ = [
     "Candidate",
@@ -83,6 +86,8 @@ class Eligible:
     answers: tuple[Answer, ...]
     passed_over: tuple[PassedOver, ...]
     overridden: tuple[CheckName, ...]
+    gate: Gate = GO
+    """Whether a session that is opened at this moment could load what its loader gets."""
 
     @property
     def accepted(self) -> bool:
@@ -116,7 +121,27 @@ def judge_release(candidate: Candidate) -> Eligible:
         answer, over = _answer(candidate, loader, nuke, passes)
         answers.append(answer)
         passed.extend(over)
-    return Eligible(candidate.release.ref(), candidate.release, findings, tuple(answers), tuple(passed), passes)
+    gate = GO if "vram" in passes else _gate(candidate, tuple(answers))
+    return Eligible(candidate.release.ref(), candidate.release, findings, tuple(answers), tuple(passed), passes, gate)
+
+
+def _gate(candidate: Candidate, answers: tuple[Answer, ...]) -> Gate:
+    """The go or no-go on free memory, for what takes most of the GPU among what the loaders get."""
+    found = [_served_footprint(candidate, answer) for answer in answers if answer.path]
+    needed = max((one for one in found if one is not None), key=lambda one: one.one_bytes, default=None)
+    old = resident(candidate.baseline, candidate.verdicts, candidate.policy, "cuda")
+    given_back = old if candidate.policy.vram.changeover == "unload-first" else None
+    return changeover_gate(candidate.facts, needed, given_back if isinstance(given_back, Footprint) else None)
+
+
+def _served_footprint(candidate: Candidate, answer: Answer) -> Footprint | None:
+    """What a loader's preferred operating point takes of the GPU, by the verdict that speaks of it."""
+    nuke = next((nuke for nuke in candidate.facts.nukes if nuke.line == answer.nuke_line), None)
+    variant = candidate.release.variant(str(answer.variant))
+    points = _points(candidate, variant) if variant else ()
+    served = next((p for p in points if str(p.tile) in answer.tiles and p.provider == "cuda"), None)
+    report = _report(candidate, variant, served, nuke) if variant and served else None
+    return footprint_at(report, candidate.policy) if report else None
 
 
 def overridden(overrides: Iterable[Override], now: datetime) -> tuple[CheckName, ...]:
@@ -177,16 +202,34 @@ def _callers(candidate: Candidate) -> list[tuple[Loader, NukeInstall | None]]:
 def _answer(
     candidate: Candidate, loader: Loader, nuke: NukeInstall | None, passes: tuple[CheckName, ...]
 ) -> tuple[Answer, list[PassedOver]]:
-    passed: list[PassedOver] = []
+    """The variant whose best operating point comes first by `rank`; the order of the record's variants says nothing."""
     line = nuke.line if nuke else None
-    for variant in candidate.release.variants:
-        if loader not in variant.loaders:
-            continue
-        findings, tiles = _variant_findings(candidate, variant, nuke, passes)
-        if not blocking(findings):
-            return _available(candidate.release.ref(), variant, loader, line, tiles), passed
-        passed.append(PassedOver(loader, line, variant.id, findings))
-    return Answer(loader=loader, nuke_line=line, unavailable=_sentence(candidate, loader, line, passed)), passed
+    judged = [
+        (variant, *_variant_findings(candidate, variant, nuke, passes))
+        for variant in sorted(candidate.release.variants, key=lambda variant: _first(candidate, variant))
+        if loader in variant.loaders
+    ]
+    served = [(variant, points) for variant, _, points in judged if points]
+    passed = [PassedOver(loader, line, variant.id, found) for variant, found, points in judged if not points]
+    if not served:
+        return Answer(loader=loader, nuke_line=line, unavailable=_sentence(candidate, loader, line, passed)), passed
+    variant, points = min(served, key=lambda item: rank(item[1][0]))
+    behind = (
+        PassedOver(loader, line, other.id, (_preferred(points[0], its[0]),))
+        for other, its in served
+        if other != variant
+    )
+    tiles = tuple(dict.fromkeys(point.tile for point in points))
+    return _available(candidate.release.ref(), variant, loader, line, tiles), [*passed, *behind]
+
+
+def _first(candidate: Candidate, variant: Variant) -> tuple[object, ...]:
+    return min(rank(point) for point in _points(candidate, variant))
+
+
+def _preferred(chosen: OperatingPoint, other: OperatingPoint) -> NotApplicable:
+    why = f"{chosen} is preferred: {preference(chosen, other)}"
+    return NotApplicable(check="hardware", subject=other.variant, rule="other-variant-serves", detail=why)
 
 
 def _available(ref: ReleaseRef, variant: Variant, loader: Loader, line: str | None, tiles: tuple[Tile, ...]) -> Answer:
@@ -226,8 +269,8 @@ def describe(finding: Finding) -> str:
 
 def _variant_findings(
     candidate: Candidate, variant: Variant, nuke: NukeInstall | None, passes: tuple[CheckName, ...]
-) -> tuple[tuple[Finding, ...], tuple[Tile, ...]]:
-    """The findings of one variant at this host, and the tiles of its accepted operating points."""
+) -> tuple[tuple[Finding, ...], tuple[OperatingPoint, ...]]:
+    """The findings of one variant at this host, and its accepted operating points, the preferred one first."""
     found = check_hardware(candidate.release, candidate.facts, candidate.policy)
     hardware = tuple(f for f in found if f.subject.split("/")[0] == variant.id and "/nuke-" not in f.subject)
     if nuke is not None:
@@ -237,17 +280,18 @@ def _variant_findings(
         return hardware, ()
     points = _points(candidate, variant)
     judged = [(point, _pass_over(_point_findings(candidate, variant, point, nuke), passes)) for point in points]
-    good = tuple(dict.fromkeys(point.tile for point, findings in judged if not blocking(findings)))
+    good = tuple(point for point, findings in judged if not blocking(findings))
     return (hardware, good) if good else ((*hardware, *judged[0][1]), ())
 
 
 def _points(candidate: Candidate, variant: Variant) -> tuple[OperatingPoint, ...]:
     providers = providers_for(variant, candidate.facts, candidate.policy) or ("unknown",)
-    return tuple(
+    found = (
         OperatingPoint(variant=variant.id, precision=variant.precision, tile=tile, provider=provider)
         for provider in providers
         for tile in variant.contract.tiles
     )
+    return tuple(sorted(found, key=rank))
 
 
 def _point_findings(
@@ -259,7 +303,9 @@ def _point_findings(
     measured = [f for f in report.findings if f.check in {"speed", "golden", "smoke", "format"}]
     needed: tuple[CheckName, ...] = ("speed", "golden")
     silent = [_not_found(candidate, check, point) for check in needed if not answered(check, measured)]
-    return (check_vram(point, report.memory, candidate.facts, candidate.policy), *measured, *silent)
+    known = memory_of(variant, point.tile, report.memory, report.memory_answer)
+    old = resident(candidate.baseline, candidate.verdicts, candidate.policy, point.provider)
+    return (check_vram(point, known, candidate.facts, candidate.policy, old=old), *measured, *silent)
 
 
 def _report(

@@ -50,6 +50,10 @@ class Known:
     now: datetime
     smoke: tuple[tuple[str, Finding], ...] = ()
     """Findings of the smoke test that keep a release, by its key, out of the generation."""
+    gated: bool = False
+    """Whether what does not fit the memory that is free at this moment waits."""
+    installed: bool = False
+    """Whether what the plan takes has been installed and smoked by now."""
 
     def held(self) -> Mapping[str, GenerationRelease]:
         """Every release that the station keeps, by key.
@@ -248,10 +252,18 @@ def _move(known: Known, target: Target, judged: Judged) -> Move:
         outcome = "same"
     elif isinstance(judged, Eligible) and judged.accepted:
         outcome = "take"
+        if known.gated and judged.gate.answer == "wait":
+            outcome, why, exit_code = "keep", _waits(known, judged), 4
     else:
         outcome, why, exit_code = "keep", _why_not(judged, wanted), _code(judged)
     gone = _gone(known, before if outcome == "keep" else wanted)
     return Move(target.where, target.release.model, before, wanted, outcome, why, exit_code, gone)
+
+
+def _waits(known: Known, judged: Eligible) -> str:
+    """Why a release that may be used here is not changed over to at this moment."""
+    installed = "installed, and waits" if known.installed else "will be installed, and waits"
+    return f"{installed}: {judged.gate.why}; close what uses the GPU, then run changeover update again"
 
 
 def _gone(known: Known, key: str | None) -> str | None:

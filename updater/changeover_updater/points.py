@@ -4,20 +4,31 @@ Decided on the facts that were given, this machine's or another's from a file; n
 """
 
 from collections.abc import Iterator
+from functools import partial
 
 from changeover_registry.errors import UndecidedError
 from changeover_registry.records.base import Unknown
 from changeover_registry.records.facts import HostFacts
 from changeover_registry.records.findings import Finding, NotApplicable, NotRun, Passed, Refused
+from changeover_registry.records.memory import MemoryAnswer, MemoryPlan
 from changeover_registry.records.policy import Policy
-from changeover_registry.records.release import Release, Tile
-from changeover_registry.records.verdict import CurvePoint, OperatingPoint, PointReport
+from changeover_registry.records.release import Release, Tile, Variant
+from changeover_registry.records.verdict import OperatingPoint, PointReport
 from changeover_updater.bench import Bench, variant_of
 from changeover_updater.eligible import blocking, describe
+from changeover_updater.memory import calibration_of
+from changeover_updater.predicting import Predictors, builders_of
+from changeover_updater.resident import resident
+from changeover_updater.studio import read_verdicts
+from changeover_validators.checks.budget import budget, mib
 from changeover_validators.checks.hardware import check_hardware, providers_for
-from changeover_validators.checks.vram import budget, check_vram
+from changeover_validators.checks.vram import check_vram
+from changeover_validators.fits import curve_point, memory_of, rank
+from changeover_validators.vram.curves import tensor_size
+from changeover_validators.vram.footprint import Footprint, Room
+from changeover_validators.vram.predictor import Predictor
 
-__all__ = ["PLATES", "check_fits", "check_host", "points_of", "points_to_measure"]
+__all__ = ["PLATES", "check_fits", "check_host", "points_of", "points_to_measure", "predictors_of"]
 
 PLATES = ((1920, 1080), (2048, 1556), (3840, 2160), (4096, 2160))
 """Plate sizes in pixels at which a verdict keeps the predicted memory, besides the policy's own."""
@@ -36,17 +47,28 @@ def check_host(release: Release, facts: HostFacts, policy: Policy) -> tuple[Find
     )
 
 
-def points_of(bench: Bench, release: Release, facts: HostFacts) -> Iterator[PointReport]:
-    """Check 6 for every operating point that the facts' host could use."""
+def points_of(
+    bench: Bench, release: Release, facts: HostFacts, baseline: Release | None = None
+) -> Iterator[PointReport]:
+    """Check 6 for every operating point that the facts' host could use, beside `baseline`, the release in use."""
+    predictors = predictors_of(bench, facts)
+    verdicts = read_verdicts(bench.site, bench.studio, baseline.digest()) if baseline else ()
     for variant in release.variants:
         for provider in providers_for(variant, facts, bench.studio.policy):
+            old = resident(baseline, verdicts, bench.studio.policy, provider)
             for tile in variant.contract.tiles:
                 point = OperatingPoint(variant=variant.id, precision=variant.precision, tile=tile, provider=provider)
-                yield _with_memory(bench, release, facts, point)
+                yield _with_memory(bench, release, facts, point, predictors, old)
+
+
+def predictors_of(bench: Bench, facts: HostFacts) -> Predictors:
+    """What predicts for the host of `facts`, with the interpreters of this machine."""
+    calibration = partial(calibration_of, bench.site)
+    return Predictors(facts, bench.studio.policy, builders_of(bench.own), bench.folder, calibration)
 
 
 def points_to_measure(bench: Bench, points: tuple[PointReport, ...]) -> tuple[PointReport, ...]:
-    """Those that may be run here: the first that fits of each variant and provider, or all, as the policy says.
+    """Those that may be run here: the preferred one that fits of each variant and provider, or all, by the policy.
 
     One whose memory cannot be predicted (TorchScript) is run.
     """
@@ -54,30 +76,36 @@ def points_to_measure(bench: Bench, points: tuple[PointReport, ...]) -> tuple[Po
     if bench.studio.policy.operating_points == "all":
         return tuple(fitting)
     first: dict[str, PointReport] = {}
-    for report in fitting:
+    for report in sorted(fitting, key=lambda one: rank(one.point)):
         first.setdefault(f"{report.point.variant}/{report.point.provider}", report)
     return tuple(first.values())
 
 
-def _with_memory(bench: Bench, release: Release, facts: HostFacts, point: OperatingPoint) -> PointReport:
-    policy = bench.studio.policy
+def _with_memory(
+    bench: Bench,
+    release: Release,
+    facts: HostFacts,
+    point: OperatingPoint,
+    predictors: Predictors,
+    old: Footprint | Unknown | None,
+) -> PointReport:
+    """Predicted memory at the plates that a verdict keeps, and the finding at the policy's own."""
+    policy, variant = bench.studio.policy, variant_of(release, point)
     try:
-        curve = _curve(bench, release, point)
-        finding = check_vram(point, curve, facts, policy)
+        predictor = predictors.of(release, variant, point.provider)
+        plates = tuple(sorted({*PLATES, policy.vram.plate}))
+        answers = {plate: _answer(predictor, variant, point.tile, plate) for plate in plates}
     except UndecidedError as error:
-        curve, finding = (), NotRun(check="vram", subject=str(point), why=str(error), remedy=error.remedy)
-    return PointReport(point=point, memory=curve, findings=(finding,))
+        silent = NotRun(check="vram", subject=str(point), why=str(error), remedy=error.remedy)
+        return PointReport(point=point, findings=(silent,))
+    curve = tuple(curve_point(plate, answer) for plate, answer in answers.items())
+    answer = answers[policy.vram.plate]
+    finding = check_vram(point, memory_of(variant, point.tile, curve, answer), facts, policy, old=old)
+    return PointReport(point=point, memory=curve, memory_label=answer.label, memory_answer=answer, findings=(finding,))
 
 
-def _curve(bench: Bench, release: Release, point: OperatingPoint) -> tuple[CurvePoint, ...]:
-    """Predicted memory at the plates that a verdict keeps; nothing for what is not an ONNX graph."""
-    variant = variant_of(release, point)
-    if variant.runtime != "onnx":
-        return ()
-    from changeover_validators.vram.solve import curve
-
-    plates = tuple(sorted({*PLATES, bench.studio.policy.vram.plate}))
-    return curve(bench.folder(release, variant) / variant.entry, variant.contract, point.tile, plates)
+def _answer(predictor: Predictor, variant: Variant, tile: Tile, plate: tuple[int, int]) -> MemoryAnswer:
+    return predictor.answer(*tensor_size(variant.contract, *plate, tile), MemoryPlan())
 
 
 def check_fits(bench: Bench, release: Release, facts: HostFacts, points: tuple[PointReport, ...]) -> Finding:
@@ -95,20 +123,19 @@ def check_fits(bench: Bench, release: Release, facts: HostFacts, points: tuple[P
 
 
 def _largest(bench: Bench, release: Release, facts: HostFacts, report: PointReport) -> str:
-    from changeover_validators.vram.solve import largest_size, predict
+    """The remedy of what fits nowhere: which tile a vendor could publish for this host."""
+    from changeover_validators.vram.solve import largest_size
 
     policy, variant = bench.studio.policy, variant_of(release, report.point)
     allowed = budget(facts, policy, report.point.provider)
     if isinstance(allowed, Unknown):
         return "use a host with more memory"
-    model = bench.folder(release, variant) / variant.entry
-    size = largest_size(model, variant.contract, allowed)
-    if size is None:
+    predictor = predictors_of(bench, facts).of(release, variant, report.point.provider)
+    best = largest_size(predictor, variant.contract, Room(allowed.allowed_bytes, policy)).best
+    if best is None or best.need_bytes is None:
         return "use a host with more memory; no tile of this variant fits"
-    tile = Tile(size=size)
-    needed = predict(model, variant.contract, *policy.vram.plate, tile).total_bytes
-    point = report.point.model_copy(update={"tile": tile})
+    point = report.point.model_copy(update={"tile": best.tile})
     return (
-        f"the largest operating point that fits is {point} ({needed / 2**20:.0f} MiB), which the contract does not "
+        f"the largest operating point that fits is {point} ({mib(best.need_bytes)} MiB), which the contract does not "
         "allow: ask the vendor for it, or use a host with more memory"
     )

@@ -1,8 +1,9 @@
 """Change a station over to what the studio chose: plan, install, smoke, build the generation, move `current`, record.
 
-Installing and smoking hold no lock, so that a rollback never waits for a download. Under the lock the world is looked
-at once more; if it moved since the plan was made, the plan is made again. A kill at any line leaves the old generation
-or the new one in use, and the next update goes on.
+Installing and smoking hold no lock, so that a rollback never waits for a download. Free memory is a gate at the last
+moment: what has no room right now is installed, and not changed over to until a later update. Under the lock the world
+is looked at once more; if it moved since the plan was made, the plan is made again. A kill at any line leaves the old
+generation or the new one in use, and the next update goes on.
 """
 
 import uuid
@@ -132,7 +133,8 @@ def _prove(site: Site, station: Station, known: Known, plan: Plan, tools: Tools)
         tools.step(f"install {ref}")
         install_variants(station.store, vendor, arrival.eligible.release, arrival.variants, tools.progress)
     kept_out = tuple(_smoke(station, plan, tools, known.studio.policy))
-    return make_plan(replace(known, smoke=kept_out)) if kept_out else plan
+    # What does not fit the free memory at this moment is installed and proven by now, and waits.
+    return make_plan(replace(known, smoke=kept_out, gated=True, installed=True))
 
 
 def _taken_again(plan: Plan) -> tuple[Eligible, ...]:

@@ -59,7 +59,7 @@ def plan_object(plan: Plan) -> dict[str, Any]:
                 "loader": p.loader,
                 "nuke_line": p.nuke_line,
                 "variant": p.variant,
-                "why": [describe(f) for f in blocking(p.findings)],
+                "why": [describe(f) for f in blocking(p.findings) or p.findings],
             }
             for e in plan.judged
             for p in e.passed_over
@@ -95,7 +95,8 @@ def _show_answers(plan: Plan) -> None:
     for eligible in plan.judged:
         if len(plan.judged) > 1:
             say(f"  [dim]{escape(str(eligible.ref))}[/]")
-        blocked = {(p.loader, p.nuke_line) for p in eligible.passed_over} if str(eligible.ref) in plan.held else set()
+        against = (p for p in eligible.passed_over if blocking(p.findings) and str(eligible.ref) in plan.held)
+        blocked = {(p.loader, p.nuke_line) for p in against}
         for answer in eligible.answers:
             loader = answer.loader + (f" {answer.nuke_line}" if answer.nuke_line else "")
             if answer.path:
@@ -111,7 +112,7 @@ def _show_answers(plan: Plan) -> None:
 
 def _show_passed_over(passed: PassedOver) -> None:
     loader = passed.loader + (f" {passed.nuke_line}" if passed.nuke_line else "")
-    found = blocking(passed.findings)
+    found = blocking(passed.findings) or passed.findings
     for finding in found[:_SHOWN]:
         say(f"    [dim]passed over for {loader}: {passed.variant}: {escape(describe(finding))}[/]")
     if len(found) > _SHOWN:

@@ -1,6 +1,7 @@
 """The station's commands: facts, plan, update, status, rollback, hold, unhold, log, plugin-path."""
 
 import sys
+from dataclasses import replace
 from datetime import timedelta
 from typing import Annotated
 
@@ -37,10 +38,12 @@ def plan(context: typer.Context, as_json: JsonFlag = False) -> None:
     from changeover_updater.cli._show_plan import plan_object, show_plan
     from changeover_updater.plan import make_plan
     from changeover_updater.update import known_now
+    from changeover_validators.probe import with_free_memory
 
     call = invocation(context)
     station = call.station()
-    made = make_plan(known_now(call.site(), station, host_facts(call, station), call.now))
+    found = with_free_memory(host_facts(call, station), dict(call.settings.runtimes))
+    made = make_plan(replace(known_now(call.site(), station, found, call.now), gated=True))
     emit(plan_object(made), as_json=as_json, show=lambda: show_plan(made))
     raise typer.Exit(made.exit_code)
 
@@ -52,10 +55,11 @@ def update(context: typer.Context, as_json: JsonFlag = False) -> None:
     from changeover_updater.status import report_status
     from changeover_updater.update import Tools
     from changeover_updater.update import update as change
+    from changeover_validators.probe import with_free_memory
 
     call = invocation(context)
     site, station = call.site(), call.station()
-    found = host_facts(call, station)
+    found = with_free_memory(host_facts(call, station), dict(call.settings.runtimes))
     with progress() as line:
         tools = Tools(call.settings.who, lambda policy: Runtimes(found, policy).smoke, line.bytes, line.step)
         outcome = change(site, station, found, call.now, tools)
