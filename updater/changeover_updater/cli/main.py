@@ -9,7 +9,20 @@ from typing import Annotated
 import typer
 
 from changeover_registry.errors import ChangeoverError
-from changeover_updater.cli import _context, demo, golden, report, runtimes, score, station, studio, vendor
+from changeover_updater.cli import (
+    _context,
+    demo,
+    fits,
+    fleet,
+    golden,
+    measure,
+    report,
+    runtimes,
+    score,
+    station,
+    studio,
+    vendor,
+)
 from changeover_updater.cli._output import print_error, speak_anyhow
 
 __all__ = ["app", "main", "run"]
@@ -41,6 +54,9 @@ app.add_typer(runtimes.app, name="runtimes")
 studio.add_to(app)
 station.add_to(app)
 app.command()(report.report)
+app.command()(fits.fits)
+app.command()(fleet.fleet)
+app.command()(measure.measure)
 app.command()(demo.demo)
 
 

@@ -1,0 +1,288 @@
+"""Whether a release fits a host at a plate: the answer with all that it rests on, for a person and for ``--json``.
+
+Offline: facts come from a file or from this machine, predictions from arithmetic on the model file. What is decided is
+decided in `changeover_validators.fits`; this module brings it what it needs and says what came of it.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from changeover_registry.errors import InvalidInputError
+from changeover_registry.records.base import Unknown
+from changeover_registry.records.facts import Gpu, HostFacts
+from changeover_registry.records.findings import Finding, NotRun, Refused
+from changeover_registry.records.memory import MemoryAnswer
+from changeover_registry.records.policy import Policy
+from changeover_registry.records.release import Variant
+from changeover_registry.records.verdict import OperatingPoint
+from changeover_updater.predicting import Predictors
+from changeover_updater.subjects import Subject
+from changeover_validators.checks.budget import Budget
+from changeover_validators.fits import Fits, Judged, judge_points, passed_over
+from changeover_validators.probe import forged_host, forged_hosts
+from changeover_validators.vram.curves import tensor_size
+from changeover_validators.vram.footprint import Footprint, Room
+from changeover_validators.vram.solve import Solution, Tried, largest_size, largest_tile, tiles_of
+
+__all__ = [
+    "EXIT_CODES",
+    "Answered",
+    "Solved",
+    "answer",
+    "answer_object",
+    "codes",
+    "fits_object",
+    "host_of_gpu",
+    "on_cpu",
+    "plate_of",
+    "solve_tiles",
+]
+
+EXIT_CODES = {"fits": 0, "over-budget": 3, "incompatible": 3, "unknown": 4}
+_PLATE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A question and what came of it."""
+
+    subject: Subject
+    facts: HostFacts
+    policy: Policy
+    fits: Fits
+
+    @property
+    def nearest(self) -> Judged | None:
+        """The chosen point; without one, the point with a prediction that needs least."""
+        if self.fits.chosen is not None:
+            return self.fits.chosen
+        known = [one for one in self.fits.points if one.need is not None]
+        return min(known, key=lambda one: one.need.bytes if one.need else 0, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Solved:
+    """The largest tile of a variant on a provider: of those that its loader allows, and of all, for its vendor."""
+
+    variant: str
+    provider: str
+    allowed: Solution
+    any_size: Solution
+
+
+def plate_of(text: str) -> tuple[int, int]:
+    """``4096x2160`` as width and height.
+
+    Raises:
+        InvalidInputError: It is not of that form.
+    """
+    match = _PLATE.fullmatch(text)
+    if match is None or max(sizes := (int(match[1]), int(match[2]))) > 65536:
+        raise InvalidInputError(
+            "plate",
+            where="--plate",
+            expected="width and height in pixels, such as 4096x2160",
+            actual=repr(text),
+            remedy="correct it",
+        )
+    return sizes
+
+
+def host_of_gpu(name: str) -> HostFacts:
+    """A shipped host with one such card, by the product's name or a part of it.
+
+    Raises:
+        InvalidInputError: No shipped host has it, or the name says several products.
+    """
+    cards = {(gpu.name, host): gpu for host in forged_hosts() for gpu in _gpus(forged_host(host))}
+    found = {key: gpu for key, gpu in cards.items() if name.lower() in key[0].lower()}
+    exact = {key: gpu for key, gpu in found.items() if key[0].lower().endswith(name.lower())} or found
+    products = sorted({product for product, _ in exact})
+    if len(products) != 1:
+        raise InvalidInputError(
+            "GPU",
+            where="--gpu",
+            expected=f"one of {', '.join(sorted({product for product, _ in cards}))}",
+            actual=repr(name) if not products else f"{name!r}, which is {' or '.join(products)}",
+            remedy="write its name so, or give facts of a host that has it: --host FILE",
+        )
+    hosts = sorted({host for _, host in exact}, key=_plainness)
+    gpu = next(gpu for (_, host), gpu in exact.items() if host == hosts[0])
+    return forged_host(hosts[0]).model_copy(update={"gpus": (gpu,), "nuke_gpu": None})
+
+
+def _plainness(host: str) -> tuple[object, ...]:
+    """What of several hosts with one card is asked about: one card alone, the newest driver."""
+    facts = forged_host(host)
+    driver = facts.driver if isinstance(facts.driver, str) else "0"
+    return len(_gpus(facts)), [-int(part) for part in re.findall(r"[0-9]+", driver)], host
+
+
+def _gpus(facts: HostFacts) -> tuple[Gpu, ...]:
+    return facts.gpus if isinstance(facts.gpus, tuple) else ()
+
+
+def on_cpu(facts: HostFacts, policy: Policy) -> tuple[HostFacts, Policy]:
+    """The same host as if it had no GPU, under a policy that serves on the CPU."""
+    hardware = policy.hardware.model_copy(update={"serve_on_cpu": True})
+    return facts.model_copy(update={"gpus": ()}), policy.model_copy(update={"hardware": hardware})
+
+
+def answer(
+    subject: Subject,
+    facts: HostFacts,
+    policy: Policy,
+    predictors: Predictors,
+    old: Footprint | Unknown | None = None,
+) -> Answered:
+    """Judge every operating point of `subject` on the host of `facts` at the policy's plate."""
+
+    def predict(variant: Variant, point: OperatingPoint) -> MemoryAnswer:
+        predictor = predictors.of(subject.release, variant, point.provider)
+        width, height = tensor_size(variant.contract, *policy.vram.plate, point.tile)
+        return predictor.answer(width, height, predictors.plan(predictor, variant, point.tile, (width, height)))
+
+    return Answered(subject, facts, policy, judge_points(subject.release, facts, policy, predict, old))
+
+
+def solve_tiles(answered: Answered, predictors: Predictors, old: Footprint | None = None) -> tuple[Solved, ...]:
+    """The largest tile of each variant that the host can run, with the next larger one; what is unknown is left out."""
+    if isinstance(answered.fits.budget, Unknown):
+        return ()
+    room = Room(answered.fits.budget.allowed_bytes, answered.policy, old)
+    found = []
+    for variant_id, provider in dict.fromkeys((one.point.variant, one.point.provider) for one in answered.fits.points):
+        variant = answered.subject.release.variant(variant_id)
+        if variant is None or not _predicted(answered, variant_id, provider):
+            continue
+        found.append(_solved(answered, predictors, variant, provider, room))
+    return tuple(found)
+
+
+def _predicted(answered: Answered, variant: str, provider: str) -> bool:
+    points = (one for one in answered.fits.points if (one.point.variant, one.point.provider) == (variant, provider))
+    return any(one.answer is not None for one in points)
+
+
+def _solved(answered: Answered, predictors: Predictors, variant: Variant, provider: str, room: Room) -> Solved:
+    predictor, plate = predictors.of(answered.subject.release, variant, provider), answered.policy.vram.plate
+    allowed = largest_tile(predictor, variant.contract, tiles_of(variant), plate, room)
+    return Solved(variant.id, provider, allowed, largest_size(predictor, variant.contract, room))
+
+
+def codes(one: Judged) -> tuple[str, ...]:
+    """The reason codes of a point that does not fit: stable words for programs."""
+    return tuple(dict.fromkeys(_code(finding) for finding in one.findings if isinstance(finding, (Refused, NotRun))))
+
+
+def _code(finding: Finding) -> str:
+    if isinstance(finding, Refused):
+        return re.sub(r"[^a-z0-9]+", "-", finding.rule.lower()).strip("-")
+    if isinstance(finding, NotRun) and finding.check == "vram":
+        return "budget-unknown" if finding.why.startswith("the memory budget is unknown") else "memory-unknown"
+    return f"{finding.check}-unknown"
+
+
+def answer_object(answered: Answered, solved: tuple[Solved, ...] | None = None) -> dict[str, Any]:
+    """An answer for ``--json``: of the chosen point, else of the one that comes nearest."""
+    near = answered.nearest
+    return {
+        "model": answered.subject.name,
+        "host": answered.facts.host,
+        "plate": list(answered.policy.vram.plate),
+        "answer": answered.fits.outcome,
+        "exit_code": EXIT_CODES[answered.fits.outcome],
+        "chosen": str(answered.fits.chosen.point) if answered.fits.chosen else None,
+        "point": str(near.point) if near else None,
+        **_of(near.answer if near else None),
+        "need": _need(near),
+        "budget": _budget(answered.fits.budget),
+        "reasons": []
+        if answered.fits.chosen
+        else sorted({code for one in answered.fits.points for code in codes(one)}),
+        "points": [fits_object(one) for one in answered.fits.points],
+        "passed_over": [
+            {"point": str(one.point), "answer": one.outcome, "codes": list(codes(one)), "why": why}
+            for one, why in passed_over(answered.fits)
+        ],
+        **({} if solved is None else {"solve": [_solution(one) for one in solved]}),
+    }
+
+
+def fits_object(one: Judged) -> dict[str, Any]:
+    """One operating point for ``--json``."""
+    return {
+        "point": str(one.point),
+        "variant": one.point.variant,
+        "precision": one.point.precision,
+        "tile": str(one.point.tile),
+        "provider": one.point.provider,
+        "answer": one.outcome,
+        "codes": list(codes(one)),
+        "findings": [finding.model_dump(mode="json", exclude_none=True) for finding in one.findings],
+        "need": _need(one),
+        "total_bytes": one.answer.total_bytes if one.answer else None,
+        "label": one.answer.label if one.answer else None,
+    }
+
+
+def _of(found: MemoryAnswer | None) -> Mapping[str, Any]:
+    """The figures of an answer with the tuple that they belong to; a number never stands alone."""
+    if found is None:
+        names = ("runtime", "provider", "options", "steady", "range", "parts", "total_bytes", "label", "key")
+        return dict.fromkeys(names)
+    body = found.model_dump(mode="json")
+    return {
+        "runtime": f"{found.key.runtime} {found.key.version}",
+        "provider": found.key.provider,
+        "options": found.key.plan.model_dump(mode="json"),
+        "steady": body["steady"],
+        "range": body["range"],
+        "parts": body["parts"],
+        "total_bytes": found.total_bytes,
+        "label": found.label,
+        "key": found.key.model_dump(mode="json", exclude={"plan"}, exclude_none=True),
+    }
+
+
+def _need(one: Judged | None) -> dict[str, Any] | None:
+    if one is None or one.need is None:
+        return None
+    need = one.need
+    return {"bytes": need.bytes, "alone_bytes": need.alone_bytes, "changeover_bytes": need.changeover_bytes}
+
+
+def _budget(found: Budget | Unknown) -> dict[str, Any]:
+    if isinstance(found, Unknown):
+        return {"unknown": found.unknown}
+    return {
+        "device": found.device,
+        "name": found.name,
+        "total_bytes": found.total_bytes,
+        "kept": {part.what: part.bytes for part in found.kept},
+        "allowed_bytes": found.allowed_bytes,
+    }
+
+
+def _solution(one: Solved) -> dict[str, Any]:
+    return {
+        "variant": one.variant,
+        "provider": one.provider,
+        "allowed": {"best": _tried(one.allowed.best), "larger": _tried(one.allowed.larger)},
+        "any_size": {"best": _tried(one.any_size.best), "larger": _tried(one.any_size.larger)},
+    }
+
+
+def _tried(one: Tried | None) -> dict[str, Any] | None:
+    if one is None:
+        return None
+    return {
+        "tile": str(one.tile),
+        "tensor": [one.width, one.height],
+        "need_bytes": one.need_bytes,
+        "fits": one.fits,
+        "conservative": one.conservative,
+        "why": one.why or None,
+    }

@@ -1,0 +1,158 @@
+"""Releases against host classes: what each class would use, or the one reason that limits it.
+
+Hosts of one class get one answer, so each class is judged once. Hosts come from facts files; what is decided is decided
+in `changeover_validators.fits`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from changeover_registry.errors import InvalidInputError
+from changeover_registry.records.facts import HostFacts
+from changeover_registry.records.findings import NotRun, Refused
+from changeover_updater.fits import Answered, codes
+from changeover_validators.checks.budget import Budget, mib
+from changeover_validators.classes import host_class
+from changeover_validators.fits import Judged, Outcome
+from changeover_validators.probe import forged_hosts
+
+__all__ = ["Cell", "Fleet", "Row", "cell_of", "fleet_object", "fleet_of", "host_files"]
+
+Ask = Callable[[HostFacts], Sequence[Answered]]
+"""The answers about each release on one host, in the order of the releases."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One release on one host class: the point that would be used, or the reason code that limits it, and the figures.
+
+    `text` is one short line for a table; `why` is the whole reason.
+    """
+
+    outcome: Outcome
+    point: str | None
+    code: str | None
+    need_bytes: int | None
+    allowed_bytes: int | None
+    text: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One host class: its digest, the hosts of it that were named, and a cell for each release."""
+
+    host_class: str
+    hosts: tuple[str, ...]
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """The releases that were asked about, the plate, and a row for each host class."""
+
+    releases: tuple[str, ...]
+    plate: tuple[int, int]
+    rows: tuple[Row, ...]
+
+
+def fleet_of(hosts: Sequence[HostFacts], releases: tuple[str, ...], plate: tuple[int, int], ask: Ask) -> Fleet:
+    """Judge every release on every class of `hosts`; rows stand in the order of their hosts' names."""
+    classes: dict[str, list[HostFacts]] = {}
+    for facts in sorted(hosts, key=lambda facts: facts.host):
+        classes.setdefault(host_class(facts), []).append(facts)
+    rows = tuple(
+        Row(digest, tuple(dict.fromkeys(facts.host for facts in found)), tuple(cell_of(one) for one in ask(found[0])))
+        for digest, found in classes.items()
+    )
+    return Fleet(releases, plate, rows)
+
+
+def cell_of(answered: Answered) -> Cell:
+    """The one cell that an answer becomes: the point that is used, else what limits the point that comes nearest."""
+    found, budget = answered.fits, answered.fits.budget
+    allowed = budget.allowed_bytes if isinstance(budget, Budget) else None
+    if found.chosen is not None:
+        need = found.chosen.need.bytes if found.chosen.need else None
+        text = f"{found.chosen.point}" + (f", {mib(need):,} of {mib(allowed):,} MiB" if need and allowed else "")
+        return Cell("fits", str(found.chosen.point), None, need, allowed, text, text)
+    limiting = _limiting(answered)
+    if limiting is None:
+        return Cell(found.outcome, None, "no-variant", None, allowed, "no variant", "the release has no variant")
+    code = next(iter(codes(limiting)), None)
+    need = limiting.need.bytes if limiting.need else None
+    why = next((_why(finding) for finding in limiting.findings if isinstance(finding, (Refused, NotRun))), "")
+    text = f"{code}: {mib(need):,} of {mib(allowed):,} MiB" if need and allowed else _limit(limiting)
+    return Cell(found.outcome, str(limiting.point), code, need, allowed, text, why)
+
+
+def _limit(limiting: Judged) -> str:
+    """What limits a point, in a few words."""
+    found = next(finding for finding in limiting.findings if isinstance(finding, (Refused, NotRun)))
+    return f"{found.rule}: {found.actual}" if isinstance(found, Refused) else found.why
+
+
+def _limiting(answered: Answered) -> Judged | None:
+    """The point that comes nearest: of those that share the outcome, the one that needs least, else the preferred."""
+    same = [one for one in answered.fits.points if one.outcome == answered.fits.outcome]
+    known = [one for one in same if one.need is not None]
+    return min(known, key=lambda one: one.need.bytes if one.need else 0) if known else next(iter(same), None)
+
+
+def _why(finding: Refused | NotRun) -> str:
+    if isinstance(finding, Refused):
+        return f"{finding.rule}: expected {finding.expected}, found {finding.actual}; {finding.remedy}"
+    return f"{finding.why}; {finding.remedy}" if finding.remedy else finding.why
+
+
+def host_files(given: Sequence[Path]) -> tuple[Path, ...]:
+    """Files and shipped names as they are; of a folder, the JSON files in it.
+
+    Raises:
+        InvalidInputError: A folder holds none.
+    """
+    found: list[Path] = []
+    for path in given:
+        if not path.is_dir() or str(path) in forged_hosts():
+            found.append(path)
+            continue
+        inside = sorted(path.glob("*.json"))
+        if not inside:
+            raise InvalidInputError(
+                "host facts",
+                where=str(path),
+                expected="files made by changeover facts --json",
+                actual="no .json file in that folder",
+                remedy="name another folder, or files",
+            )
+        found += inside
+    return tuple(dict.fromkeys(found))
+
+
+def fleet_object(fleet: Fleet) -> dict[str, Any]:
+    """For ``--json``."""
+    return {
+        "plate": list(fleet.plate),
+        "releases": list(fleet.releases),
+        "classes": [
+            {
+                "host_class": row.host_class,
+                "hosts": list(row.hosts),
+                "cells": [
+                    {
+                        "release": release,
+                        "answer": cell.outcome,
+                        "point": cell.point,
+                        "code": cell.code,
+                        "need_bytes": cell.need_bytes,
+                        "allowed_bytes": cell.allowed_bytes,
+                        "why": cell.why,
+                    }
+                    for release, cell in zip(fleet.releases, row.cells, strict=True)
+                ],
+            }
+            for row in fleet.rows
+        ],
+    }
