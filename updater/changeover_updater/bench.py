@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from changeover_registry.errors import UndecidedError
 from changeover_registry.records.facts import HostFacts
+from changeover_registry.records.memory import MemoryPlan
 from changeover_registry.records.release import Release, ReleaseRef, Variant
 from changeover_registry.records.verdict import OperatingPoint
 from changeover_updater.install import Progress, install_variants
@@ -123,7 +124,9 @@ class Models:
 
     bench: Bench
     _stack: ExitStack = field(default_factory=ExitStack)
-    _running: "dict[tuple[str, OperatingPoint], tuple[Process, Subject]]" = field(default_factory=dict)
+    _running: "dict[tuple[str, OperatingPoint, MemoryPlan | None], tuple[Process, Subject]]" = field(
+        default_factory=dict
+    )
 
     def __enter__(self) -> Self:
         return self
@@ -134,31 +137,31 @@ class Models:
         self._running.clear()
         self._stack.close()
 
-    def subject(self, release: Release, point: OperatingPoint) -> "Subject":
-        """A release's loaded model at an operating point.
+    def subject(self, release: Release, point: OperatingPoint, plan: MemoryPlan | None = None) -> "Subject":
+        """A release's loaded model at an operating point, under a memory plan or the runtime's own settings.
 
         Raises:
             UndecidedError: Nothing here runs it.
             MeasurementError: It does not load.
         """
-        return self._open(release, point)[1]
+        return self._open(release, point, plan)[1]
 
-    def cost(self, release: Release, point: OperatingPoint) -> Cost:
+    def cost(self, release: Release, point: OperatingPoint, plan: MemoryPlan | None = None) -> Cost:
         """What a model that was started has cost so far."""
-        process, _ = self._open(release, point)
+        process, _ = self._open(release, point, plan)
         return Cost(process.started.first_load_us, process.peak_rss_bytes)
 
-    def _open(self, release: Release, point: OperatingPoint) -> "tuple[Process, Subject]":
+    def _open(self, release: Release, point: OperatingPoint, plan: MemoryPlan | None) -> "tuple[Process, Subject]":
         from changeover_validators.golden.pipeline import Subject
 
-        key = (release.digest(), point)
+        key = (release.digest(), point, plan)
         if key not in self._running:
             runtimes = self.bench.runtimes
             ran = runtimes.evidence(release, variant_of(release, point))
             self.bench.install(release, (ran.variant,))
             self.bench.watch.step(f"start {release.ref()} {point}")
             folder = self.bench.folder(release, ran.variant)
-            model = self._stack.enter_context(runtimes.process(release, ran, folder, point.tile, point.provider))
+            model = self._stack.enter_context(runtimes.process(release, ran, folder, point.tile, point.provider, plan))
             subject = Subject(model, ran.variant.contract, release.interface.inputs, model.started)
             self._running[key] = model, subject
         return self._running[key]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from changeover_registry.errors import ChangeoverError, MeasurementError, UndecidedError
 from changeover_registry.records.findings import CheckName, Finding, NotRun, Refused
 from changeover_registry.records.golden import GoldenSet, GoldenShot
+from changeover_registry.records.memory import MemoryPlan
 from changeover_registry.records.release import Release
 from changeover_registry.records.scores import ShotScores
 from changeover_registry.records.verdict import NoiseFloor, OperatingPoint, PointReport, ShotScore, SpeedPoint
@@ -70,7 +71,7 @@ def prepare(bench: Bench, match: Match, report: PointReport) -> Prepared | Point
     if golden is None or not golden[1]:
         return _with(report, _no_shots(point, golden[0].name if golden else ""))
     try:
-        plan = plan_scoring(bench, _contest(bench, match, point, golden_class), *golden)
+        plan = plan_scoring(bench, _contest(bench, match, report, golden_class), *golden)
     except UndecidedError as error:
         return _with(report, *check_golden(point, error))
     best = approved_scores(bench, match.candidate.model, plan.keys)
@@ -125,15 +126,18 @@ def _decided(bench: Bench, match: Match, best: "Sequence[Best]") -> Decided:
     return (lambda _: False) if match.full else decided
 
 
-def _contest(bench: Bench, match: Match, point: OperatingPoint, golden_class: str) -> Contest:
+def _contest(bench: Bench, match: Match, report: PointReport, golden_class: str) -> Contest:
     """The release in use on the same provider: the same variant with the same tile if it has them, else its first.
+
+    Each runs under the memory plan that it is served with: the one chosen for the candidate, and the one that the
+    verdict of the release in use holds.
 
     Raises:
         UndecidedError: The release in use does not run here on that provider.
     """
-    baseline = match.baseline
+    baseline, point = match.baseline, report.point
     if baseline is None:
-        return Contest(match.candidate, point, None, None, golden_class)
+        return Contest(match.candidate, point, None, None, golden_class, report.memory_plan)
     usable = [v for v in baseline.variants if point.provider in providers_for(v, bench.own, bench.studio.policy)]
     if not usable:
         raise UndecidedError(
@@ -146,7 +150,21 @@ def _contest(bench: Bench, match: Match, point: OperatingPoint, golden_class: st
     variant = min(usable, key=lambda v: (v.id != point.variant, v.precision != point.precision))
     tile = point.tile if point.tile in variant.contract.tiles else variant.contract.tiles[0]
     other = point.model_copy(update={"variant": variant.id, "precision": variant.precision, "tile": tile})
-    return Contest(match.candidate, point, baseline, other, golden_class)
+    plan = _plan_in_use(bench, baseline, other)
+    return Contest(match.candidate, point, baseline, other, golden_class, report.memory_plan, plan)
+
+
+def _plan_in_use(bench: Bench, release: Release, point: OperatingPoint) -> MemoryPlan | None:
+    """The memory plan in the newest verdict of a release that measured it here; None: the runtime's own settings."""
+    golden_class = golden_class_at(bench, release, point)
+    plans = (
+        report.memory_plan
+        for filed in read_verdicts(bench.site, bench.studio, release.digest())
+        if filed.verdict.candidate == release.ref()
+        for report in filed.verdict.points
+        if (report.point, report.golden_class) == (point, golden_class)
+    )
+    return next(plans, None)
 
 
 def _scored(bench: Bench, match: Match, prepared: Prepared, results: Results) -> PointReport:
@@ -204,7 +222,7 @@ def _noise(bench: Bench, models: Models, plan: Plan, results: Results, *, anew: 
     filed = {scores.shot: scores for scores in results.scores}
     shot = shortest([shot for shot in plan.shots if shot.shot in filed])
     bench.watch.step(f"{contest.point}: shot {shot.shot} once more, for the noise of this machine")
-    subject = models.subject(contest.candidate, contest.point)
+    subject = models.subject(contest.candidate, contest.point, contest.plan)
     part = beginning(shot)
     job = ShotJob(part, shot_folder(bench.site.golden, shot), plan.keys[shot.shot], subject, None, bench.own.host)
     return add_noise(folder, contest.golden_class, floors(filed[shot.shot], score_shot(job).scores)).floors
@@ -214,10 +232,10 @@ def _timed(bench: Bench, models: Models, contest: Contest, report: PointReport) 
     """Speed, first load and RAM of candidate and current, by turns; a failure is a finding."""
     baseline = contest.current is not None
     try:
-        ours = models.subject(contest.candidate, contest.point)
+        ours = models.subject(contest.candidate, contest.point, contest.plan)
         theirs = None
         if contest.current is not None and contest.current_point is not None:
-            theirs = models.subject(contest.current, contest.current_point)
+            theirs = models.subject(contest.current, contest.current_point, contest.current_plan)
         bench.watch.step(f"{contest.point}: seconds a frame")
         speeds = _speeds(bench, ours, theirs, contest.point)
     except OF_THE_SHOT as error:
@@ -242,7 +260,7 @@ def _speeds(bench: Bench, ours: "Subject", theirs: "Subject | None", point: Oper
 
 
 def _with_times(report: PointReport, models: Models, contest: Contest, speeds: tuple[SpeedPoint, ...]) -> PointReport:
-    mine = models.cost(contest.candidate, contest.point)
+    mine = models.cost(contest.candidate, contest.point, contest.plan)
     changes: dict[str, object] = {
         "speeds": speeds,
         "frame_us": speeds[0].candidate_us,
@@ -251,7 +269,7 @@ def _with_times(report: PointReport, models: Models, contest: Contest, speeds: t
         "peak_ram_bytes": mine.peak_rss_bytes or None,
     }
     if contest.current is not None and contest.current_point is not None:
-        theirs = models.cost(contest.current, contest.current_point)
+        theirs = models.cost(contest.current, contest.current_point, contest.current_plan)
         changes |= {"current_load_us": theirs.load_us, "current_peak_ram_bytes": theirs.peak_rss_bytes or None}
     return report.model_copy(update=changes)
 

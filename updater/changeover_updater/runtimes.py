@@ -7,13 +7,15 @@ from typing import Literal
 from changeover_registry.errors import ChangeoverError, UndecidedError
 from changeover_registry.records.facts import HostFacts, NukeInstall, RuntimeFacts
 from changeover_registry.records.findings import Finding, Passed
+from changeover_registry.records.memory import MemoryPlan
 from changeover_registry.records.policy import Policy
 from changeover_registry.records.release import Release, Tile, Variant
 from changeover_updater.plugin import plugin_folder
 from changeover_validators.checks.hardware import check_nuke, providers_for, runtime_for
 from changeover_validators.checks.smoke import check_smoke
 from changeover_validators.checks.twin import embedded_runtime, target_line, twin_of, twin_runtime
-from changeover_validators.runtimes.interface import Process, RunRequest, SmokeResult
+from changeover_validators.runtimes.interface import OWN_PLAN, Process, RunRequest, SmokeResult
+from changeover_validators.runtimes.memory_plan import fixed_shapes
 from changeover_validators.runtimes.nuke_request import NukeRequest, executable_of
 
 __all__ = ["Evidence", "Runtimes"]
@@ -63,14 +65,17 @@ class Runtimes:
             raise _no_line(twin, line)
         return Evidence(twin, runtime, "twin")
 
-    def smoke(self, release: Release, variant: Variant, folder: Path) -> Finding:
-        """The smoke finding of an installed variant, on the provider that would serve it."""
+    def smoke(self, release: Release, variant: Variant, folder: Path, plan: MemoryPlan | None = None) -> Finding:
+        """The smoke finding of an installed variant, on the provider that would serve it and under its memory plan.
+
+        A plan that freezes does so here where the smoke file's tensors have the one size of the first tile.
+        """
         result: SmokeResult | ChangeoverError | None = None
         if variant.runtime != "nuke-cat":
             try:
                 ran = Evidence(variant, self.runtime(variant), "direct")
                 tile, provider = variant.contract.tiles[0], self.provider(variant)
-                with self.process(release, ran, folder, tile, provider) as model:
+                with self.process(release, ran, folder, tile, provider, _for_tile(plan, variant, tile)) as model:
                     result = model.smoke()
             except ChangeoverError as error:
                 result = error
@@ -108,8 +113,13 @@ class Runtimes:
                 return Evidence(variant, runtime, "nuke", nuke)
         return None
 
-    def process(self, release: Release, ran: Evidence, folder: Path, tile: Tile, provider: str) -> Process:
-        """The isolated process that runs a variant at one operating point; enter it to start."""
+    def process(
+        self, release: Release, ran: Evidence, folder: Path, tile: Tile, provider: str, plan: MemoryPlan | None = None
+    ) -> Process:
+        """The isolated process that runs a variant at one operating point; enter it to start.
+
+        The memory plan holds for onnxruntime; torch and Nuke have no such settings.
+        """
         from changeover_validators.runtimes.process import ModelProcess
 
         if ran.nuke is not None:
@@ -127,6 +137,7 @@ class Runtimes:
                 wall_seconds=_FRAME_SECONDS,
                 ram_mib=_RAM_MIB,
                 ports=release.interface.inputs,
+                memory_plan=plan if plan and ran.variant.runtime == "onnx" else OWN_PLAN,
             )
         )
 
@@ -173,6 +184,12 @@ class Runtimes:
             actual="none",
             remedy="name one, such as an environment with changeover[run]",
         )
+
+
+def _for_tile(plan: MemoryPlan | None, variant: Variant, tile: Tile) -> MemoryPlan | None:
+    if plan is None or fixed_shapes(variant.contract, tile) is not None:
+        return plan
+    return plan.model_copy(update={"freeze": False})
 
 
 def _no_line(twin: Variant, line: str) -> UndecidedError:

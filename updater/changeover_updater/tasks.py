@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from changeover_registry.errors import MeasurementError, UndecidedError
 from changeover_registry.records.golden import GoldenSet, GoldenShot
+from changeover_registry.records.memory import MemoryPlan
 from changeover_registry.records.release import Release
 from changeover_registry.records.scores import ScoreKey, ScoreTask, SubjectKey
 from changeover_registry.records.verdict import OperatingPoint
@@ -27,13 +28,18 @@ __all__ = ["Contest", "golden_class_at", "key_of", "score_task", "task_of"]
 
 @dataclass(frozen=True, slots=True)
 class Contest:
-    """Candidate against current at one operating point, in one golden class."""
+    """Candidate against current at one operating point, in one golden class, each under its memory plan.
+
+    A plan that is None is the runtime's own settings.
+    """
 
     candidate: Release
     point: OperatingPoint
     current: Release | None
     current_point: OperatingPoint | None
     golden_class: str
+    plan: MemoryPlan | None = None
+    current_plan: MemoryPlan | None = None
 
 
 def golden_class_at(bench: Bench, release: Release, point: OperatingPoint) -> str:
@@ -56,10 +62,10 @@ def key_of(bench: Bench, contest: Contest, shot: GoldenShot) -> ScoreKey:
 
     current = None
     if contest.current is not None and contest.current_point is not None:
-        current = _subject_key(bench, contest.current, contest.current_point)
+        current = _subject_key(bench, contest.current, contest.current_point, contest.current_plan)
     return score_key(
         shot,
-        _subject_key(bench, contest.candidate, contest.point),
+        _subject_key(bench, contest.candidate, contest.point, contest.plan),
         current,
         threshold=bench.studio.policy.golden.threshold,
         golden_class=contest.golden_class,
@@ -81,6 +87,8 @@ def task_of(contest: Contest, golden_set: GoldenSet, shot: GoldenShot, key: Scor
         threshold=key.threshold,
         golden_class=contest.golden_class,
         golden_set=golden_set.digest(),
+        candidate_plan=contest.plan,
+        current_plan=contest.current_plan,
     )
 
 
@@ -111,12 +119,12 @@ def score_task(
     _check(task, "key of the numbers", task.key, key.digest(), "update changeover here and where the task is from")
     current = None
     if contest.current is not None and contest.current_point is not None:
-        current = models.subject(contest.current, contest.current_point)
+        current = models.subject(contest.current, contest.current_point, contest.current_plan)
     job = ShotJob(
         shot=shot,
         folder=shot_folder(bench.site.golden, shot),
         key=key,
-        candidate=models.subject(contest.candidate, contest.point),
+        candidate=models.subject(contest.candidate, contest.point, contest.plan),
         current=current,
         host=bench.own.host,
     )
@@ -129,7 +137,8 @@ def _contest(bench: Bench, task: ScoreTask) -> Contest:
     again = "write the tasks again: changeover check ... --tasks DIR"
     _check(task, "golden class", task.golden_class, golden_class_at(bench, candidate, task.candidate_point), _ELSEWHERE)
     _check(task, "threshold of the policy", task.threshold, bench.studio.policy.golden.threshold, again)
-    return Contest(candidate, task.candidate_point, current, task.current_point, task.golden_class)
+    plans = task.candidate_plan, task.current_plan
+    return Contest(candidate, task.candidate_point, current, task.current_point, task.golden_class, *plans)
 
 
 _ELSEWHERE = "run it on a machine with the same GPU architecture or CPU level, runtime and provider"
@@ -167,7 +176,7 @@ def _shot(bench: Bench, task: ScoreTask) -> GoldenShot:
     return found
 
 
-def _subject_key(bench: Bench, release: Release, point: OperatingPoint) -> SubjectKey:
+def _subject_key(bench: Bench, release: Release, point: OperatingPoint, plan: MemoryPlan | None) -> SubjectKey:
     from changeover_validators.golden.results import subject_key
 
-    return subject_key(bench.runtimes.evidence(release, variant_of(release, point)).variant, point)
+    return subject_key(bench.runtimes.evidence(release, variant_of(release, point)).variant, point, plan)

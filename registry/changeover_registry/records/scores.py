@@ -10,6 +10,7 @@ from pydantic import Field
 
 from changeover_registry import canonical
 from changeover_registry.records.base import Decimal6, Digest, Name, Record, RelativePath, Text, Value
+from changeover_registry.records.memory import MemoryPlan
 from changeover_registry.records.release import ReleaseRef
 from changeover_registry.records.verdict import NoiseFloor, OperatingPoint
 
@@ -27,11 +28,16 @@ __all__ = [
 
 
 class SubjectKey(Value):
-    """One who is scored, as far as the numbers depend on it: files in the order of the record, contract, point."""
+    """One who is scored, as far as the numbers depend on it: files in the order of the record, contract, point.
+
+    `plan` has those settings of the memory plan that may change how a number is computed, where they are not the
+    runtime's own: frozen shapes and what cuDNN may choose. How memory is held changes no number.
+    """
 
     files: tuple[Digest, ...] = Field(min_length=1)
     contract: Digest
     point: OperatingPoint
+    plan: MemoryPlan | None = None
 
 
 class ScoreKey(Value):
@@ -120,7 +126,10 @@ class ShotTimes(Record):
 
 
 class ScoreTask(Record):
-    """One unit of work for any machine of the golden class: score one shot. Names things, holds no path."""
+    """One unit of work for any machine of the golden class: score one shot. Names things, holds no path.
+
+    The memory plans are those under which candidate and current run; absent: the runtime's own settings.
+    """
 
     NAME: ClassVar[str] = "score-task"
 
@@ -136,6 +145,8 @@ class ScoreTask(Record):
     threshold: Decimal6
     golden_class: Digest
     golden_set: Digest
+    candidate_plan: MemoryPlan | None = None
+    current_plan: MemoryPlan | None = None
 
 
 class NoiseRecord(Record):

@@ -10,6 +10,7 @@ import pytest
 from changeover_registry import canonical
 from changeover_registry.errors import InvalidInputError
 from changeover_registry.records.golden import GoldenFrame, GoldenShot
+from changeover_registry.records.memory import MemoryPlan
 from changeover_registry.records.release import Contract, FileEntry, Requires, TensorIn, TensorOut, Tile, Variant
 from changeover_registry.records.scores import Curve, Picture, ScoreKey, ShotScores, ShotTimes, WorstFrame
 from changeover_registry.records.verdict import OperatingPoint
@@ -83,6 +84,23 @@ def store(tmp_path: Path) -> ResultStore:
 
 def folder_of(tmp_path: Path, key: ScoreKey) -> Path:
     return tmp_path / "site" / "scores" / key.digest()[:2] / key.digest()
+
+
+@pytest.mark.parametrize(
+    ("plan", "counts"),
+    [
+        (MemoryPlan(), False),
+        (MemoryPlan(extend="same-as-requested", pattern=False, shrink="each-run"), False),
+        (MemoryPlan(initial_chunk_bytes=4096), False),
+        (MemoryPlan(freeze=True), True),
+        (MemoryPlan(cudnn_search="heuristic"), True),
+        (MemoryPlan(cudnn_max_workspace=False), True),
+    ],
+)
+def test_a_memory_plan_opens_a_score_only_where_it_may_change_a_number(plan: MemoryPlan, counts: bool) -> None:
+    without, under = subject_key(VARIANT, POINT), subject_key(VARIANT, POINT, plan)
+
+    assert (under != without) is counts
 
 
 def test_what_was_put_is_there_under_its_key(store: ResultStore, tmp_path: Path) -> None:

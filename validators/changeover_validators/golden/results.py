@@ -25,6 +25,7 @@ from changeover_registry import canonical
 from changeover_registry._fs import fsync_tree, lock, make_dirs, read_bytes_retry, remove_tree, rename_dir
 from changeover_registry.errors import ChangeoverError, InvalidInputError
 from changeover_registry.records.golden import GoldenShot
+from changeover_registry.records.memory import MemoryPlan
 from changeover_registry.records.release import Variant
 from changeover_registry.records.scores import Picture, ScoreKey, ShotScores, ShotTimes, SubjectKey
 from changeover_registry.records.verdict import OperatingPoint, ScoresRef
@@ -43,10 +44,21 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 _LOG = logging.getLogger(__name__)
 
 
-def subject_key(variant: Variant, point: OperatingPoint) -> SubjectKey:
-    """What the numbers of a variant at an operating point depend on: its files' bytes, its contract, the point."""
+def subject_key(variant: Variant, point: OperatingPoint, plan: MemoryPlan | None = None) -> SubjectKey:
+    """What the numbers of a variant at an operating point depend on: its files' bytes, its contract, the point.
+
+    Of the memory plan only what may change a number counts, so a plan that holds memory in another way opens no score.
+    """
     contract = canonical.digest(canonical.dumps(variant.contract.model_dump(mode="json", exclude_none=True)))
-    return SubjectKey(files=tuple(file.sha256 for file in variant.files), contract=contract, point=point)
+    files = tuple(file.sha256 for file in variant.files)
+    return SubjectKey(files=files, contract=contract, point=point, plan=_numeric(plan))
+
+
+def _numeric(plan: MemoryPlan | None) -> MemoryPlan | None:
+    if plan is None:
+        return None
+    kept = MemoryPlan(freeze=plan.freeze, cudnn_search=plan.cudnn_search, cudnn_max_workspace=plan.cudnn_max_workspace)
+    return None if kept == MemoryPlan() else kept
 
 
 @dataclass(frozen=True, slots=True)
