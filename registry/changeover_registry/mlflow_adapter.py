@@ -26,6 +26,8 @@ from changeover_registry.errors import ChangeoverError, LostRaceError, RefusedEr
 from changeover_registry.mlflow_view import (
     MetricValue,
     description,
+    memory_tags,
+    memory_values,
     metric_values,
     milliseconds,
     registered_name,
@@ -33,6 +35,7 @@ from changeover_registry.mlflow_view import (
     verdict_tags,
 )
 from changeover_registry.names import Version, digest12
+from changeover_registry.records.memory import MemoryMeasurement
 from changeover_registry.records.release import Release, Variant
 from changeover_registry.records.verdict import Verdict
 
@@ -195,6 +198,40 @@ class Registry:
             if known:
                 return str(known[0].info.run_id)
             return self._log(client, experiment, verdict, digest, documents)
+
+    def log_memory(self, model: str, version: str, measured: MemoryMeasurement) -> str:
+        """Keep a measurement of memory beside its prediction: a run with the record and each figure as a metric.
+
+        Done again with the same record it changes nothing.
+
+        Args:
+            model: ``vendor/name``.
+            version: The release that was measured.
+            measured: With what was predicted, where something was.
+
+        Returns:
+            The run's id.
+        """
+        digest = measured.digest()
+        with self._session() as client:
+            from mlflow.entities import RunTag
+
+            experiment = self._experiment(client, model)
+            known = client.search_runs([experiment], f"tags.`changeover.memory` = '{digest}'", max_results=1)
+            if known:
+                return str(known[0].info.run_id)
+            name = f"{version} memory {digest12(measured.key.model)}"
+            run = str(client.create_run(experiment, start_time=milliseconds(measured), run_name=name).info.run_id)
+            found = _find(client, model, version)
+            metrics = [_metric(value, found.holder if found else None) for value in memory_values(measured)]
+            tags = [RunTag(key, value) for key, value in memory_tags(model, version, measured).items()]
+            client.log_batch(run, metrics=metrics, tags=tags)
+            with _documents({"measurement.json": measured.to_bytes()}) as paths:
+                client.log_artifact(run, str(paths["measurement.json"]))
+            # As for a verdict: the tag by which this run is found again comes last.
+            client.set_tag(run, "changeover.memory", digest)
+            client.set_terminated(run)
+            return run
 
     def _log(
         self,

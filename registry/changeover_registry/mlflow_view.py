@@ -1,4 +1,4 @@
-"""What MLflow is shown of releases and verdicts: names, tags and metrics as plain values.
+"""What MLflow is shown of releases, verdicts and measurements: names, tags and metrics as plain values.
 
 MLflow's own limits are held here, apart from the calls: its names take no slash, its metrics no plus sign and on
 Windows no colon, its data set digests 36 characters, its descriptions 5000. Nothing in this module knows MLflow;
@@ -7,15 +7,21 @@ Windows no colon, its data set digests 36 characters, its descriptions 5000. Not
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
+from changeover_registry import canonical
 from changeover_registry.clock import parse_time
 from changeover_registry.names import digest12
+from changeover_registry.records.base import Unknown
+from changeover_registry.records.memory import MemoryMeasurement
 from changeover_registry.records.release import Release
 from changeover_registry.records.verdict import PointReport, Verdict
 
 __all__ = [
     "MetricValue",
     "description",
+    "memory_tags",
+    "memory_values",
     "metric_values",
     "milliseconds",
     "registered_name",
@@ -28,7 +34,7 @@ _DESCRIPTION_CHARS = 4900  # PostgreSQL refuses more than 5000, SQLite takes any
 
 @dataclass(frozen=True, slots=True)
 class MetricValue:
-    """One number of a verdict: its name, its moment in milliseconds, and the golden set that it belongs to."""
+    """One number of a verdict or a measurement: its name, its moment in milliseconds, and its golden set if any."""
 
     key: str
     value: float
@@ -89,9 +95,55 @@ def metric_values(verdict: Verdict) -> tuple[MetricValue, ...]:
     )
 
 
-def milliseconds(verdict: Verdict) -> int:
-    """When the verdict was made, as MLflow counts time."""
-    return int(parse_time(verdict.made_at).timestamp()) * 1000
+def milliseconds(made: Verdict | MemoryMeasurement) -> int:
+    """When a verdict or a measurement was made, as MLflow counts time."""
+    return int(parse_time(made.made_at).timestamp()) * 1000
+
+
+def memory_tags(model: str, version: str, measured: MemoryMeasurement) -> dict[str, str]:
+    """The tags of a measurement's run: all that its bytes belong to."""
+    key = measured.key
+    return {
+        "changeover.model": model,
+        "changeover.version": version,
+        "changeover.host": measured.host,
+        "changeover.memory.file": key.model,
+        "changeover.memory.runtime": f"{key.runtime} {key.version}",
+        "changeover.memory.provider": key.provider,
+        "changeover.memory.gpu": key.gpu or "none",
+        "changeover.memory.driver": key.driver or "none",
+        "changeover.memory.tensor": f"{key.width}x{key.height}",
+        "changeover.memory.plan": canonical.dumps(
+            cast("canonical.Json", key.plan.model_dump(mode="json", exclude_none=True))
+        ).decode(),
+    }
+
+
+def memory_values(measured: MemoryMeasurement) -> tuple[MetricValue, ...]:
+    """What was measured, and beside it what was predicted; what could not be had is no metric."""
+    predicted, moment = measured.predicted, milliseconds(measured)
+    numbers: dict[str, int | Unknown] = {
+        "measured/loaded_arena_bytes": measured.loaded.arena_bytes,
+        "measured/first_in_use_bytes": measured.first.in_use_bytes,
+        "measured/first_arena_bytes": measured.first.arena_bytes,
+        "measured/steady_in_use_bytes": measured.steady.in_use_bytes,
+        "measured/steady_arena_bytes": measured.steady.arena_bytes,
+        "measured/resting_bytes": measured.resting_bytes,
+        "measured/process_bytes": measured.process_bytes,
+        "measured/accounted_bytes": measured.accounted_bytes,
+    }
+    if predicted is not None:
+        numbers |= {
+            "predicted/steady_in_use_bytes": predicted.steady.in_use_bytes,
+            "predicted/steady_arena_bytes": predicted.steady.arena_bytes,
+            "predicted/range_low_bytes": predicted.range.low_bytes,
+            "predicted/range_high_bytes": predicted.range.high_bytes,
+            "predicted/total_bytes": predicted.total_bytes,
+        }
+    values = [(name, float(value)) for name, value in numbers.items() if isinstance(value, int)]
+    if measured.error is not None:
+        values.append(("error", float(measured.error)))
+    return tuple(MetricValue(f"memory/{name}", value, moment, None, None) for name, value in values)
 
 
 def _numbers(report: PointReport) -> Iterator[tuple[str, str]]:

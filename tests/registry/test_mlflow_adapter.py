@@ -17,7 +17,9 @@ import urllib3
 from changeover_registry._mlflow_errors import unreachable
 from changeover_registry.errors import LostRaceError, RefusedError, TrustError, UnreachableError
 from changeover_registry.mlflow_adapter import Registered, Registry, _filter, _pages, artifact_path, local_uri
+from changeover_registry.records.base import Unknown
 from changeover_registry.records.findings import Passed
+from changeover_registry.records.memory import MemoryAnswer, MemoryKey, MemoryMeasurement, MemoryRange, Steady
 from changeover_registry.records.release import (
     Contract,
     FileEntry,
@@ -122,6 +124,33 @@ def files(tmp_path: Path) -> dict[str, Path]:
     path.parent.mkdir(parents=True)
     path.write_bytes(WEIGHTS)
     return {"onnx-fp32/model.onnx": path}
+
+
+def memory_measurement(predicted: int | None, error: str | None) -> MemoryMeasurement:
+    key = MemoryKey(model="ab" * 32, runtime="onnxruntime", version="1.31.1", provider="cpu", width=1920, height=1088)
+    answer = predicted and MemoryAnswer(
+        key=key,
+        steady=Steady(in_use_bytes=predicted, arena_bytes=predicted),
+        range=MemoryRange(low_bytes=predicted, high_bytes=predicted, sessions=5),
+        parts=(),
+        total_bytes=predicted,
+        requested_bytes=predicted,
+        label="modelled",
+    )
+    return MemoryMeasurement(
+        key=key,
+        host="ws-01",
+        made_at="2026-11-22T13:45:00Z",
+        runs=5,
+        loaded=Steady(in_use_bytes=336, arena_bytes=336),
+        first=Steady(in_use_bytes=900_000, arena_bytes=1_048_576),
+        steady=Steady(in_use_bytes=1_500_000, arena_bytes=2_097_152),
+        resting_bytes=2_097_152,
+        process_bytes=90_000_000,
+        accounted_bytes=Unknown(unknown="on the CPU"),
+        predicted=answer or None,
+        error=error,
+    )
 
 
 @pytest.fixture
@@ -321,6 +350,44 @@ def test_verdict_of_a_release_that_is_not_known_is_kept_all_the_same(local: Regi
         kept = client.get_run(run).data
     assert kept.metrics == {}
     assert kept.tags["changeover.golden_set"] == "none"
+
+
+def test_measurement_of_memory_becomes_one_run_with_what_was_predicted_beside_it(
+    registry: Registry, fresh: Callable[..., Release]
+) -> None:
+    made = fresh("1.0.0")
+    holder = registry.know_release(made).registered.holder
+    measured = memory_measurement(predicted=2_000_000, error="-0.04")
+
+    run = registry.log_memory(made.model, "1.0.0", measured)
+
+    assert registry.log_memory(made.model, "1.0.0", measured) == run
+    assert registry.log_memory(made.model, "1.0.0", memory_measurement(None, None)) != run
+    with registry._session() as client:
+        kept = client.get_run(run)
+        bound = {metric.key for metric in client.get_logged_model(holder).metrics or []}
+        stored = [item.path for item in client.list_artifacts(run)]
+    assert kept.data.metrics == {
+        "memory/measured/loaded_arena_bytes": 336.0,
+        "memory/measured/first_in_use_bytes": 900_000.0,
+        "memory/measured/first_arena_bytes": 1_048_576.0,
+        "memory/measured/steady_in_use_bytes": 1_500_000.0,
+        "memory/measured/steady_arena_bytes": 2_097_152.0,
+        "memory/measured/resting_bytes": 2_097_152.0,
+        "memory/measured/process_bytes": 90_000_000.0,
+        "memory/predicted/steady_in_use_bytes": 2_000_000.0,
+        "memory/predicted/steady_arena_bytes": 2_000_000.0,
+        "memory/predicted/range_low_bytes": 2_000_000.0,
+        "memory/predicted/range_high_bytes": 2_000_000.0,
+        "memory/predicted/total_bytes": 2_000_000.0,
+        "memory/error": -0.04,
+    }
+    assert kept.data.tags["changeover.memory"] == measured.digest()
+    assert kept.data.tags["changeover.memory.tensor"] == "1920x1088"
+    assert kept.data.tags["changeover.memory.gpu"] == "none"
+    assert kept.info.status == "FINISHED"
+    assert "memory/error" in bound
+    assert stored == ["measurement.json"]
 
 
 def test_version_made_by_hand_is_not_a_release(local: Registry, files: dict[str, Path]) -> None:
