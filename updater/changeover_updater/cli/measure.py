@@ -1,0 +1,115 @@
+"""The command ``measure``: what a model takes of memory on this machine, beside what was predicted."""
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from changeover_registry.clock import format_time
+from changeover_updater.cli._asked import PlateOption, PolicyOption, ask_about, builders
+from changeover_updater.cli._context import Invocation, JsonFlag, host_facts, invocation
+from changeover_updater.cli._output import emit, escape, mark, notice, progress, rows, say
+
+if TYPE_CHECKING:
+    from changeover_registry.records.base import Unknown
+    from changeover_registry.records.memory import MemoryMeasurement, Steady
+    from changeover_updater.measure import Measured
+    from changeover_updater.subjects import Subject
+
+__all__ = ["measure"]
+
+_NO_PREDICTION, _WRONG_PREDICTION = 4, 3
+
+
+def measure(  # noqa: PLR0917 - each is an option of the command
+    context: typer.Context,
+    model: Annotated[str, typer.Argument(help="MODEL@VERSION of the site, a vendor's release folder, or FILE.onnx.")],
+    plate: PlateOption = None,
+    tile: Annotated[
+        int | None, typer.Option(min=0, help="The tile's size, 0 for the whole frame; else the first.")
+    ] = None,
+    provider: Annotated[Literal["cpu", "cuda"] | None, typer.Option(help="Else cuda where there is a GPU.")] = None,
+    variant: Annotated[str | None, typer.Option(help="The variant; else the first that runs outside Nuke.")] = None,
+    runs: Annotated[int, typer.Option(min=1, max=100, help="Runs after the warm-up of two.")] = 3,
+    own_settings: Annotated[
+        bool, typer.Option("--own-settings", help="Under the runtime's own settings, not the chosen memory plan.")
+    ] = False,
+    policy: PolicyOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Measure what a model takes of memory here, in an isolated process, and hold its prediction against that."""
+    from changeover_updater.measure import Wish, point_of, with_runtime
+    from changeover_updater.measure import measure as measure_point
+    from changeover_updater.predicting import Predictors
+    from changeover_updater.subjects import is_file, is_folder
+    from changeover_validators.vram.measure import is_alarm
+
+    call = invocation(context)
+    asked = ask_about(call, (model,), policy, plate)
+    subject = asked.questions[0].subject
+    own, here = host_facts(call, None), builders(call)
+    wish = Wish(
+        variant, tile, provider or ("cuda" if isinstance(own.gpus, tuple) and own.gpus else "cpu"), runs, own_settings
+    )
+    point = point_of(subject, asked.policy, wish)
+    facts, runtime = with_runtime(own, point, here)
+    predictors = Predictors(facts, asked.policy, here, lambda _, v: subject.folder(v))
+    with progress() as line:
+        found = measure_point(subject, point, wish, runtime, predictors, format_time(call.now), line.step)
+        kept = None if is_file(model) or is_folder(model) else _keep(call, subject, found)
+    alarm = is_alarm(found.measurement)
+    answer = {**found.measurement.model_dump(mode="json", exclude_none=True), "alarm": alarm, "kept": kept}
+    emit(answer, as_json=as_json, show=lambda: _show(found, kept))
+    if found.unpredicted is not None:
+        notice(f"there is no prediction to hold against it: {found.unpredicted}")
+        raise typer.Exit(_NO_PREDICTION)
+    if alarm:
+        notice("the prediction is off by more than 5 %: budget by the measured figure, and report it with --json")
+        raise typer.Exit(_WRONG_PREDICTION)
+
+
+def _keep(call: Invocation, subject: "Subject", found: "Measured") -> str:
+    """File the measurement of a site's release in the site, and tell MLflow; returns where it lies."""
+    from changeover_updater.memory import keep_measurement, log_measurement
+
+    site, release = call.site(), subject.release
+    path = keep_measurement(site, release.model, found.measurement)
+    log_measurement(site, release.model, release.version, found.measurement, notice)
+    return str(path)
+
+
+def _show(found: "Measured", kept: str | None) -> None:
+    measured = found.measurement
+    key, tile = measured.key, found.point.tile
+    where = key.gpu or "the CPU"
+    say(
+        f"{mark('ok')} {escape(found.point.variant.id)}, tile {tile}, {key.width}x{key.height}: "
+        f"{key.runtime} {escape(key.version)} on {escape(where)}, {measured.runs} runs"
+    )
+    rows("", ("", "in use", "held by the arena"), _lines(measured), indent=2)
+    say(f"  between frames: {_mib(measured.resting_bytes)}")
+    say(f"  the whole process: {_figure(measured.process_bytes)}; by the driver: {_figure(measured.accounted_bytes)}")
+    if measured.predicted is not None and measured.error is not None:
+        predicted = measured.predicted
+        low, high = predicted.range.low_bytes, predicted.range.high_bytes
+        span = _mib(high) if low == high else f"{_mib(low)} to {_mib(high)}"
+        say(f"  predicted: {span} ({predicted.label}), off by {float(measured.error):+.1%}")
+    if kept is not None:
+        say(f"  kept: {escape(kept)}")
+
+
+def _lines(measured: "MemoryMeasurement") -> tuple[tuple[str, str, str], ...]:
+    steps: tuple[tuple[str, Steady], ...] = (
+        ("loaded", measured.loaded),
+        ("first run", measured.first),
+        ("steady", measured.steady),
+    )
+    return tuple((name, _mib(held.in_use_bytes), _mib(held.arena_bytes)) for name, held in steps)
+
+
+def _figure(value: "int | Unknown") -> str:
+    """Bytes, or why they are not known; never a zero that nobody measured."""
+    return _mib(value) if isinstance(value, int) else escape(value.unknown)
+
+
+def _mib(value: int) -> str:
+    return f"{value / 2**20:,.1f} MiB"

@@ -1,0 +1,175 @@
+"""Measuring the memory of one operating point on this machine, beside its prediction.
+
+What is measured is decided here: which variant, which tile, which tensor, which interpreter, under which memory plan.
+The measuring is done in an isolated child (`changeover_validators.vram.measure`); keeping it is `memory`'s.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from changeover_registry.errors import InvalidInputError, UndecidedError
+from changeover_registry.records.base import Unknown
+from changeover_registry.records.facts import HostFacts, RuntimeFacts
+from changeover_registry.records.memory import MemoryAnswer, MemoryMeasurement, MemoryPlan
+from changeover_registry.records.policy import Policy
+from changeover_registry.records.release import Tile, Variant
+from changeover_updater.predicting import Builder, Predictors, nearest
+from changeover_updater.subjects import Subject
+from changeover_validators.runtimes.interface import OWN_PLAN, RunRequest
+from changeover_validators.vram.curves import tensor_size
+from changeover_validators.vram.measure import STEADY_RUNS, Place, beside, measure_memory
+
+__all__ = ["Measured", "Point", "Wish", "measure", "point_of", "with_runtime"]
+
+_WALL_SECONDS = 600.0
+_RAM_SHARE_MIB = 65536
+_LIBRARIES = {"onnx": "onnxruntime", "torchscript": "torch"}
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a person asks to have measured; None is the first that there is.
+
+    Attributes:
+        variant: The variant's id.
+        tile: The tile's size, 0 for the whole frame.
+        provider: ``cpu`` or ``cuda``.
+        runs: Runs after the warm-up of two.
+        own_settings: Under the runtime's own settings, and not under the memory plan that is chosen for the point.
+    """
+
+    variant: str | None = None
+    tile: int | None = None
+    provider: str = "cpu"
+    runs: int = STEADY_RUNS
+    own_settings: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One operating point at the size of its tensors, in pixels."""
+
+    variant: Variant
+    tile: Tile
+    provider: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What came of it; `unpredicted` says why there is no prediction beside it."""
+
+    point: Point
+    measurement: MemoryMeasurement
+    unpredicted: str | None
+
+
+def point_of(subject: Subject, policy: Policy, wish: Wish) -> Point:
+    """The operating point of a wish at the policy's plate.
+
+    Raises:
+        InvalidInputError: The release has no such variant, or the variant no such tile.
+    """
+    variants = [v for v in subject.release.variants if wish.variant in {None, v.id} and v.runtime in _LIBRARIES]
+    if not variants:
+        known = ", ".join(variant.id for variant in subject.release.variants)
+        raise _bad("--variant", f"a variant that runs outside Nuke, of {known}", str(wish.variant or "none"))
+    variant = variants[0]
+    tiles = [tile for tile in variant.contract.tiles if wish.tile in {None, tile.size}]
+    if not tiles:
+        known = ", ".join(map(str, variant.contract.tiles))
+        raise _bad("--tile", f"a tile of {variant.id}: {known}", str(wish.tile))
+    width, height = tensor_size(variant.contract, *policy.vram.plate, tiles[0])
+    return Point(variant, tiles[0], wish.provider, width, height)
+
+
+def with_runtime(facts: HostFacts, point: Point, builders: tuple[Builder, ...]) -> tuple[HostFacts, RuntimeFacts]:
+    """The facts with a runtime that loads the variant, and that runtime: one that they name, else one found here.
+
+    Raises:
+        UndecidedError: No interpreter of this machine holds one.
+    """
+    library = _LIBRARIES[point.variant.runtime]
+    known = facts.runtimes if isinstance(facts.runtimes, tuple) else ()
+    serving = [one for one in known if one.name == library and (not one.providers or point.provider in one.providers)]
+    if serving:
+        return facts, serving[0]
+    interpreter = nearest(builders, library, "0")
+    if interpreter is None:
+        raise UndecidedError(
+            "runtime",
+            where=point.variant.id,
+            expected=f"an interpreter that has {library}",
+            actual="none under [runtimes] in host.toml, nor the one that runs this command",
+            remedy="name one, such as an environment with changeover[run]",
+        )
+    version = next(one.version for one in builders if one.interpreter == interpreter and one.runtime == library)
+    found = RuntimeFacts(name=library, version=version, interpreter=interpreter, providers=(point.provider,))
+    return facts.model_copy(update={"runtimes": (found, *known)}), found
+
+
+def measure(
+    subject: Subject,
+    point: Point,
+    wish: Wish,
+    runtime: RuntimeFacts,
+    predictors: Predictors,
+    made_at: str,
+    step: Callable[[str], None] = lambda _: None,
+) -> Measured:
+    """Measure a point, with its prediction beside it where something predicts it.
+
+    Raises:
+        UndecidedError: Not run: no isolation, no runtime, or one that tells nothing of its memory.
+        MeasurementError: It crashed, hung, took too much memory or ran on another provider, or cannot be counted.
+    """
+    step("predict")
+    plan, predicted, why = _predicted(subject, point, wish, predictors)
+    facts, policy = predictors.facts, predictors.policy
+    request = RunRequest(
+        interpreter=runtime.interpreter,
+        folder=subject.folder(point.variant),
+        entry=point.variant.entry,
+        runtime=point.variant.runtime,
+        contract=point.variant.contract,
+        tile=point.tile,
+        provider=point.provider,
+        sandbox=policy.sandbox,
+        wall_seconds=_WALL_SECONDS,
+        ram_mib=_ram_mib(facts),
+        ports=subject.release.interface.inputs,
+        memory_plan=plan,
+    )
+    found = measure_memory(request, point.width, point.height, _place(facts, made_at), runs=wish.runs, step=step)
+    return Measured(point, beside(found, predicted), why)
+
+
+def _predicted(
+    subject: Subject, point: Point, wish: Wish, predictors: Predictors
+) -> tuple[MemoryPlan, MemoryAnswer | None, str | None]:
+    """The plan to measure under, the prediction for it, and why there is none; a plan is chosen by predictions."""
+    size = point.width, point.height
+    try:
+        predictor = predictors.of(subject.release, point.variant, point.provider)
+        plan = OWN_PLAN
+        if not wish.own_settings:
+            plan = predictors.plan(predictor, point.variant, point.tile, size)
+        return plan, predictor.answer(*size, plan), None
+    except UndecidedError as error:
+        return OWN_PLAN, None, str(error)
+
+
+def _place(facts: HostFacts, made_at: str) -> Place:
+    gpus = facts.gpus if isinstance(facts.gpus, tuple) else ()
+    driver = facts.driver if isinstance(facts.driver, str) else None
+    return Place(facts.host, made_at, gpu=gpus[0].name if gpus else None, driver=driver)
+
+
+def _ram_mib(facts: HostFacts) -> int:
+    """Three quarters of the machine, so that a model that is too large ends and not the machine."""
+    return _RAM_SHARE_MIB if isinstance(facts.ram_mib, Unknown) else facts.ram_mib * 3 // 4
+
+
+def _bad(where: str, expected: str, actual: str) -> InvalidInputError:
+    return InvalidInputError("usage", where=where, expected=expected, actual=actual, remedy="choose one of these")
