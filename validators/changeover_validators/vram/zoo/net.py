@@ -60,25 +60,38 @@ class Net:
         self._kept[name] = _Tensor(channels, divisor)
         return name
 
-    def dims(self, channels: int, divisor: int, axes: tuple[str, str] = ("height", "width")) -> list[int | str]:
-        """The dims of an image in this net's form; free axes take the names `axes`."""
+    def dims(self, channels: int, divisor: int) -> list[int | str]:
+        """The dims of an image in this net's form."""
         if self.size is None:
-            return [1, channels, *(axes if divisor == 1 else (f"{axis}/{divisor}" for axis in axes))]
+            return [1, channels, *(axis if divisor == 1 else f"{axis}/{divisor}" for axis in ("height", "width"))]
         return [1, channels, self.size[0] // divisor, self.size[1] // divisor]
 
-    def image(self, name: str, channels: int, divisor: int = 1, axes: tuple[str, str] = ("height", "width")) -> str:
-        """An input [1, channels, height / divisor, width / divisor]."""
+    def image(self, name: str, channels: int) -> str:
+        """An input [1, channels, height, width]."""
+        return self._input(name, self.dims(channels, 1), channels, 1)
+
+    def state(self, name: str, channels: int, divisor: int) -> str:
+        """A recurrent input [1, channels, height / divisor, width / divisor]; in the dynamic form all of it is free.
+
+        There a first frame's state is a single pixel of one channel.
+        """
+        if self.size is None:
+            free: list[int | str] = [1, *(f"{name}_{axis}" for axis in ("channels", "height", "width"))]
+            return self._input(name, free, channels, divisor)
+        return self._input(name, self.dims(channels, divisor), channels, divisor)
+
+    def _input(self, name: str, dims: Sequence[int | str], channels: int, divisor: int) -> str:
         from onnx import TensorProto, helper
 
-        self._inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, self.dims(channels, divisor, axes)))
+        self._inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, dims))
         return self.keep(name, channels, divisor)
 
-    def result(self, source: str, name: str, axes: tuple[str, str] = ("height", "width")) -> None:
+    def result(self, source: str, name: str) -> None:
         """Make `source` the model's output `name`."""
         from onnx import TensorProto, helper
 
         kept = self._kept[source]
-        dims = self.dims(kept.channels, kept.divisor, axes)
+        dims = self.dims(kept.channels, kept.divisor)
         self._outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, dims))
         for node in self._nodes:
             for names in (node.input, node.output):

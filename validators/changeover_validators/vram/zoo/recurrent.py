@@ -17,7 +17,7 @@ def convgru(net: Net) -> None:
     plate = net.image("image", 3)
     half = conv(net, conv(net, plate, 16, stride=2), 16)
     features = conv(net, conv(net, half, 32, stride=2), 32)
-    before = net.image("state", STATE_CHANNELS, STATE_DIVISOR, ("state_height", "state_width"))
+    before = net.state("state", STATE_CHANNELS, STATE_DIVISOR)
     if net.size is None:
         before = net.keep(net.add("Expand", [before, net.add("Shape", [features])]), STATE_CHANNELS, STATE_DIVISOR)
     after = _unit(net, features, before)
