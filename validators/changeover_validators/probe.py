@@ -1,9 +1,10 @@
 """Makes host facts from a real machine. The only module that looks; everything else is handed what it found.
 
-What the base install can know (system, RAM, cores) is read here. GPUs, CPU level, onnxruntime and torch are asked of
-the named interpreters, each in a child that runs `probe_child.py` as a file. What could not be had is `Unknown` with
-its reason. That there is no GPU is certain only where NVML says that its library or the driver is absent. `forged_host`
-gives machines that nobody here has, for tests, trials and the demo. What this leaves out: any decision.
+What the base install can know (system, RAM, cores, installed Nukes) is read here. GPUs, the CPU's level and name,
+onnxruntime and torch are asked of the named interpreters, each in a child that runs `probe_child.py` as a file. What
+could not be had is `Unknown` with its reason. That there is no GPU is certain only where NVML says that its library or
+the driver is absent. `forged_host` gives machines that nobody here has, for tests, trials and planning. What this
+leaves out: any decision.
 """
 
 import hashlib
@@ -23,13 +24,15 @@ from pydantic import ValidationError
 
 from changeover_registry.errors import InvalidInputError
 from changeover_registry.records.base import Unknown
-from changeover_registry.records.facts import HostFacts, NukeInstall, RuntimeFacts
+from changeover_registry.records.facts import Gpu, HostFacts, MigInstance, NukeInstall, RuntimeFacts
 from changeover_validators import tables
+from changeover_validators.installs import PLACES, installed_nukes
 
-__all__ = ["forged_host", "forged_hosts", "nuke_install", "probe", "probe_key"]
+__all__ = ["forged_host", "forged_hosts", "nuke_found", "nuke_install", "probe", "probe_key", "with_free_memory"]
 
 _CHILD = Path(__file__).with_name("probe_child.py")
 _SECONDS = 120
+_MACHINE = ("gpus", "cpu", "cpu_name")
 _LIBRARIES = ("onnxruntime", "torch")
 _NO_RUNTIMES = "no interpreter is named under [runtimes] in host.toml"
 _DRIVER_FILES = ("/proc/driver/nvidia/version", "C:/Windows/System32/nvml.dll")
@@ -39,15 +42,22 @@ Answers = Mapping[str, Any]
 
 
 def probe(
-    runtimes: Mapping[str, str], nukes: Sequence[str] = (), licensed: Mapping[str, Sequence[str]] = MappingProxyType({})
+    runtimes: Mapping[str, str],
+    nukes: Sequence[str] = (),
+    licensed: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    *,
+    nuke_gpu: str | None = None,
+    places: Sequence[str] = PLACES,
 ) -> HostFacts:
     """The facts of this machine; takes seconds, because it starts each interpreter and imports its libraries.
 
     Args:
         runtimes: Name to interpreter, as ``[runtimes]`` in ``host.toml``. A name with ``torch`` in front asks only for
             torch, one with ``onnx`` only for onnxruntime, any other for both.
-        nukes: Versions of the Nukes that are installed here, such as ``15.1v3``.
+        nukes: Versions of the Nukes that host.toml names, such as ``15.1v3``.
         licensed: Of those that a check may start, version to path and the further folders that it reads.
+        nuke_gpu: The UUID of the GPU that Nuke is set to, as host.toml says it; Nuke's own preference is not read.
+        places: Folders in which Nukes that host.toml does not name are looked for.
 
     Raises:
         InvalidInputError: A Nuke's version cannot be read.
@@ -55,28 +65,48 @@ def probe(
     with ThreadPoolExecutor(max_workers=max(len(runtimes), 1)) as pool:
         asked = {name: pool.submit(_ask, path, _questions(name)) for name, path in sorted(runtimes.items())}
         answers = {name: future.result() for name, future in asked.items()}
-    devices = _devices(answers)
+    found = [nuke_install(version, *licensed.get(version, ())) for version in nukes]
+    found += [nuke_found(version, folder) for version, folder in installed_nukes(places) if version not in nukes]
     body = {
         "host": platform.node().split(".")[0].lower() or "localhost",
         "os": _system(),
         "kernel": platform.release() or _unknown("the system does not say"),
         "glibc": platform.libc_ver()[1] or None,
         "cpu_level": _first(answers, "cpu"),
+        "cpu": _first(answers, "cpu_name"),
         "cores": os.cpu_count() or _unknown("the system does not say"),
         "ram_mib": _ram_mib(),
-        **devices,
+        **_devices(answers),
         "runtimes": _runtimes(runtimes, answers),
-        "nukes": [nuke_install(version, *licensed.get(version, ())).model_dump(mode="json") for version in nukes],
+        "nukes": [nuke.model_dump(mode="json") for nuke in found],
+        "nuke_gpu": nuke_gpu,
     }
     return HostFacts.parse(body, where="host facts")
 
 
-def probe_key(runtimes: Mapping[str, str], nukes: Sequence[str] = ()) -> str:
+def with_free_memory(facts: HostFacts, runtimes: Mapping[str, str]) -> HostFacts:
+    """`facts` with the free memory of this moment, which remembered facts cannot have; a host without GPUs as it is.
+
+    What NVML does not tell now, of a GPU or an instance that the facts name, is unknown: an old figure is none.
+    """
+    if isinstance(facts.gpus, Unknown) or not facts.gpus:
+        return facts
+    with ThreadPoolExecutor(max_workers=max(len(runtimes), 1)) as pool:
+        answers = dict(zip(runtimes, pool.map(lambda path: _ask(path, ("gpus",)), runtimes.values()), strict=True))
+    told = _devices(answers)["gpus"]
+    now = () if _is_unknown(told) else tuple(Gpu.model_validate_json(json.dumps(item)) for item in told)
+    free = {part.uuid: part.free_mib for gpu in now for part in _parts(gpu) if isinstance(part.uuid, str)}
+    return facts.model_copy(update={"gpus": tuple(_freshened(gpu, free) for gpu in facts.gpus)})
+
+
+def probe_key(runtimes: Mapping[str, str], nukes: Sequence[str] = (), places: Sequence[str] = PLACES) -> str:
     """A cheap fingerprint of what facts depend on: boot, driver, interpreters and their packages, Nukes, this release.
 
     Facts that were kept under the same key may be used again. Takes well under a millisecond for each interpreter.
+    `nukes` are all that host.toml says of Nuke: versions, paths, the GPU that it is set to.
     """
     lines = [_text(_BOOT_ID), *map(_stamp, _DRIVER_FILES), _stamp(str(_CHILD)), *map(str, nukes)]
+    lines += [folder for _, folder in installed_nukes(places)]
     for name, interpreter in sorted(runtimes.items()):
         folders = sorted(Path(interpreter).parent.parent.glob("lib/python*/site-packages"))
         lines += [name, interpreter, _stamp(interpreter), *(_stamp(str(folder)) for folder in folders)]
@@ -89,10 +119,8 @@ def nuke_install(version: str, path: str | None = None, *reads: str) -> NukeInst
     Raises:
         InvalidInputError: `version` is not like ``15.1v3`` or ``15.1``.
     """
-    line = version.split("v", maxsplit=1)[0]
-    torch = tables.nuke_torch_line(line) or Unknown(unknown=f"the tables do not know Nuke {line}")
     try:
-        return NukeInstall(version=version, torch_line=torch, path=path, reads=reads or None)
+        return NukeInstall(version=version, torch_line=_torch_line(version), path=path, reads=reads or None)
     except ValidationError as error:
         raise InvalidInputError(
             "Nuke version",
@@ -101,6 +129,11 @@ def nuke_install(version: str, path: str | None = None, *reads: str) -> NukeInst
             actual=repr(version),
             remedy="correct it",
         ) from error
+
+
+def nuke_found(version: str, folder: str) -> NukeInstall:
+    """The facts of one Nuke that nobody named: that it is there, and where; no check may start it."""
+    return NukeInstall(version=version, torch_line=_torch_line(version), found=folder)
 
 
 def forged_hosts() -> tuple[str, ...]:
@@ -127,12 +160,17 @@ def forged_host(name: str) -> HostFacts:
     return HostFacts.from_bytes(data, where=f"{name}.json")
 
 
+def _torch_line(version: str) -> str | Unknown:
+    line = version.split("v", maxsplit=1)[0]
+    return tables.nuke_torch_line(line) or Unknown(unknown=f"the tables do not know Nuke {line}")
+
+
 def _questions(name: str) -> tuple[str, ...]:
     if name.startswith("torch"):
-        return ("gpus", "cpu", "torch")
+        return (*_MACHINE, "torch")
     if name.startswith("onnx"):
-        return ("gpus", "cpu", "onnxruntime")
-    return ("gpus", "cpu", *_LIBRARIES)
+        return (*_MACHINE, "onnxruntime")
+    return (*_MACHINE, *_LIBRARIES)
 
 
 def _ask(interpreter: str, questions: Sequence[str]) -> Answers:
@@ -177,6 +215,22 @@ def _devices(answers: Mapping[str, Answers]) -> dict[str, Any]:
         return dict(usable[0])
     reasons = [found.get("gpus", found) for found in given] or [_unknown(_NO_RUNTIMES)]
     return {"gpus": reasons[0], "driver": reasons[0], "cuda_driver": reasons[0]}
+
+
+def _instances(gpu: Gpu) -> tuple[MigInstance, ...]:
+    return gpu.instances if isinstance(gpu.instances, tuple) else ()
+
+
+def _parts(gpu: Gpu) -> tuple[Gpu | MigInstance, ...]:
+    return (gpu, *_instances(gpu))
+
+
+def _freshened(gpu: Gpu, free: Mapping[str, int | Unknown]) -> Gpu:
+    def of(part: Gpu | MigInstance) -> int | Unknown:
+        return free.get(str(part.uuid), Unknown(unknown="NVML does not tell it at this moment"))
+
+    parts = tuple(part.model_copy(update={"free_mib": of(part)}) for part in _instances(gpu))
+    return gpu.model_copy(update={"free_mib": of(gpu)} | ({"instances": parts} if parts else {}))
 
 
 def _runtimes(runtimes: Mapping[str, str], answers: Mapping[str, Answers]) -> Any:  # noqa: ANN401 - JSON of RuntimeFacts

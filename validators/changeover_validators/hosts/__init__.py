@@ -29,6 +29,7 @@ facts for checks 1 to 6 only: nothing is measured on them.
 | `h100-80gib` | a Hopper server |
 | `h200-141gib` | a Hopper server without a display |
 | `rtx-5090-32gib` | a Blackwell card, newer than what Nuke 15.1 embeds |
+| `rtx-5090-compiled-32gib` | the same card under a runtime with no machine code for it, which the driver compiles |
 | `rtx-pro-6000-96gib` | a Blackwell server card, with 2 GiB reserved |
 | `gb10-unified` | a card that shares the system's memory: NVML tells neither total nor free |
 | `two-unlike-gpus` | a large Ampere card for work and a small Pascal one for the display: the weaker counts |
