@@ -242,7 +242,7 @@ def _missing(bench: Bench, plans: Iterable[Prepared]) -> tuple[ScoreTask, ...]:
 
 def _with_smoke(bench: Bench, candidate: Release, report: PointReport) -> PointReport:
     variant = variant_of(candidate, report.point)
-    smoke = bench.runtimes.smoke(candidate, variant, bench.folder(candidate, variant))
+    smoke = bench.runtimes.smoke(candidate, variant, bench.folder(candidate, variant), report.memory_plan)
     return report.model_copy(update={"findings": (*report.findings, smoke)})
 
 

@@ -15,6 +15,7 @@ from changeover_registry.names import release_folder
 from changeover_registry.records.choice import Override
 from changeover_registry.records.facts import HostFacts, NukeInstall
 from changeover_registry.records.findings import CheckName, Finding, NotApplicable, NotRun, Passed, Refused
+from changeover_registry.records.memory import MemoryPlan
 from changeover_registry.records.policy import Policy
 from changeover_registry.records.release import Loader, Release, ReleaseRef, Tile, Variant
 from changeover_registry.records.station import Answer, InstalledFile
@@ -103,6 +104,11 @@ class Eligible:
         """Every finding that speaks against the release here."""
         of_variants = (f for passed in self.passed_over for f in blocking(passed.findings))
         return tuple(dict.fromkeys((*blocking(self.findings), *of_variants)))
+
+    def memory_plan(self, variant: str) -> MemoryPlan | None:
+        """The settings with which a loader gets a variant at its preferred tile; None: the runtime's own."""
+        plans = (a.memory_plans[0] for a in self.answers if a.variant == variant and a.memory_plans)
+        return next(plans, None)
 
     def chosen(self) -> tuple[Variant, ...]:
         """The variants that some loader gets, each once, in the record's order."""
@@ -219,8 +225,18 @@ def _answer(
         for other, its in served
         if other != variant
     )
+    plans = {point.tile: _plan(candidate, variant, point, nuke) for point in reversed(points)}
     tiles = tuple(dict.fromkeys(point.tile for point in points))
-    return _available(candidate.release.ref(), variant, loader, line, tiles), [*passed, *behind]
+    answer = _available(candidate.release.ref(), variant, loader, line, tiles)
+    if any(plans.values()):
+        answer = answer.model_copy(update={"memory_plans": tuple(plans[tile] or MemoryPlan() for tile in tiles)})
+    return answer, [*passed, *behind]
+
+
+def _plan(candidate: Candidate, variant: Variant, point: OperatingPoint, nuke: NukeInstall | None) -> MemoryPlan | None:
+    """The memory plan under which a point was proven; None: the runtime's own settings."""
+    report = _report(candidate, variant, point, nuke)
+    return None if report is None else report.memory_plan
 
 
 def _first(candidate: Candidate, variant: Variant) -> tuple[object, ...]:

@@ -6,7 +6,7 @@ Decided on the facts that were given, this machine's or another's from a file; n
 from collections.abc import Iterator
 from functools import partial
 
-from changeover_registry.errors import UndecidedError
+from changeover_registry.errors import MeasurementError, RefusedError, UndecidedError
 from changeover_registry.records.base import Unknown
 from changeover_registry.records.facts import HostFacts
 from changeover_registry.records.findings import Finding, NotApplicable, NotRun, Passed, Refused
@@ -24,6 +24,7 @@ from changeover_validators.checks.budget import budget, mib
 from changeover_validators.checks.hardware import check_hardware, providers_for
 from changeover_validators.checks.vram import check_vram
 from changeover_validators.fits import curve_point, memory_of, rank
+from changeover_validators.runtimes.interface import OWN_PLAN
 from changeover_validators.vram.curves import tensor_size
 from changeover_validators.vram.footprint import Footprint, Room
 from changeover_validators.vram.predictor import Predictor
@@ -89,23 +90,38 @@ def _with_memory(
     predictors: Predictors,
     old: Footprint | Unknown | None,
 ) -> PointReport:
-    """Predicted memory at the plates that a verdict keeps, and the finding at the policy's own."""
+    """The memory plan for the policy's plate, predicted memory under it at all plates that a verdict keeps, a finding.
+
+    The plan belongs to the operating point: whatever the plate, all that is measured and served runs under it.
+    """
     policy, variant = bench.studio.policy, variant_of(release, point)
     try:
         predictor = predictors.of(release, variant, point.provider)
+        plan = predictors.plan(
+            predictor, variant, point.tile, tensor_size(variant.contract, *policy.vram.plate, point.tile)
+        )
         plates = tuple(sorted({*PLATES, policy.vram.plate}))
-        answers = {plate: _answer(predictor, variant, point.tile, plate) for plate in plates}
-    except UndecidedError as error:
+        answers = {plate: _answer(predictor, variant, point.tile, plate, plan) for plate in plates}
+    except (UndecidedError, RefusedError, MeasurementError) as error:
         silent = NotRun(check="vram", subject=str(point), why=str(error), remedy=error.remedy)
         return PointReport(point=point, findings=(silent,))
     curve = tuple(curve_point(plate, answer) for plate, answer in answers.items())
     answer = answers[policy.vram.plate]
     finding = check_vram(point, memory_of(variant, point.tile, curve, answer), facts, policy, old=old)
-    return PointReport(point=point, memory=curve, memory_label=answer.label, memory_answer=answer, findings=(finding,))
+    return PointReport(
+        point=point,
+        memory=curve,
+        memory_label=answer.label,
+        memory_plan=None if plan == OWN_PLAN else plan,
+        memory_answer=answer,
+        findings=(finding,),
+    )
 
 
-def _answer(predictor: Predictor, variant: Variant, tile: Tile, plate: tuple[int, int]) -> MemoryAnswer:
-    return predictor.answer(*tensor_size(variant.contract, *plate, tile), MemoryPlan())
+def _answer(
+    predictor: Predictor, variant: Variant, tile: Tile, plate: tuple[int, int], plan: MemoryPlan
+) -> MemoryAnswer:
+    return predictor.answer(*tensor_size(variant.contract, *plate, tile), plan)
 
 
 def check_fits(bench: Bench, release: Release, facts: HostFacts, points: tuple[PointReport, ...]) -> Finding:

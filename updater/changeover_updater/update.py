@@ -17,6 +17,7 @@ from changeover_registry.clock import format_time
 from changeover_registry.errors import LostRaceError
 from changeover_registry.records.facts import HostFacts
 from changeover_registry.records.findings import Finding
+from changeover_registry.records.memory import MemoryPlan
 from changeover_registry.records.policy import Policy
 from changeover_registry.records.release import Release, Variant
 from changeover_registry.records.station import Generation
@@ -37,8 +38,8 @@ _TRIES = 3
 class Smoke(Protocol):
     """Runs the smoke test of an installed variant in the sandbox and answers with a finding."""
 
-    def __call__(self, release: Release, variant: Variant, folder: Path) -> Finding:
-        """The finding of one variant of a release, whose files lie in `folder`."""
+    def __call__(self, release: Release, variant: Variant, folder: Path, plan: MemoryPlan | None = None) -> Finding:
+        """The finding of one variant of a release, whose files lie in `folder`, under its memory plan."""
         ...
 
 
@@ -157,7 +158,8 @@ def _smoke(station: Station, plan: Plan, tools: Tools, policy: Policy) -> Iterat
             continue
         for variant in arrival.variants:
             tools.step(f"smoke {eligible.ref} {variant.id}")
-            finding = smoke(eligible.release, variant, station.store.variant_folder(eligible.ref, variant.id))
+            folder = station.store.variant_folder(eligible.ref, variant.id)
+            finding = smoke(eligible.release, variant, folder, eligible.memory_plan(variant.id))
             yield from ((str(eligible.ref), f) for f in blocking((finding,)))
 
 

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from changeover_registry.clock import parse_time
 from changeover_registry.records.base import Digest, ModelName, Record, RelativePath, Text, Time, Value, VersionText
+from changeover_registry.records.memory import MemoryPlan
 from changeover_registry.records.release import Loader, ReleaseRef
 
 __all__ = [
@@ -44,7 +45,9 @@ class InstalledFile(Value):
 class Answer(Value):
     """What one loader gets of a release: an entry path under the store's root, or one sentence why not.
 
-    For the loader ``nuke-inference`` there is one answer for each Nuke line (`nuke_line` is ``15.1``).
+    For the loader ``nuke-inference`` there is one answer for each Nuke line (`nuke_line` is ``15.1``). `memory_plans`
+    are the session settings under which each of `tiles` was proven, in their order, for a loader that runs onnxruntime
+    to apply; absent where all are the runtime's own.
     """
 
     loader: Loader
@@ -55,6 +58,7 @@ class Answer(Value):
     path: RelativePath | None = None
     files: tuple[InstalledFile, ...] = ()
     unavailable: str | None = None
+    memory_plans: tuple[MemoryPlan, ...] | None = None
 
 
 class GenerationRelease(Value):
