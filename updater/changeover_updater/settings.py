@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -50,7 +50,7 @@ class NukeConfig(Value):
 
 
 class HostConfig(Record):
-    """``host.toml``."""
+    """``host.toml``. `nuke_gpu` is the UUID of the GPU that Nuke's preferences are set to."""
 
     NAME: ClassVar[str] = "host"
 
@@ -61,6 +61,7 @@ class HostConfig(Record):
     runtimes: dict[str, str] = Field(default_factory=dict)
     keys: KeyPaths = KeyPaths()
     nukes: tuple[NukeConfig, ...] = ()
+    nuke_gpu: Annotated[str, Field(pattern=r"^(GPU|MIG)-[0-9a-zA-Z/-]+$")] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,7 @@ class Settings:
     keys: KeyPaths
     nukes: tuple[str, ...]
     licensed_nukes: tuple[tuple[str, tuple[str, ...]], ...]
+    nuke_gpu: str | None
     origins: tuple[tuple[str, str], ...]
 
     def need_site(self) -> Path:
@@ -131,13 +133,14 @@ def load_settings(
     path = config_path(environment, config)
     host = _read(path)
     name = short_host()
-    chosen = {
+    chosen: dict[str, tuple[str, object]] = {
         "site": _first(("flag", site), (ENV_SITE, environment.get(ENV_SITE)), (str(path), host.site)),
         "store": _first(("flag", store), (ENV_STORE, environment.get(ENV_STORE)), (str(path), host.store)),
         "station": _first(
             ("flag", station), (ENV_STATION, environment.get(ENV_STATION)), (str(path), host.station), ("host", name)
         ),
         "who": _first((str(path), host.who), ("login", f"{_login(environment)}@{name}")),
+        "nuke_gpu": _first((str(path), host.nuke_gpu)),
     }
     return Settings(
         config=path,
@@ -150,6 +153,7 @@ def load_settings(
         keys=host.keys,
         nukes=tuple(nuke.version for nuke in host.nukes),
         licensed_nukes=tuple((n.version, (n.path, *n.reads)) for n in host.nukes if n.licensed and n.path),
+        nuke_gpu=host.nuke_gpu,
         origins=tuple((key, origin) for key, (origin, _) in chosen.items()),
     )
 

@@ -66,6 +66,16 @@ def test_only_a_nuke_that_is_said_to_be_licensed_may_be_started_by_a_check(host_
     assert found.licensed_nukes == (("15.2v1", ("/n152", "/tools")),)
 
 
+def test_gpu_that_nuke_is_set_to_is_said_by_host_toml_alone(tmp_path: Path, host_toml: Path) -> None:
+    uuid = "GPU-9b36c24f-b9bc-1dfa-b6c7-1ea6b42c5b75"
+    host_toml.write_text(f'nuke_gpu = "{uuid}"\n' + host_toml.read_text(encoding="utf-8"), encoding="utf-8")
+
+    found, silent = load_settings({}, config=host_toml), load_settings({}, config=tmp_path / "nothing.toml")
+
+    assert (found.nuke_gpu, dict(found.origins)["nuke_gpu"]) == (uuid, str(host_toml))
+    assert (silent.nuke_gpu, dict(silent.origins)["nuke_gpu"]) == (None, "nowhere")
+
+
 def test_empty_variable_says_nothing(host_toml: Path) -> None:
     found = load_settings({"CHANGEOVER_STATION": "", "CHANGEOVER_SITE": ""}, config=host_toml)
 

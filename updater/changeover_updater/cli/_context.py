@@ -158,13 +158,14 @@ def host_facts(call: Invocation, station: "Station | None") -> "HostFacts":
     """This host's facts: remembered by the station while nothing changed, else probed."""
     from changeover_validators.probe import probe, probe_key
 
-    runtimes = dict(call.settings.runtimes)
+    runtimes, chosen = dict(call.settings.runtimes), call.settings.nuke_gpu
     nukes, licensed = call.settings.nukes, dict(call.settings.licensed_nukes)
-    key = probe_key(runtimes, (*nukes, *(place for places in licensed.values() for place in places)))
+    named = (place for places in licensed.values() for place in places)
+    key = probe_key(runtimes, (*nukes, *named, *([chosen] if chosen else ())))
     remembered = station.facts() if station else None
     if remembered and remembered[0] == key:
         return remembered[1]
-    facts = probe(runtimes, nukes, licensed)
+    facts = probe(runtimes, nukes, licensed, nuke_gpu=chosen)
     if station:
         try:
             station.remember_facts(key, facts)

@@ -1,13 +1,11 @@
-"""How states, events, choices and machines are shown to a person."""
+"""How states, events and choices are shown to a person."""
 
-from changeover_registry.records.base import Unknown
 from changeover_registry.records.choice import Choice
-from changeover_registry.records.facts import HostFacts
 from changeover_registry.records.station import Event
 from changeover_updater.cli._output import escape, mark, rows, say
 from changeover_updater.status import Status
 
-__all__ = ["choice_rows", "event_rows", "show_facts", "show_status"]
+__all__ = ["choice_rows", "event_rows", "show_status"]
 
 
 def show_status(status: Status) -> None:
@@ -68,30 +66,3 @@ def event_rows(events: tuple[Event, ...]) -> list[tuple[str, ...]]:
         )
         for e in events
     ]
-
-
-def show_facts(facts: HostFacts) -> None:
-    """A machine, for a person; what is unknown says why."""
-    say(f"host [bold]{escape(facts.host)}[/]: {facts.os}, CPU {_fact(facts.cpu_level)}, {_fact(facts.ram_mib)} MiB RAM")
-    say(f"driver: {_fact(facts.driver)}; CUDA driver: {_fact(facts.cuda_driver)}")
-    if isinstance(facts.gpus, Unknown):
-        say(f"GPUs: unknown: {escape(facts.gpus.unknown)}")
-    else:
-        lines = [
-            (escape(g.name), _fact(g.compute_capability), _fact(g.total_mib), _fact(g.free_mib)) for g in facts.gpus
-        ]
-        rows("GPUs", ("name", "compute capability", "MiB", "free MiB"), lines, empty="none")
-    if isinstance(facts.runtimes, Unknown):
-        say(f"runtimes: unknown: {escape(facts.runtimes.unknown)}")
-    else:
-        runtimes = [(r.name, r.version, ", ".join(r.providers), escape(r.interpreter)) for r in facts.runtimes]
-        rows("runtimes", ("name", "version", "providers", "interpreter"), runtimes, empty="none; name one in host.toml")
-    rows("Nuke", ("version", "torch"), [(n.version, _fact(n.torch_line)) for n in facts.nukes], empty="none")
-
-
-def _fact(value: object) -> str:
-    return (
-        escape(f"unknown ({value.unknown})")
-        if isinstance(value, Unknown)
-        else escape(str(value if value is not None else "-"))
-    )

@@ -3,13 +3,14 @@
 import sys
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from changeover_registry.clock import format_time, parse_time
 from changeover_registry.errors import InvalidInputError
-from changeover_updater.cli._context import Invocation, JsonFlag, Reason, host_facts, invocation, said
+from changeover_updater.cli._context import Invocation, JsonFlag, Reason, host_facts, invocation, read_facts, said
 from changeover_updater.cli._output import emit, mark, notice, progress, rows, say
 
 __all__ = ["add_to"]
@@ -24,12 +25,17 @@ def add_to(app: typer.Typer) -> None:
     app.command("plugin-path")(plugin_path)
 
 
-def facts(context: typer.Context, as_json: JsonFlag = False) -> None:
+def facts(
+    context: typer.Context,
+    host: Annotated[
+        Path | None, typer.Option(help="Show another host instead: a file with its facts, or a shipped name.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
     """Show what is known of this machine: GPUs, driver, runtimes, Nuke."""
-    from changeover_updater.cli._show import show_facts
+    from changeover_updater.cli._show_facts import show_facts
 
-    call = invocation(context)
-    found = host_facts(call, None)
+    found = host_facts(invocation(context), None) if host is None else read_facts(host)
     emit(_object(found.to_bytes()), as_json=as_json, show=lambda: show_facts(found))
 
 
