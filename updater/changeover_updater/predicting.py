@@ -14,7 +14,7 @@ from packaging.version import InvalidVersion, Version
 
 from changeover_registry.errors import UndecidedError
 from changeover_registry.records.base import Unknown
-from changeover_registry.records.facts import HostFacts, RuntimeFacts
+from changeover_registry.records.facts import HostFacts
 from changeover_registry.records.memory import Calibration, MemoryPlan
 from changeover_registry.records.policy import Policy
 from changeover_registry.records.release import Release, Tile, Variant
@@ -72,12 +72,12 @@ class Predictors:
         Raises:
             UndecidedError: Nothing predicts such a variant there.
         """
-        target = self.target(variant, provider)
+        model, target = self._model(release, variant, provider)
         # Without a calibration a prediction does not depend on the card, so cards may share it.
         own = f"{target.gpu} {target.driver}" if target.calibration else ""
-        key = (release.digest(), variant.id, f"{target.runtime} {target.version} {target.provider} {own}")
+        key = (release.digest(), model.id, f"{target.runtime} {target.version} {target.provider} {own}")
         if key not in self.made.predictors:
-            self.made.predictors[key] = self._make(release, variant, target)
+            self.made.predictors[key] = self._make(release, model, target)
         return self.made.predictors[key]
 
     def plan(self, predictor: Predictor, variant: Variant, tile: Tile, size: tuple[int, int]) -> MemoryPlan:
@@ -101,25 +101,37 @@ class Predictors:
         runtime = runtime_for(variant, self.facts)
         if runtime is None:
             raise _nothing(variant, "a runtime of that host that loads it", "none is known")
-        return self._target(runtime, provider)
+        return self._target(runtime.name, runtime.version, provider)
 
-    def _target(self, runtime: RuntimeFacts, provider: str) -> Target:
+    def _model(self, release: Release, variant: Variant, provider: str) -> tuple[Variant, Target]:
+        """What answers for a variant, and where it would run: for a ``.cat`` its twin in the torch that Nuke embeds."""
+        if variant.runtime != "nuke-cat":
+            return variant, self.target(variant, provider)
+        from changeover_validators.vram.torch_predictor import twin_target
+
+        twin, line = twin_target(release, variant, self.facts)
+        return twin, self._target("torch", line, provider)
+
+    def _target(self, runtime: str, version: str, provider: str) -> Target:
         allowed, driver = budget(self.facts, self.policy, provider), self.facts.driver
         target = Target(
-            runtime="torch" if runtime.name == "torch" else "onnxruntime",
-            version=runtime.version,
+            runtime="torch" if runtime == "torch" else "onnxruntime",
+            version=version,
             provider="cpu" if provider == "cpu" else "cuda",
             gpu=None if isinstance(allowed, Unknown) else allowed.gpu,
             driver=driver if isinstance(driver, str) and provider != "cpu" else None,
-            interpreter=nearest(self.builders, runtime.name, runtime.version),
+            interpreter=nearest(self.builders, runtime, version),
             context_bytes=0 if provider == "cpu" else self.policy.vram.context_mib * MIB,
         )
         return replace(target, calibration=self.calibration(target))
 
-    def _make(self, release: Release, variant: Variant, target: Target) -> Predictor:
-        if variant.runtime == "onnx":
-            return LivenessPredictor(self.folder(release, variant) / variant.entry, variant.contract, target)
-        raise _nothing(variant, "an ONNX graph", variant.runtime)
+    def _make(self, release: Release, model: Variant, target: Target) -> Predictor:
+        folder = self.folder(release, model)
+        if model.runtime == "torchscript":
+            from changeover_validators.vram.torch_predictor import TorchPredictor
+
+            return TorchPredictor(folder, model.entry, model.contract, target)
+        return LivenessPredictor(folder / model.entry, model.contract, target)
 
 
 def nearest(builders: Iterable[Builder], runtime: str, version: str) -> str | None:
