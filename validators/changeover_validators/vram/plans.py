@@ -2,12 +2,14 @@
 
 No setting is best for all models: growth as requested saves what powers of two waste, one region of the right size
 saves what regions that never merge waste, and a memory pattern saves or costs. So each is simulated for this model at
-this size, over several sessions. What counts is the most that the arena holds at any moment, warm-up included, at the
-high end of the range: a card must have that, however little is held later. Among equals less in the steady state is
-better, then what stands first here; the runtime's own settings stand first. Nothing is measured and nothing is random.
+this size, over several sessions. What counts is the most that is needed at any moment, warm-up included, at the high
+end of the range: a card must have that, however little is held later. Of equals the one that stands first here is
+taken, and the runtime's own settings stand first. Nothing is measured and nothing is random.
 
-Left out: giving regions back after every run, which trades speed for the level between frames and is a person's choice;
-how a plan is applied (`runtimes.memory_plan`).
+Giving regions back after warm-up can therefore never win, for warm-up itself needs no less; it is simulated all the
+same, so that who has the room for a moment sees what it would save afterwards.
+Left out: giving regions back after every run, which trades speed for the level between frames; how a plan is applied
+(`runtimes.memory_plan`).
 """
 
 from collections.abc import Iterator
@@ -15,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from changeover_registry.errors import ChangeoverError
-from changeover_registry.records.memory import MemoryAnswer, MemoryPlan
+from changeover_registry.records.memory import MemoryAnswer, MemoryPlan, PartName
 from changeover_validators.vram.predictor import Predictor
 
 __all__ = ["LARGEST_CHUNK", "Choice", "PassedOver", "choose_plan"]
@@ -32,15 +34,19 @@ _GROWTH = 16
 _REGION = 1 << 30
 """The least that a second region adds beside the largest first one."""
 _OWN = "the runtime's own"
+_OF_THE_PLAN: tuple[PartName, ...] = ("weights", "activations", "workspace", "fragmentation")
 
 
 @dataclass(frozen=True, slots=True)
 class PassedOver:
-    """A candidate that was not taken: its name, what it would have needed at its most (None: not told), and why."""
+    """A candidate that was not taken: its name, what it would have needed at its most (None: not told), and why.
+
+    The figure is weights, arena and workspace; the context and what is bound to the session are the same for all.
+    """
 
     name: str
     plan: MemoryPlan
-    arena_bytes: int | None
+    need_bytes: int | None
     why: str
 
 
@@ -56,16 +62,12 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """What a plan needs: at its most, and in the steady state."""
+    """What a plan needs at its most."""
 
     name: str
     plan: MemoryPlan
     answer: MemoryAnswer
-    peak_bytes: int
-
-    @property
-    def rank(self) -> tuple[int, int]:
-        return self.peak_bytes, self.answer.steady.arena_bytes
+    need_bytes: int
 
 
 def choose_plan(predictor: Predictor, width: int, height: int, *, one_size: bool = False) -> Choice:
@@ -92,7 +94,7 @@ def choose_plan(predictor: Predictor, width: int, height: int, *, one_size: bool
             found.append(search.candidate(name, plan))
         except ChangeoverError as error:
             lost.append(PassedOver(name, plan, None, str(error)))
-    winner = min(found, key=lambda one: one.rank)
+    winner = min(found, key=lambda one: one.need_bytes)
     passed = (_passed_over(one, winner) for one in found if one is not winner)
     return Choice(winner.name, winner.plan, winner.answer, (*passed, *lost, *_impossible(found, one_size=one_size)))
 
@@ -112,9 +114,9 @@ class _Search:
         """What a plan needs. An arena that gives nothing back only grows, so its last total is its most."""
         answer = self.answer(plan)
         if plan.shrink == "never":
-            return _Candidate(name, plan, answer, answer.range.high_bytes)
+            return _Candidate(name, plan, answer, _need(answer))
         kept = self.answer(plan.model_copy(update={"shrink": "never"}))
-        return _Candidate(name, plan, answer, max(answer.range.high_bytes, kept.range.high_bytes))
+        return _Candidate(name, plan, answer, max(_need(answer), _need(kept)))
 
     def first_region(self, plan: MemoryPlan) -> int | None:
         """A first region near the smallest that needs no second one, with its margin; None where none is large enough.
@@ -163,15 +165,16 @@ def _candidates(search: _Search, own: _Candidate, *, one_size: bool) -> Iterator
         yield "small workspace", MemoryPlan(cudnn_search="heuristic", cudnn_max_workspace=False)
 
 
+def _need(answer: MemoryAnswer) -> int:
+    return sum(answer.part(name) for name in _OF_THE_PLAN)
+
+
 def _passed_over(one: _Candidate, winner: _Candidate) -> PassedOver:
-    if one.peak_bytes > winner.peak_bytes:
-        why = f"needs {one.peak_bytes - winner.peak_bytes} bytes more than {winner.name}"
-    elif one.rank > winner.rank:
-        more = one.answer.steady.arena_bytes - winner.answer.steady.arena_bytes
-        why = f"needs as much as {winner.name}, and holds {more} bytes more in the steady state"
-    else:
-        why = f"needs as much as {winner.name}, which is simpler"
-    return PassedOver(one.name, one.plan, one.peak_bytes, why)
+    more = one.need_bytes - winner.need_bytes
+    why = f"needs {more} bytes more than {winner.name}" if more else f"needs as much as {winner.name}, which is simpler"
+    if one.plan.shrink != "never":
+        why += f"; {one.answer.steady.arena_bytes} bytes of arena in the steady state"
+    return PassedOver(one.name, one.plan, one.need_bytes, why)
 
 
 def _impossible(found: list[_Candidate], *, one_size: bool) -> Iterator[PassedOver]:
