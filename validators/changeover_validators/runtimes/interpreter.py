@@ -27,14 +27,14 @@ print(json.dumps({"paths": [sys.prefix, sys.base_prefix, sys.exec_prefix, *sys.p
 
 @dataclass(frozen=True, slots=True)
 class Interpreter:
-    """A Python that holds Changeover: its path, and the folders that it reads."""
+    """A Python: its path, and the folders that it reads."""
 
     path: str
     folders: tuple[str, ...]
 
 
-def inspect_interpreter(path: str) -> Interpreter:
-    """Ask the interpreter at `path` what it reads.
+def inspect_interpreter(path: str, *, bare: bool = False) -> Interpreter:
+    """Ask the interpreter at `path` what it reads; only a `bare` one need not hold Changeover.
 
     Raises:
         UndecidedError: There is none, it does not start, or Changeover is not installed in it: nothing can be run.
@@ -43,11 +43,11 @@ def inspect_interpreter(path: str) -> Interpreter:
         stamp = Path(path).stat().st_mtime_ns
     except OSError as error:
         raise _no_runtime(path, str(error.strerror)) from error
-    return _inspect(path, stamp)
+    return _inspect(path, stamp, bare)
 
 
 @functools.lru_cache(maxsize=64)
-def _inspect(path: str, _stamp: int) -> Interpreter:
+def _inspect(path: str, _stamp: int, bare: bool) -> Interpreter:  # noqa: FBT001 - as the cache keeps it
     try:
         done = subprocess.run(
             [path, "-I", "-c", _QUESTION], capture_output=True, timeout=_SECONDS, check=True, stdin=subprocess.DEVNULL
@@ -56,7 +56,7 @@ def _inspect(path: str, _stamp: int) -> Interpreter:
         folders, home = answer["paths"], answer["home"]
     except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError) as error:
         raise _no_runtime(path, f"one that does not answer ({type(error).__name__})") from error
-    if not home:
+    if not home and not bare:
         raise _no_runtime(path, "one without Changeover")
     parents = [str(Path(folder).parent) for folder in home]
     return Interpreter(path, tuple(dict.fromkeys(_existing([*_hops(path), *folders, *parents]))))

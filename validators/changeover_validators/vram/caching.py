@@ -175,6 +175,11 @@ class CachingAllocator:
                 self._absorb(piece, neighbour)
         self._pool(small=piece.small).add(piece)
 
+    def size_of(self, handle: int) -> int:
+        """The bytes of the block behind `handle`, rounding and what was not worth splitting off included."""
+        piece = self._live[handle]
+        return 0 if piece is None else piece.size
+
     def empty_cache(self) -> None:
         """Give every segment that holds nothing back to the device, as `torch.cuda.empty_cache` does."""
         for pool in (self._large, self._small):

@@ -25,6 +25,8 @@ class Line:
         round: See `direct`.
         requested: Whether its counters tell what was asked for, before rounding.
         share: Whether a process can be held to a share of the device.
+        blas: What cuBLAS is lent for ever when the first matrix product runs.
+        blas_hopper: The same on cards of compute capability 9.0; newer ones are taken to want as much.
     """
 
     first: str
@@ -37,6 +39,8 @@ class Line:
     round: int
     requested: bool
     share: bool
+    blas: int
+    blas_hopper: int
 
 
 def line_of(version: str) -> Line:
