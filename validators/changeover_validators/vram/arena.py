@@ -119,8 +119,7 @@ class Arena:
             self._release_if_empty(number)
         self._step = _REGROWTH
 
-    def add_region(self, size: int) -> None:
-        """A region of just this size, as was seen in a real arena."""
+    def _add_region(self, size: int) -> None:
         number = len(self._regions) if not self._regions else max(self._regions) + 1
         base = (number + 1) * _FAR if self._upward else (1 << 24) * _FAR - (number + 1) * _FAR
         self._regions[number] = size
@@ -129,10 +128,6 @@ class Arena:
         chunk = _Chunk(base, size, number)
         self._at[base] = chunk
         self._insert(chunk)
-
-    def grow_from(self, step: int) -> None:
-        """Let the next region be at least `step` bytes, as a real arena would after the regions seen so far."""
-        self._step = max(_rounded(step), _ROUND)
 
     def _use(self, size: int) -> None:
         self.in_use += size
@@ -191,7 +186,7 @@ class Arena:
             message = f"{wanted} bytes are wanted and {available} are left"
             raise ArenaFullError(message)
         size = wanted if self._extend == "same-as-requested" else self._next_step(wanted)
-        self.add_region(size if available is None else min(size, available))
+        self._add_region(size if available is None else min(size, available))
 
     def _next_step(self, wanted: int) -> int:
         if wanted > self._step:
@@ -199,7 +194,7 @@ class Arena:
                 self._step *= 2
             return self._step
         size = self._step
-        self._step = self._step * 2 if self._step * 2 < _LARGEST_STEP else _LARGEST_STEP
+        self._step = min(_LARGEST_STEP, self._step * 2)
         return size
 
     def _release_if_empty(self, number: int) -> None:

@@ -21,10 +21,16 @@ Scratch = Callable[[Step], tuple[int, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The arena of a session that was just built: reserved weights, regions, and what of these is in use."""
+    """The arena of a session that was just built, in bytes.
+
+    Attributes:
+        reserved: Beside the regions.
+        asked: The requests that made a region, in order.
+        held: What of that, and of smaller requests, is held for as long as the session lives.
+    """
 
     reserved: int
-    regions: tuple[int, ...] = ()
+    asked: tuple[int, ...] = ()
     held: tuple[int, ...] = ()
 
 
@@ -55,10 +61,20 @@ def simulate(
     plan: MemoryPlan,
     scratch: Scratch,
     *,
+    opening: BufferPlan | None = None,
     runs: int = 4,
     limit_bytes: int | None = None,
 ) -> Simulated:
     """The usage over `runs` runs.
+
+    Args:
+        buffers: The steps of a run in the steady state.
+        loaded: The arena before the first run.
+        plan: Settings of session and arena.
+        scratch: What an operator takes while it computes.
+        opening: The steps of the very first run, where its states have another size; None where it is like the others.
+        runs: How many runs of `buffers`.
+        limit_bytes: The most that the arena may hold.
 
     Raises:
         ArenaFullError: The limit is too small.
@@ -66,13 +82,15 @@ def simulate(
     arena = _loaded_arena(loaded, plan, limit_bytes)
     at_load = Usage(arena.max_in_use, arena.total)
     usages = []
+    if opening is not None:
+        _run(arena, opening, scratch)
     block = packed_bytes(_events(buffers)) if plan.pattern else 0
     for number in range(1, runs + 1):
         if number == 1 or not block:
             _run(arena, buffers, scratch)
         else:
             _run_in_block(arena, buffers, scratch, block)
-        if _shrinks(plan, number):
+        if _shrinks(plan, number + (opening is not None)):
             arena.shrink()
         usages.append(Usage(arena.max_in_use, arena.total))
     requested, temporary = _requested(buffers, scratch)
@@ -83,7 +101,17 @@ def _loaded_arena(loaded: Loaded, plan: MemoryPlan, limit_bytes: int | None) -> 
     arena = Arena(extend=plan.extend, initial_chunk_bytes=plan.initial_chunk_bytes, limit_bytes=limit_bytes)
     if loaded.reserved:
         arena.reserve(loaded.reserved)
-    for size in loaded.held:
+    kept = list(loaded.held)
+    passing = []
+    for size in loaded.asked:
+        handle = arena.allocate(size)
+        if size in kept:
+            kept.remove(size)
+        else:
+            passing.append(handle)
+    for handle in passing:
+        arena.free(handle)
+    for size in kept:
         arena.allocate(size)
     return arena
 

@@ -1,0 +1,123 @@
+"""The child that builds sessions and runs none: it tells the graph that each would run, and what its arena then holds.
+
+It speaks the pipe of `runtimes.child` in the same isolation and is started by `sessions`. Building folds constants,
+which executes operators of the model, so it is done here and nowhere else. A session is asked for by ``session``; the
+answer is the optimised model without its weights, and the arena's own lines of the log about loading.
+"""
+
+import contextlib
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from changeover_registry.records.memory import MemoryPlan
+from changeover_validators.runtimes.child import Served, main
+from changeover_validators.runtimes.frames import Frame
+from changeover_validators.runtimes.limits import allow_cpu
+from changeover_validators.runtimes.memory_plan import providers, session_options
+from changeover_validators.runtimes.statistics import read_statistics
+from changeover_validators.vram.native_runtime import NativeInference, NativeRuntime
+
+__all__ = ["Built", "build_session"]
+
+_WEIGHTS = "weights.bin"
+_SMALL_BYTES = 1024
+_KIB = 1024
+
+
+class Built(Served):
+    """One model file, of which sessions are built on request.
+
+    Raises:
+        Exception: As `Served`.
+    """
+
+    def _load(self, head: Any) -> None:  # noqa: ANN401 - a JSON object
+        before = time.perf_counter_ns()
+        self._path = str(self._folder / head["entry"])
+        self._provider = str(head["provider"])
+        self._runtime = NativeRuntime(keep_log=True)
+        self._resting_bytes = _resident()
+        self.load_us = (time.perf_counter_ns() - before) // 1000
+
+    def started(self) -> dict[str, Any]:
+        """The answer to the first frame."""
+        told = {"runtime_version": self._runtime.api.version, "provider_ran": self._provider}
+        return {"kind": "started", "load_us": self.load_us, **told}
+
+    def answer(self, frame: Frame) -> tuple[dict[str, Any], list[bytes | memoryview]]:
+        """One session, built as asked and closed again."""
+        allow_cpu(self._seconds, self._threads)
+        shapes = frame.head.get("shapes")
+        fixed = None if shapes is None else {name: tuple(shape) for name, shape in shapes.items()}
+        told, data = build_session(
+            self._runtime, self._path, self._provider, self._threads, fixed, standard=bool(frame.head["standard"])
+        )
+        return {"kind": "session", **told, "resident": self._resting_bytes}, [data]
+
+
+def build_session(
+    runtime: NativeRuntime,
+    path: str,
+    provider: str,
+    threads: int,
+    shapes: dict[str, tuple[int, ...]] | None,
+    *,
+    standard: bool,
+) -> tuple[dict[str, Any], bytes]:
+    """The figures and log lines of one session after it was built, and its optimised model.
+
+    Args:
+        runtime: The library, its log kept.
+        path: The model.
+        provider: ``cpu`` or ``cuda``.
+        threads: Threads inside one operator.
+        shapes: Sizes at which free dimensions are fixed, by the input's name; None fixes nothing.
+        standard: Whether layouts of one kind of processor are left out, as for a graph that will run on another.
+
+    Raises:
+        NativeError: Whatever the runtime refuses.
+    """
+    plan, first = MemoryPlan(freeze=shapes is not None), len(runtime.log)
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "optimised.onnx"
+        with contextlib.suppress(OSError):
+            # Weights are not asked for; where links cannot be made they are written and thrown away.
+            (Path(folder) / _WEIGHTS).symlink_to(os.devnull)
+        options = session_options(runtime, plan, provider=provider, threads=threads, shapes=shapes, model=path)
+        if standard:
+            options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+        options.optimized_model_filepath = str(target)
+        options.add_session_config_entry("session.optimized_model_external_initializers_file_name", _WEIGHTS)
+        options.add_session_config_entry(
+            "session.optimized_model_external_initializers_min_size_in_bytes", str(_SMALL_BYTES)
+        )
+        session = runtime.InferenceSession(path, options, providers=providers(plan, provider))
+        try:
+            return _figures(runtime, session, provider, first), target.read_bytes()
+        finally:
+            session.close()
+
+
+def _figures(runtime: NativeRuntime, session: NativeInference, provider: str, first: int) -> dict[str, Any]:
+    """What the arena holds; None where this release tells no figures, and then the log alone tells."""
+    found = read_statistics(runtime.api, session.pointer, provider)
+    lines = list(runtime.log[first:])
+    if found is None:
+        return {"in_use": None, "total": None, "log": lines}
+    return {"in_use": found.in_use, "total": found.total_allocated, "log": lines}
+
+
+def _resident() -> int:
+    """The resident memory of this process before any session, in bytes; 0 where the system does not tell."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * _KIB for line in lines if line.startswith("VmRSS:")), 0)
+
+
+if __name__ == "__main__":
+    main(Built)
