@@ -46,7 +46,8 @@ def measure(  # noqa: PLR0917 - each is an option of the command
     call = invocation(context)
     asked = ask_about(call, (model,), policy, plate)
     subject = asked.questions[0].subject
-    own, here = host_facts(call, None), builders(call)
+    local = is_file(model) or is_folder(model)
+    own, here = host_facts(call, None if local else call.station()), builders(call)
     wish = Wish(
         variant, tile, provider or ("cuda" if isinstance(own.gpus, tuple) and own.gpus else "cpu"), runs, own_settings
     )
@@ -55,7 +56,7 @@ def measure(  # noqa: PLR0917 - each is an option of the command
     predictors = Predictors(facts, asked.policy, here, lambda _, v: subject.folder(v))
     with progress() as line:
         found = measure_point(subject, point, wish, runtime, predictors, format_time(call.now), line.step)
-        kept = None if is_file(model) or is_folder(model) else _keep(call, subject, found)
+        kept = None if local else _keep(call, subject, found)
     alarm = is_alarm(found.measurement)
     answer = {**found.measurement.model_dump(mode="json", exclude_none=True), "alarm": alarm, "kept": kept}
     emit(answer, as_json=as_json, show=lambda: _show(found, kept))
