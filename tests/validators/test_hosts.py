@@ -1,5 +1,6 @@
 import json
 from importlib import resources
+from pathlib import Path
 
 import pytest
 
@@ -31,6 +32,13 @@ def test_documented_hosts_are_the_shipped_ones() -> None:
     documented = [line.split("`")[1] for line in hosts.__doc__.splitlines() if line.startswith("| `")]
 
     assert sorted(documented) == list(forged_hosts())
+
+
+def test_page_lists_them_in_the_same_words() -> None:
+    page = Path(__file__).parents[2] / "docs" / "reference" / "host-facts.md"
+    rows = [line for line in str(hosts.__doc__).splitlines() if line.startswith("| ")]
+
+    assert "\n".join(rows) in page.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("capability", ["5.2", "6.1", "7.0", "7.5", "8.0", "8.6", "8.9", "9.0", "12.0", "12.1"])

@@ -2,8 +2,8 @@
 
 Each is made up, and true in its parts. Memory is what NVML reports for that product; ``ext.sources`` of each file says
 how that is known, and which reserve was estimated. The driver is a published one; the limits, toolkit, cuDNN and
-architectures of its onnxruntime were read from that release's own wheel (for Linux and for Windows apart). They forge
-facts for checks 1 to 6 only: nothing is measured on them.
+architectures of its onnxruntime were read from a wheel of that minor version (for Linux and for Windows apart). They
+forge facts for checks 1 to 6 only: nothing is measured on them.
 
 | name | what it stands for |
 | --- | --- |
