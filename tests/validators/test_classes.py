@@ -1,4 +1,6 @@
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from changeover_registry.errors import UndecidedError
 from changeover_registry.records.base import Unknown
@@ -26,7 +28,8 @@ def test_name_kernel_ids_free_memory_driver_patch_and_paths_make_no_new_class() 
         update={
             "host": "other",
             "kernel": "6.1",
-            "glibc": "2.40",
+            "cpu": "another",
+            "cores": 3,
             "driver": "570.200.01",
             "gpus": (gpu,),
             "runtimes": tuple(item.model_copy(update={"interpreter": "/x"}) for item in facts.runtimes),  # type: ignore[union-attr]
@@ -48,12 +51,56 @@ def test_order_of_gpus_runtimes_and_nukes_makes_no_new_class() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"ram_mib": 1}, {"driver": "580.1"}, {"driver": None}, {"cpu_level": UNKNOWN}, {"gpus": ()}, {"nukes": ()}],
+    [
+        {"ram_mib": 1},
+        {"driver": "580.1"},
+        {"driver": None},
+        {"cuda_driver": "12.9"},
+        {"cpu_level": UNKNOWN},
+        {"glibc": "2.17"},
+        {"gpus": ()},
+        {"nukes": ()},
+        {"nuke_gpu": "GPU-sold"},
+    ],
 )
 def test_what_a_check_reads_makes_a_new_class(change: dict[str, object]) -> None:
     facts = forged_host("rtx-a4000-16gib")
 
     assert host_class(facts.model_copy(update=change)) != host_class(facts)
+
+
+def test_driver_patch_makes_a_new_class_only_where_it_reaches_a_floor_of_the_tables() -> None:
+    facts = forged_host("rtx-a4000-16gib")
+
+    def of(driver: str) -> str:
+        return host_class(facts.model_copy(update={"driver": driver}))
+
+    assert of("525.60.12") != of("525.60.13")
+    assert of("525.60.13") == of("525.147.05")
+    assert of("not a version") != of("570.133.07")
+
+
+def test_one_card_is_of_one_class_whether_nuke_is_set_to_it_or_not() -> None:
+    facts = forged_host("rtx-a4000-16gib")
+    assert isinstance(facts.gpus, tuple)
+
+    assert host_class(facts.model_copy(update={"nuke_gpu": facts.gpus[0].uuid})) == host_class(facts)
+
+
+def test_card_and_instance_that_nuke_is_set_to_make_classes_of_their_own() -> None:
+    two, divided = forged_host("two-unlike-gpus"), forged_host("a100-mig-80gib")
+    assert isinstance(two.gpus, tuple)
+    assert isinstance(divided.gpus, tuple)
+    assert isinstance(divided.gpus[0].instances, tuple)
+    first, second, *alike = divided.gpus[0].instances
+
+    def of(facts: HostFacts, uuid: object) -> str:
+        return host_class(facts.model_copy(update={"nuke_gpu": uuid}))
+
+    assert len({of(two, None), *(of(two, gpu.uuid) for gpu in two.gpus)}) == 3
+    assert len({of(divided, None), of(divided, first.uuid), of(divided, second.uuid)}) == 3
+    assert of(divided, alike[0].uuid) == of(divided, alike[1].uuid)
+    assert of(divided, divided.gpus[0].uuid) == of(divided, None)
 
 
 def test_reason_of_an_unknown_fact_makes_no_new_class() -> None:
@@ -89,6 +136,39 @@ def test_unlike_gpus_make_a_golden_class_of_their_own() -> None:
     assert golden_class_of(both, runtime(one), "cuda", "fp32") == golden_class(
         "6.1+8.6", "onnxruntime", "1.26.0", "cuda", "fp32"
     )
+
+
+def test_card_that_nuke_is_set_to_is_the_architecture_and_one_that_is_gone_is_undecided() -> None:
+    bound = forged_host("two-unlike-bound")
+    gone = bound.model_copy(update={"nuke_gpu": "GPU-sold"})
+
+    assert golden_class_of(bound, runtime(bound), "cuda", "fp32") == golden_class(
+        "8.6", "onnxruntime", "1.26.0", "cuda", "fp32"
+    )
+    with pytest.raises(UndecidedError, match="GPU-sold"):
+        golden_class_of(gone, runtime(gone), "cuda", "fp32")
+
+
+@settings(deadline=None, max_examples=60)
+@given(data=st.data())
+def test_golden_class_follows_its_five_parts_and_nothing_else(data: st.DataObject) -> None:
+    facts = data.draw(st.sampled_from([forged_host(name) for name in forged_hosts()]))
+    assert isinstance(facts.runtimes, tuple)
+    ran = data.draw(st.sampled_from(facts.runtimes))
+    provider = data.draw(st.sampled_from(("cuda", "cpu")))
+    noise = {"host": "x", "kernel": "y", "driver": "999.1", "ram_mib": 1, "cores": 1, "nukes": (), "glibc": "2.99"}
+    other = facts.model_copy(update={key: noise[key] for key in data.draw(st.sets(st.sampled_from(sorted(noise))))})
+    patched = ran.model_copy(update={"interpreter": "/x", "max_opset": 1, "architectures": None})
+    try:
+        found = golden_class_of(facts, ran, provider, "fp32")
+    except UndecidedError:
+        with pytest.raises(UndecidedError):
+            golden_class_of(other, patched, provider, "fp32")
+        return
+
+    assert golden_class_of(other, patched, provider, "fp32") == found
+    assert golden_class_of(other, patched, provider, "fp16") != found
+    assert golden_class_of(facts, ran.model_copy(update={"version": "99.1"}), provider, "fp32") != found
 
 
 @pytest.mark.parametrize(("name", "provider"), [("unknown-gpus", "cuda"), ("no-gpu", "cuda")])

@@ -1,22 +1,34 @@
 """Host class and golden class: sha256 of documented projections of host facts.
 
 Two hosts of one **host class** get the same answer from every check that reads facts. The projection holds what those
-checks read and nothing else: system, CPU level, cores and RAM; each GPU's name, compute capability, total and reserved
-memory, display and MIG; the driver's branch; each runtime's name, version, providers and limits; each Nuke's line and
-torch. It leaves out what changes without changing an answer: the host's name, kernel, free memory, the ids of GPUs,
-paths, the driver's patch level. Order does not count.
+checks read and nothing else:
+
+- system, glibc, CPU level and RAM;
+- of the driver its branch, the newest of the tables' floors that it reaches, and the CUDA version that it speaks;
+- each GPU's name, compute capability, total and reserved memory, display, and whether Nuke may be set to it; of a
+  divided one each instance's memory, and the same;
+- each runtime's name, version, providers, limits, toolkit, cuDNN and architectures;
+- each Nuke's line and torch.
+
+It leaves out what changes without changing an answer: the host's name, kernel, CPU name and cores, free memory, the ids
+of GPUs, how Windows drives them and whether the driver keeps accounts (both count for measuring alone), paths, where a
+Nuke was found, the driver's patch level between two floors. Order does not count, nor whether a thing is there twice.
 
 A **golden class** is (architecture, runtime, its minor version, provider, precision): where a golden finding holds. The
-architecture is the GPUs' compute capabilities for ``cuda`` and the CPU level for ``cpu``.
+architecture is the compute capability of the GPUs that Nuke may be set to for ``cuda``, and the CPU level for ``cpu``.
 """
 
 from typing import Any
 
+from packaging.version import InvalidVersion, Version
+
 from changeover_registry import canonical
 from changeover_registry.errors import UndecidedError
 from changeover_registry.records.base import Unknown
-from changeover_registry.records.facts import Gpu, HostFacts, NukeInstall, RuntimeFacts
+from changeover_registry.records.facts import Gpu, HostFacts, MigInstance, NukeInstall, RuntimeFacts
+from changeover_validators import tables
 from changeover_validators.checks.hardware import gpu_capability
+from changeover_validators.devices import nuke_gpus
 
 __all__ = ["golden_class", "golden_class_of", "host_class"]
 
@@ -24,13 +36,14 @@ __all__ = ["golden_class", "golden_class_of", "host_class"]
 def host_class(facts: HostFacts) -> str:
     """The digest of the host's projection."""
     projection = {
-        "class": "changeover.host-class/1",
+        "class": "changeover.host-class/2",
         "os": facts.os,
+        "glibc": _plain(facts.glibc),
         "cpu_level": _plain(facts.cpu_level),
-        "cores": _plain(facts.cores),
         "ram_mib": _plain(facts.ram_mib),
-        "driver": _branch(facts.driver),
-        "gpus": _sorted(facts.gpus, _gpu),
+        "driver": _driver(facts),
+        "cuda_driver": _plain(facts.cuda_driver),
+        "gpus": _sorted(facts.gpus, lambda gpu: _gpu(gpu, facts.nuke_gpu)),
         "runtimes": _sorted(facts.runtimes, _runtime),
         "nukes": _sorted(facts.nukes, _nuke),
     }
@@ -62,10 +75,11 @@ def golden_class_of(facts: HostFacts, runtime: RuntimeFacts, provider: str, prec
 def _architecture(facts: HostFacts, provider: str) -> str:
     if provider == "cpu":
         return _known(facts.cpu_level)
-    if isinstance(facts.gpus, Unknown) or not facts.gpus:
-        return _known(facts.gpus if isinstance(facts.gpus, Unknown) else Unknown(unknown="no GPU on this host"))
+    gpus = nuke_gpus(facts)
+    if isinstance(gpus, Unknown) or not gpus:
+        return _known(gpus if isinstance(gpus, Unknown) else Unknown(unknown="no GPU on this host"))
     # Which of several GPUs runs is Nuke's setting, so unlike GPUs make a class of their own.
-    return "+".join(sorted({_known(gpu_capability(gpu)) for gpu in facts.gpus}))
+    return "+".join(sorted({_known(gpu_capability(gpu)) for gpu in gpus}))
 
 
 def _known(fact: str | Unknown) -> str:
@@ -80,7 +94,9 @@ def _known(fact: str | Unknown) -> str:
     )
 
 
-def _gpu(gpu: Gpu) -> dict[str, Any]:
+def _gpu(gpu: Gpu, chosen: str | None) -> dict[str, Any]:
+    instances = gpu.instances if isinstance(gpu.instances, tuple) else ()
+    ids = (gpu.uuid, *(part.uuid for part in instances))
     return {
         "name": gpu.name,
         "compute_capability": _plain(gpu_capability(gpu)),
@@ -88,6 +104,17 @@ def _gpu(gpu: Gpu) -> dict[str, Any]:
         "reserved_mib": _plain(gpu.reserved_mib),
         "display": _plain(gpu.display),
         "mig": _plain(gpu.mig),
+        "for_nuke": chosen is None or chosen in ids,
+        "instances": None if gpu.instances is None else _sorted(gpu.instances, lambda one: _instance(one, gpu, chosen)),
+    }
+
+
+def _instance(instance: MigInstance, gpu: Gpu, chosen: str | None) -> dict[str, Any]:
+    return {
+        "total_mib": _plain(instance.total_mib),
+        "reserved_mib": _plain(instance.reserved_mib),
+        # The id of a divided card stands for all of its instances.
+        "for_nuke": chosen is None or chosen in {gpu.uuid, instance.uuid},
     }
 
 
@@ -98,6 +125,9 @@ def _runtime(runtime: RuntimeFacts) -> dict[str, Any]:
         "providers": sorted(runtime.providers),
         "max_ir_version": _plain(runtime.max_ir_version),
         "max_opset": _plain(runtime.max_opset),
+        "max_torchscript": _plain(runtime.max_torchscript),
+        "toolkit": _plain(runtime.toolkit),
+        "cudnn": _plain(runtime.cudnn),
         "architectures": sorted(runtime.architectures) if isinstance(runtime.architectures, tuple) else None,
     }
 
@@ -106,8 +136,21 @@ def _nuke(nuke: NukeInstall) -> dict[str, Any]:
     return {"line": nuke.line, "torch_line": _plain(nuke.torch_line)}
 
 
-def _branch(driver: str | Unknown | None) -> str | None:
-    return driver.split(".")[0] if isinstance(driver, str) else None
+def _driver(facts: HostFacts) -> dict[str, str | None] | None:
+    """The branch, and the newest floor of the tables that this driver reaches; rules compare it with nothing else."""
+    if not isinstance(facts.driver, str):
+        return None
+    own = _version(facts.driver)
+    floors = {row[key] for row in tables.rows("cuda")["toolkit"] for key in (facts.os, f"own_{facts.os}") if key in row}
+    reached = [floor for floor in floors if own is not None and Version(floor) <= own]
+    return {"branch": facts.driver.split(".")[0], "reaches": max(reached, key=Version, default=None)}
+
+
+def _version(text: str) -> Version | None:
+    try:
+        return Version(text)
+    except InvalidVersion:
+        return None
 
 
 def _plain(fact: str | int | bool | Unknown | None) -> str | int | bool | None:  # noqa: FBT001 - a fact, not a switch
@@ -116,6 +159,8 @@ def _plain(fact: str | int | bool | Unknown | None) -> str | int | bool | None: 
 
 
 def _sorted(items: Any, project: Any) -> Any:  # noqa: ANN401 - a tuple of any fact and its projection
+    """The projections in order, each once; null for unknown."""
     if isinstance(items, Unknown):
         return None
-    return sorted((project(item) for item in items), key=canonical.dumps)
+    once = {canonical.dumps(found): found for found in map(project, items)}
+    return [once[key] for key in sorted(once)]
