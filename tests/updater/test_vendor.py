@@ -638,6 +638,88 @@ def test_model_that_fails_on_the_smoke_planes_is_no_reason_to_tell_the_vendor(fo
     assert "tell" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("claim", "fact"),
+    [
+        ("ir_version = 9", "10"),
+        ("opset = 16", "17"),
+        ('operators = ["Conv"]', "Conv, Sigmoid"),
+        ('dtypes = ["float16"]', "float32"),
+        ("dynamic_axes = false", r"True \(axes H, W\)"),
+        ("weight_bytes = 11", "12"),
+    ],
+)
+def test_claim_of_less_than_the_files_need_is_not_registered_and_names_claim_and_fact(
+    home: VendorHome, ready: Path, claim: str, fact: str
+) -> None:
+    edit(ready, 'name = "y"', f'name = "y"\n[variants.requires]\n{claim}')
+    field, _, value = claim.partition(" = ")
+    found = value.strip('[]"').capitalize() if value in {"true", "false"} else value.strip('[]"')
+    before = tree(ready), tree(home.folder / "mlartifacts")
+
+    with pytest.raises(
+        InvalidInputError, match=rf"onnx-fp32\.requires\.{field}: expected at least what the files show, {fact}"
+    ) as caught:
+        vendor.register(home, ready, NOW)
+
+    assert caught.value.actual == found
+    assert (tree(ready), tree(home.folder / "mlartifacts")) == before
+    assert home.registry().versions("acme/person-roto") == ()
+
+
+def test_claim_that_a_net_with_global_attention_has_none_is_not_registered(home: VendorHome, ready: Path) -> None:
+    path = ready / "onnx-fp32" / "model.onnx"
+    model = onnx.load(path)
+    import numpy as np
+
+    helper, shape = onnx.helper, onnx.numpy_helper.from_array(np.array([0, 0, -1]), "flat")
+    model.graph.initializer.append(shape)
+    model.graph.node[1].output[0] = "before"
+    model.graph.node.extend(
+        [
+            helper.make_node("Reshape", ["before", "flat"], ["places"]),
+            helper.make_node("Transpose", ["places"], ["across"], perm=[0, 2, 1]),
+            helper.make_node("MatMul", ["across", "places"], ["scores"]),
+            helper.make_node("ReduceMean", ["scores"], ["mean"], keepdims=0),
+            helper.make_node("Add", ["before", "mean"], ["y"]),
+        ]
+    )
+    onnx.save(model, path)
+    edit(ready, 'name = "y"', 'name = "y"\n[variants.requires]\nglobal_attention = false')
+
+    with pytest.raises(InvalidInputError, match=r"global_attention.* True \(MatMul scores: 1x262144x262144"):
+        vendor.register(home, ready, NOW)
+
+
+def test_script_that_claims_an_older_archive_than_its_operators_made_is_not_registered(
+    home: VendorHome, ready: Path
+) -> None:
+    pytest.importorskip("torch")
+    edit(ready, 'runtime = "onnx"', 'runtime = "torchscript"')
+    edit(ready, 'name = "y"', 'name = "y"\n[variants.requires]\ntorchscript_version = 3')
+    (ready / "onnx-fp32" / "model.onnx").unlink()
+    code = (
+        "import sys, warnings; warnings.simplefilter('ignore'); import torch\n"
+        "net = torch.nn.Sequential(torch.nn.Conv2d(3, 1, 1), torch.nn.GELU())\n"
+        "torch.jit.trace(net, torch.ones(1, 3, 8, 8)).save(sys.argv[1])\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(ready / "onnx-fp32" / "model.pt")], check=True)
+
+    with pytest.raises(InvalidInputError, match=r"torchscript_version.*show, 10 \(by aten::gelu\), found 3"):
+        vendor.register(home, ready, NOW)
+
+
+def test_external_data_that_is_missing_is_not_registered(home: VendorHome, ready: Path) -> None:
+    path = ready / "onnx-fp32" / "model.onnx"
+    model = onnx.load(path)
+    onnx.save(model, path, save_as_external_data=True, location="weights.data", size_threshold=0)
+    assert (ready / "onnx-fp32" / "weights.data").is_file()
+    (ready / "onnx-fp32" / "weights.data").unlink()
+
+    with pytest.raises(RefusedError, match=r"external data: .*weights\.data', which the variant does not list"):
+        vendor.register(home, ready, NOW)
+
+
 def test_variant_without_smoke_is_refused(home: VendorHome, folder: Path) -> None:
     with pytest.raises(InvalidInputError, match="vendor smoke"):
         vendor.register(home, folder, NOW)

@@ -42,6 +42,7 @@ from changeover_registry.records.release import (
     State,
 )
 from changeover_updater.claims import plain, raise_claims
+from changeover_validators.checks.evidence import evidence_of
 
 __all__ = [
     "ContractToml",
@@ -301,7 +302,8 @@ def entry_of(variant: VariantToml, paths: Sequence[str], *, where: str) -> str:
 
 def _variant(interface: InterfaceToml, variant: VariantToml, part: Part, where: str) -> dict[str, Any]:
     _check_digests(variant, part.files, where)
-    requires = raise_claims(part.inspection.requires, variant.requires, where=f"{where}.requires")
+    shown = evidence_of(part.inspection)
+    requires = raise_claims(part.inspection.requires, variant.requires, where=f"{where}.requires", evidence=shown)
     if variant.runtime == "nuke-cat" and requires.torch_line is None:
         raise _left_open(
             f"{where}.requires.torch_line", "the torch line that the .cat was made with, such as 2.1.1", "nothing"

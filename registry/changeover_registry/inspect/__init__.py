@@ -5,6 +5,7 @@ local disk; a bad file is an answer, not an error. ONNX needs the extra `run`; t
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from changeover_registry.errors import ChangeoverError
@@ -36,7 +37,7 @@ def inspect_variant(folder: Path, runtime: str, entry: str, files: Sequence[str]
     if any(problem.where == entry for problem in problems):
         return Inspection(Requires(), problems=problems)
     found = _inspect(folder, runtime, entry, files)
-    return Inspection(found.requires, found.inputs, found.outputs, (*problems, *found.problems))
+    return replace(found, problems=(*problems, *found.problems))
 
 
 def _inspect(folder: Path, runtime: str, entry: str, files: Sequence[str]) -> Inspection:

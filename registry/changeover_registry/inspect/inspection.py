@@ -1,8 +1,8 @@
 """What an inspection answers: derived requirements, tensors and problems, as values."""
 
 import tomllib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -34,12 +34,16 @@ class TensorInfo:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What the files of one variant say. With problems, `requires` holds what could still be read."""
+    """What the files of one variant say. With problems, `requires` holds what could still be read.
+
+    `evidence` says by the name of a requirement what in the files shows it, where that is not plain to see.
+    """
 
     requires: Requires
     inputs: tuple[TensorInfo, ...] = ()
     outputs: tuple[TensorInfo, ...] = ()
     problems: tuple[Problem, ...] = ()
+    evidence: Mapping[str, str] = field(default_factory=dict)
 
 
 @cache

@@ -1,8 +1,9 @@
 """Inspects an ONNX file: what it needs, what it takes and gives, and what is wrong with it. Nothing is executed.
 
 The protobuf is parsed without opening external data; those files are only compared with the folder, the list and the
-sizes that the tensors state. Operators outside the known domains are custom code and a problem. What this leaves out:
-whether the graph computes anything sensible, which only running it in the sandbox shows.
+sizes that the tensors state. Operators outside the known domains are custom code and a problem. Whether memory grows
+faster than the plate is seen by `attention`. What this leaves out: whether the graph computes anything sensible, which
+only running it in the sandbox shows.
 """
 
 import math
@@ -10,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from changeover_registry.inspect.attention import Growth, global_attention
 from changeover_registry.inspect.content import bad_location, inside
 from changeover_registry.inspect.inspection import Inspection, Problem, TensorInfo, compute_capability, formats
 from changeover_registry.records.release import Requires
@@ -20,8 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["has_broken_text", "inspect_onnx"]
 
 _BATCH_AND_CHANNEL_AXES = 2
-_ATTENTION = frozenset({"Attention", "MultiHeadAttention", "GroupQueryAttention"})
-_BETWEEN = frozenset({"Add", "Cast", "Div", "Identity", "Mul", "Reshape", "Sub", "Where"})
 
 
 def inspect_onnx(folder: Path, entry: str, files: Sequence[str]) -> Inspection:
@@ -33,6 +33,7 @@ def inspect_onnx(folder: Path, entry: str, files: Sequence[str]) -> Inspection:
         return Inspection(Requires(), problems=(problem,))
     weights = tuple(_tensors(model))
     initializers = {tensor.name for tensor in model.graph.initializer}
+    evidence = dict(_evidence(model, weights))
     inputs = tuple(_info(item) for item in model.graph.input if item.name not in initializers)
     problems = (
         *_ir(model, entry),
@@ -41,7 +42,11 @@ def inspect_onnx(folder: Path, entry: str, files: Sequence[str]) -> Inspection:
         *_external(folder, entry, weights, files),
     )
     outputs = tuple(_info(item) for item in model.graph.output)
-    return Inspection(_requires(model, weights, inputs), inputs, outputs, problems)
+    requires = _requires(model, weights, inputs)
+    # The last that is asked of the model: it loses its weights. A graph that is wrong is not asked at all.
+    growth = Growth(found=False) if problems else global_attention(model)
+    requires = requires.model_copy(update={"global_attention": growth.found})
+    return Inspection(requires, inputs, outputs, problems, evidence | {"global_attention": growth.shown})
 
 
 def _parse(path: Path) -> "onnx.ModelProto | str":
@@ -86,10 +91,20 @@ def _requires(
         dtypes=dtypes,
         dynamic_axes=any(isinstance(dim, str) for dim in spatial),
         external_data=any(_is_external(tensor) for tensor in weights),
-        global_attention=_attends(model),
         weight_bytes=sum(_tensor_bytes(tensor) for tensor in weights),
         compute_capability=compute_capability(dtypes),
     )
+
+
+def _evidence(model: "onnx.ModelProto", weights: Sequence["onnx.TensorProto"]) -> Iterator[tuple[str, str]]:
+    """What in the file shows a need, for those that a vendor cannot see at a glance."""
+    files = sorted({item.value for tensor in weights for item in tensor.external_data if item.key == "location"})
+    if files:
+        yield "external_data", f"values in {', '.join(files[:3])}"
+    sides = [dim for item in model.graph.input for dim in item.type.tensor_type.shape.dim[_BATCH_AND_CHANNEL_AXES:]]
+    free = [dim.dim_param or "?" for dim in sides if dim.dim_value <= 0]
+    if free:
+        yield "dynamic_axes", f"axes {', '.join(dict.fromkeys(free))}"
 
 
 def _graphs(model: "onnx.ModelProto") -> Iterator["onnx.GraphProto"]:
@@ -278,22 +293,3 @@ def _tensor_bytes(tensor: "onnx.TensorProto") -> int:
     if name in {"int2", "uint2"}:
         return -(-count // 4)
     return count * int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
-
-
-def _attends(model: "onnx.ModelProto") -> bool:
-    """Whether some product of two computed tensors is normalised by Softmax and multiplied again: N by N memory."""
-    nodes = tuple(model.graph.node)
-    if any(node.op_type in _ATTENTION for node in nodes):
-        return True
-    maker = {output: node for node in nodes for output in node.output}
-    return any(_scores(node, maker) for node in nodes if node.op_type == "Softmax")
-
-
-def _scores(softmax: "onnx.NodeProto", maker: dict[str, "onnx.NodeProto"]) -> bool:
-    """Whether what `softmax` normalises comes from a MatMul of two computed tensors, past scales and masks."""
-    node = maker.get(softmax.input[0])
-    for _ in range(6):
-        if node is None or node.op_type == "MatMul":
-            break
-        node = maker.get(node.input[0]) if node.op_type in _BETWEEN else None
-    return node is not None and all(name in maker for name in node.input)

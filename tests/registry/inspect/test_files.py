@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from changeover_registry.inspect import Inspection, inspect_variant
 from changeover_registry.inspect.content import archive_fault, is_pickle
+from changeover_registry.inspect.inspection import formats
 
 
 class Bomb:
@@ -123,7 +124,9 @@ def test_real_torchscript_tells_its_version_types_and_weights(tmp_path: Path) ->
         ({"net/readme": b"x"}, "a zip without them"),
         ({"../net/code/x": b""}, "../net/code/x"),
         ({k: v for k, v in script().items() if k != "net/version"}, "none"),
-        ({**script(), "net/version": b"three"}, "none"),
+        ({**script(), "net/version": b"three"}, "'three'"),
+        ({**script(), "net/version": b"100000"}, "'100000'"),
+        ({**script(), "net/.data/version": b"10\n"}, ".data/version says '10', version says '3'"),
         ({}, "a zip without them"),
     ],
 )
@@ -134,6 +137,98 @@ def test_zip_that_is_no_torchscript_is_a_problem(
 
     assert [problem.rule for problem in found.problems] == ["TorchScript file"]
     assert words in found.problems[0].actual
+
+
+@pytest.mark.parametrize("names", [("version",), (".data/version",), ("version", ".data/version")])
+def test_version_is_read_where_torch_writes_it(
+    archive: Callable[[dict[str, bytes]], Path], names: tuple[str, ...]
+) -> None:
+    members = {name: data for name, data in script().items() if name != "net/version"}
+
+    found = inspect_variant(
+        archive(members | {f"net/{name}": b"10\n" for name in names}), "torchscript", "model.pt", ["model.pt"]
+    )
+
+    assert found.problems == ()
+    assert found.requires.torchscript_version == 10
+
+
+CODE = b"""class Net(Module):
+  def forward(self, x: Tensor) -> Tensor:
+    _0 = "torch.evil(x) and \\" torch.worse(x)"
+    y = torch.gelu((self.c).forward(x, ))
+    ops.prim.RaiseException(_0)
+    z = __torch__.torch.nn.functional.interpolate(y)
+    return torch.add(ops.quantized.relu6(z), torch.full([1], 2.))
+"""
+
+
+def test_operators_are_what_the_code_calls_and_not_what_its_texts_say(
+    archive: Callable[[dict[str, bytes]], Path],
+) -> None:
+    members = script() | {"net/code/__torch__.py": CODE, "net/code/__torch__.py.debug_pkl": b"torch.debug("}
+
+    found = inspect_variant(archive(members), "torchscript", "model.pt", ["model.pt"])
+
+    assert found.problems == ()
+    assert found.requires.operators == (
+        "aten::add", "aten::full", "aten::gelu", "prim::RaiseException", "quantized::relu6"
+    )  # fmt: skip
+
+
+def test_operator_of_another_library_is_a_problem_that_names_it(archive: Callable[[dict[str, bytes]], Path]) -> None:
+    members = script() | {"net/code/__torch__.py": b"  y = ops.torchvision.nms(x, s, 0.5)\n"}
+
+    found = inspect_variant(archive(members), "torchscript", "model.pt", ["model.pt"])
+
+    assert [(problem.rule, problem.actual) for problem in found.problems] == [("operator domain", "torchvision::nms")]
+
+
+def test_namespaces_that_are_in_torch_itself_are_those_of_the_table() -> None:
+    """Asked of a torch that has loaded no other library."""
+    pytest.importorskip("torch")
+    code = "import torch; print(*{s.name.split('::')[0] for s in torch._C._jit_get_all_schemas()})"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+
+    assert set(formats()["torchscript"]["domains"]) <= set(said)
+    assert "torchvision" not in said
+
+
+def test_operators_of_a_real_script_are_those_that_torch_finds_in_its_graph(tmp_path: Path) -> None:
+    """The oracle is the compiler: the graphs of every method of the loaded script, without reading its text."""
+    pytest.importorskip("torch")
+    code = """
+import sys, warnings; warnings.simplefilter('ignore'); import torch
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 4, 3)
+    def forward(self, x):
+        y = torch.nn.functional.gelu(self.conv(x)) * torch.linspace(0., 1., 4)[None, :, None, None]
+        return y.mean(1, True) + torch.full([1], 2.0)
+torch.jit.script(Net()).save(sys.argv[1])
+def kinds(block):
+    for node in block.nodes():
+        yield node.kind()
+        for inner in node.blocks():
+            yield from kinds(inner)
+module = torch.jit.load(sys.argv[1])
+torch._C._jit_pass_inline(module.forward.graph)
+print(*sorted({kind for kind in kinds(module.forward.graph) if kind.startswith('aten::')}))
+"""
+    (tmp_path / "net.py").write_text(code)
+    folder = tmp_path / "variant"
+    folder.mkdir()
+    command = [sys.executable, str(tmp_path / "net.py"), str(folder / "model.pt")]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+
+    found = inspect_variant(folder, "torchscript", "model.pt", ["model.pt"])
+
+    hidden_by_syntax = {"aten::__getitem__"}
+    assert found.requires.torchscript_version == 10
+    assert set(done.stdout.split()) - hidden_by_syntax == {
+        name for name in found.requires.operators if name.startswith("aten::")
+    }
 
 
 def test_garbage_and_truncated_torchscript_are_problems(archive: Callable[[dict[str, bytes]], Path]) -> None:

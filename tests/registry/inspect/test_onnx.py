@@ -264,27 +264,6 @@ def test_tensor_whose_bytes_do_not_fit_its_dims_is_a_problem(
     assert words in found.problems[0].actual
 
 
-def attention(*middle: onnx.NodeProto, source: str) -> tuple[onnx.NodeProto, ...]:
-    return (
-        helper.make_node("MatMul", ["y", "y"], ["scores"]),
-        *middle,
-        helper.make_node("Softmax", [source], ["p"]),
-        helper.make_node("MatMul", ["p", "y"], ["z"]),
-    )
-
-
-def test_softmax_over_a_product_of_computed_tensors_is_global_attention(make_model: Make, save: Save) -> None:
-    scaled = helper.make_node("Mul", ["scores", "k"], ["scaled"])
-
-    direct = inspect(save(make_model(nodes=attention(source="scores"))))
-    past_a_scale = inspect(save(make_model(nodes=attention(scaled, source="scaled"))))
-    one_operator = inspect(save(make_model(nodes=(helper.make_node("Attention", ["y", "y", "y"], ["z"]),), opset=23)))
-
-    assert direct.requires.global_attention is True
-    assert past_a_scale.requires.global_attention is True
-    assert one_operator.requires.global_attention is True
-
-
 def test_softmax_over_classes_is_no_global_attention(make_model: Make, save: Save) -> None:
     found = inspect(save(make_model(nodes=(helper.make_node("Softmax", ["y"], ["z"]),))))
 

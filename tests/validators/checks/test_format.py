@@ -94,6 +94,7 @@ def test_problem_of_an_inspection_is_a_refusal_in_its_own_words(make_release: Ma
         (Requires(dtypes=("bfloat16", "float32")), "dtypes"),
         (Requires(operators=("Conv",)), "operators"),
         (Requires(external_data=True), "external_data"),
+        (Requires(dynamic_axes=True), "dynamic_axes"),
         (Requires(global_attention=True), "global_attention"),
     ],
 )
@@ -105,6 +106,36 @@ def test_record_that_claims_less_than_its_files_need_is_refused(
     assert isinstance(found, Refused)
     assert found.rule == "requires"
     assert field in found.actual
+
+
+def test_refusal_names_what_in_the_files_shows_the_need(make_release: MakeRelease, make_variant: MakeVariant) -> None:
+    shown = "MatMul scores: 1x1024x1024 at 512x512 and 1x4096x4096 at 1024x1024"
+    attending = Inspection(Requires(global_attention=True), evidence={"global_attention": shown})
+    script = make_variant(runtime="torchscript", entry="model.pt", requires=Requires(torchscript_version=3))
+    written = Inspection(Requires(torchscript_version=10, operators=("aten::conv2d", "aten::gelu")))
+
+    (attention,) = check_files(make_release(), {"onnx-fp32": attending})
+    (version,) = check_files(make_release(variants=(script,)), {script.id: written})
+
+    assert isinstance(attention, Refused)
+    assert attention.expected == f"true ({shown}), as the files need"
+    assert isinstance(version, Refused)
+    assert version.expected == "at least 10 (by aten::gelu), as the files need"
+    assert version.actual == f"{script.id}: torchscript_version: 3"
+
+
+def test_record_of_a_script_from_before_its_operators_were_read_is_not_held_to_them(
+    make_release: MakeRelease, make_variant: MakeVariant
+) -> None:
+    derived = Inspection(Requires(torchscript_version=3, operators=("aten::softmax",), global_attention=True))
+    silent = make_variant(runtime="torchscript", entry="model.pt", requires=Requires(torchscript_version=3))
+    saying = Requires(torchscript_version=3, operators=("aten::add",), global_attention=False)
+    less = make_variant(runtime="torchscript", entry="model.pt", requires=saying)
+
+    assert refusals(check_files(make_release(variants=(silent,)), {silent.id: derived})) == []
+    assert [item.expected for item in refusals(check_files(make_release(variants=(less,)), {less.id: derived}))] == [
+        "also aten::softmax, as the files need", "true, as the files need"
+    ]  # fmt: skip
 
 
 def test_record_that_claims_more_than_its_files_need_passes(

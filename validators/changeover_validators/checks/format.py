@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 
 from changeover_registry.inspect.inspection import Inspection, Problem, TensorInfo, formats
 from changeover_registry.records.findings import Finding, Passed, Refused
-from changeover_registry.records.release import Release, Requires, Variant
+from changeover_registry.records.release import Release, Variant
+from changeover_validators.checks.evidence import evidence_of, with_evidence
 
 __all__ = ["check_files", "check_format"]
 
@@ -37,7 +38,7 @@ def check_files(release: Release, inspections: Mapping[str, Inspection]) -> tupl
     for variant in release.variants:
         found = inspections.get(variant.id)
         if found is not None:
-            refused = (*found.problems, *_claims(variant, found.requires), *_tensors(variant, found))
+            refused = (*found.problems, *_claims(variant, found), *_tensors(variant, found))
             findings += [_refused(variant, problem) for problem in refused] or [
                 _passed(variant, "files are as claimed")
             ]
@@ -75,20 +76,25 @@ def _domains(variant: Variant) -> Iterator[Problem]:
         yield Problem("operator domain", variant.entry, f"only {', '.join(allowed)}", ", ".join(custom), remedy)
 
 
-def _claims(variant: Variant, derived: Requires) -> Iterator[Problem]:
+def _claims(variant: Variant, found: Inspection) -> Iterator[Problem]:
     """Where the record asks for less than the files need. A need that the files show and the record omits is less."""
-    claimed = variant.requires
+    claimed, derived, shown = variant.requires, found.requires, evidence_of(found)
     for name in (*_AT_LEAST, "compute_capability"):
         need, claim = getattr(derived, name), getattr(claimed, name)
         if need is not None and (claim is None or _key(claim) < _key(need)):
-            yield _less(variant, name, f"at least {need}", str(claim))
+            yield _less(variant, name, with_evidence(f"at least {need}", name, shown), str(claim))
     for name in _COVERS:
         missing = sorted(set(getattr(derived, name)) - set(getattr(claimed, name)))
-        if missing:
+        if missing and not _unasked(variant, name):
             yield _less(variant, name, f"also {', '.join(missing)}", ", ".join(getattr(claimed, name)) or "none")
-    for name in ("external_data", "global_attention"):
-        if getattr(derived, name) and not getattr(claimed, name):
-            yield _less(variant, name, "true", str(getattr(claimed, name)).lower())
+    for name in ("external_data", "dynamic_axes", "global_attention"):
+        if getattr(derived, name) and not getattr(claimed, name) and not _unasked(variant, name):
+            yield _less(variant, name, with_evidence("true", name, shown), str(getattr(claimed, name)).lower())
+
+
+def _unasked(variant: Variant, name: str) -> bool:
+    """Whether a record says nothing of what was not read out of its format when it was written."""
+    return variant.runtime == "torchscript" and getattr(variant.requires, name) in {None, ()}
 
 
 def _key(value: int | str) -> tuple[int, ...]:
