@@ -6,24 +6,24 @@ decided in `changeover_validators.fits`; this module brings it what it needs and
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from changeover_registry.errors import InvalidInputError
 from changeover_registry.records.base import Unknown
 from changeover_registry.records.facts import Gpu, HostFacts
 from changeover_registry.records.findings import Finding, NotRun, Refused
-from changeover_registry.records.memory import MemoryAnswer
+from changeover_registry.records.memory import MemoryAnswer, MemoryPlan
 from changeover_registry.records.policy import Policy
-from changeover_registry.records.release import Variant
+from changeover_registry.records.release import Tile, Variant
 from changeover_registry.records.verdict import OperatingPoint
 from changeover_updater.predicting import Predictors
 from changeover_updater.subjects import Subject
-from changeover_validators.checks.budget import Budget
+from changeover_validators.checks.budget import Budget, budget
 from changeover_validators.fits import Fits, Judged, judge_points, passed_over
 from changeover_validators.probe import forged_host, forged_hosts
 from changeover_validators.vram.curves import tensor_size
-from changeover_validators.vram.footprint import Footprint, Room
+from changeover_validators.vram.footprint import Footprint, Room, footprint_of, need_of
 from changeover_validators.vram.solve import Solution, Tried, largest_size, largest_tile, tiles_of
 
 __all__ = [
@@ -41,6 +41,8 @@ __all__ = [
 ]
 
 EXIT_CODES = {"fits": 0, "over-budget": 3, "incompatible": 3, "unknown": 4}
+_STATIC_SAVES = 2
+"""How many times less a session of fixed shapes might ask for: more than was ever seen (research, hardware, 1.2)."""
 _PLATE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
 
 
@@ -138,13 +140,47 @@ def answer(
     old: Footprint | Unknown | None = None,
 ) -> Answered:
     """Judge every operating point of `subject` on the host of `facts` at the policy's plate."""
+    predicting = _Predicting(subject, facts, policy, predictors, old if isinstance(old, Footprint) else None)
+    found = judge_points(subject.release, facts, policy, predicting, old)
+    return Answered(subject, facts, policy, predicting.settled(found))
 
-    def predict(variant: Variant, point: OperatingPoint) -> MemoryAnswer:
-        predictor = predictors.of(subject.release, variant, point.provider)
-        width, height = tensor_size(variant.contract, *policy.vram.plate, point.tile)
-        return predictor.answer(width, height, predictors.plan(predictor, variant, point.tile, (width, height)))
 
-    return Answered(subject, facts, policy, judge_points(subject.release, facts, policy, predict, old))
+@dataclass(frozen=True, slots=True)
+class _Predicting:
+    """Predicts points under plans that are quickly chosen, and under the best one where that could change an answer."""
+
+    subject: Subject
+    facts: HostFacts
+    policy: Policy
+    predictors: Predictors
+    old: Footprint | None
+
+    def __call__(self, variant: Variant, point: OperatingPoint) -> MemoryAnswer:
+        """The prediction of a point at the policy's plate."""
+        quick = self._answer(variant, point, quick=True)
+        allowed = budget(self.facts, self.policy, point.provider)
+        if isinstance(allowed, Unknown):
+            return quick
+        room = Room(allowed.allowed_bytes, self.policy, self.old)
+        hopeless = room.share(room.allowed_bytes) < quick.requested_bytes // _STATIC_SAVES
+        return quick if hopeless or room.fits(quick) else self._answer(variant, point, quick=False)
+
+    def settled(self, found: Fits) -> Fits:
+        """With the chosen point under the plan that a check would keep for it."""
+        chosen = found.chosen
+        variant = self.subject.release.variant(chosen.point.variant) if chosen else None
+        if chosen is None or variant is None:
+            return found
+        best = self._answer(variant, chosen.point, quick=False)
+        need = need_of(footprint_of(best), self.policy, self.old)
+        settled = replace(chosen, answer=best, need=need)
+        points = tuple(settled if one is chosen else one for one in found.points)
+        return replace(found, points=points, chosen=settled)
+
+    def _answer(self, variant: Variant, point: OperatingPoint, *, quick: bool) -> MemoryAnswer:
+        predictor = self.predictors.of(self.subject.release, variant, point.provider)
+        size = tensor_size(variant.contract, *self.policy.vram.plate, point.tile)
+        return predictor.answer(*size, self.predictors.plan(predictor, variant, point.tile, size, quick=quick))
 
 
 def solve_tiles(answered: Answered, predictors: Predictors, old: Footprint | None = None) -> tuple[Solved, ...]:
@@ -168,8 +204,16 @@ def _predicted(answered: Answered, variant: str, provider: str) -> bool:
 
 def _solved(answered: Answered, predictors: Predictors, variant: Variant, provider: str, room: Room) -> Solved:
     predictor, plate = predictors.of(answered.subject.release, variant, provider), answered.policy.vram.plate
-    allowed = largest_tile(predictor, variant.contract, tiles_of(variant), plate, room)
-    return Solved(variant.id, provider, allowed, largest_size(predictor, variant.contract, room))
+
+    def plan(tile: Tile, width: int, height: int) -> MemoryPlan:
+        return predictors.plan(predictor, variant, tile, (width, height))
+
+    def quick_plan(tile: Tile, width: int, height: int) -> MemoryPlan:
+        # The best plan may fix the shapes, which would take sessions of their own for each of a dozen sizes.
+        return predictors.plan(predictor, variant, tile, (width, height), quick=True)
+
+    allowed = largest_tile(predictor, variant.contract, tiles_of(variant), plate, room, plan)
+    return Solved(variant.id, provider, allowed, largest_size(predictor, variant.contract, room, quick_plan))
 
 
 def codes(one: Judged) -> tuple[str, ...]:

@@ -20,7 +20,6 @@ from changeover_registry.records.policy import Policy
 from changeover_registry.records.release import Release, Tile, Variant
 from changeover_validators.checks.budget import MIB, budget
 from changeover_validators.checks.hardware import runtime_for
-from changeover_validators.vram.liveness import LivenessPredictor
 from changeover_validators.vram.plans import choose_plan
 from changeover_validators.vram.predictor import Predictor, Target
 
@@ -80,15 +79,19 @@ class Predictors:
             self.made.predictors[key] = self._make(release, model, target)
         return self.made.predictors[key]
 
-    def plan(self, predictor: Predictor, variant: Variant, tile: Tile, size: tuple[int, int]) -> MemoryPlan:
+    def plan(
+        self, predictor: Predictor, variant: Variant, tile: Tile, size: tuple[int, int], *, quick: bool = False
+    ) -> MemoryPlan:
         """The memory plan of an operating point at a tensor of `size`, chosen by simulation and kept.
+
+        With `quick` plans that fix the shapes are left out, since each of them takes sessions of its own.
 
         Raises:
             ChangeoverError: As the predictor.
         """
-        key = (id(predictor), tile.size > 0, size)
+        one_size = not quick and (tile.size > 0 or variant.contract.resize is not None)
+        key = (id(predictor), one_size, size)
         if key not in self.made.plans:
-            one_size = tile.size > 0 or variant.contract.resize is not None
             self.made.plans[key] = choose_plan(predictor, *size, one_size=one_size).plan
         return self.made.plans[key]
 
@@ -131,7 +134,9 @@ class Predictors:
             from changeover_validators.vram.torch_predictor import TorchPredictor
 
             return TorchPredictor(folder, model.entry, model.contract, target)
-        return LivenessPredictor(folder / model.entry, model.contract, target)
+        from changeover_validators.vram.onnx_predictor import OnnxPredictor
+
+        return OnnxPredictor(folder, model.entry, model.contract, target, sandbox=self.policy.sandbox)
 
 
 def nearest(builders: Iterable[Builder], runtime: str, version: str) -> str | None:

@@ -2,14 +2,19 @@ from pathlib import Path
 
 import pytest
 
+from changeover_registry.records.policy import Policy
 from changeover_updater.demo.models import read_model
 from changeover_updater.demo.recipes import MODEL, RELEASES
 from changeover_updater.demo.releases import CAT_MODEL, opaque_cat, write_cat_release, write_release
 from changeover_updater.release_folder import read_release
-from changeover_validators.checks.vram import MIB
-from changeover_validators.vram import largest_size, predict
-
-EIGHT_GIB = 8192 * MIB
+from changeover_validators.checks.budget import MIB, Budget, budget
+from changeover_validators.probe import forged_host
+from changeover_validators.vram.curves import tensor_size
+from changeover_validators.vram.footprint import Room
+from changeover_validators.vram.onnx_predictor import OnnxPredictor
+from changeover_validators.vram.plans import choose_plan
+from changeover_validators.vram.predictor import Target
+from changeover_validators.vram.solve import largest_size
 
 
 @pytest.mark.parametrize("version", sorted(RELEASES))
@@ -32,16 +37,23 @@ def test_model_trained_just_now_takes_the_committed_ones_place(tmp_path: Path) -
 
 
 def test_only_the_wide_release_is_too_large_for_8_gib_at_every_tile_it_offers(tmp_path: Path) -> None:
+    allowed = budget(forged_host("quadro-p4000-8gib"), Policy(), "cuda")
+    assert isinstance(allowed, Budget)
+    room = Room(allowed.allowed_bytes, Policy())
+    target = Target("onnxruntime", "1.26.0", "cuda", interpreter=None, context_bytes=400 * MIB)
     for version in RELEASES:
         folder = write_release(version, tmp_path / version)
         variant = read_release(folder).variants[0]
-        model = folder / variant.id / variant.entry
-        needs = [predict(model, variant.contract, 4096, 2160, tile).total_bytes for tile in variant.contract.tiles]
+        predictor = OnnxPredictor(folder / variant.id, variant.entry, variant.contract, target)
+        sizes = [tensor_size(variant.contract, 4096, 2160, tile) for tile in variant.contract.tiles]
+        fits = [room.fits(choose_plan(predictor, *size).answer) for size in sizes]
         if version == "1.3.0":
-            assert min(needs) > 1.5 * EIGHT_GIB
-            assert (largest_size(model, variant.contract, EIGHT_GIB // 2) or 0) >= 512
+            assert not any(fits)
+            best = largest_size(predictor, variant.contract, room).best
+            assert best is not None
+            assert best.tile.size >= 512
         else:
-            assert max(needs) < EIGHT_GIB / 4
+            assert any(fits)
 
 
 def test_cat_release_is_opaque_labelled_and_always_the_same(tmp_path: Path) -> None:

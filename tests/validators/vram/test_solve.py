@@ -78,7 +78,7 @@ def variant(contract: Contract, runtime: Any = "onnx") -> Variant:
 
 
 def needs(model: Linear, contract: Contract, tile: Tile) -> int:
-    return try_size(model, contract, tile, PLATE, Room(1 << 60, ALONE), lambda _w, _h: MemoryPlan()).need_bytes or 0
+    return try_size(model, contract, tile, PLATE, Room(1 << 60, ALONE), lambda _t, _w, _h: MemoryPlan()).need_bytes or 0
 
 
 def allowed_for(need: int) -> int:
@@ -161,7 +161,7 @@ def test_every_instance_and_the_release_in_use_need_room(contract: Make) -> None
 
     def best(room: Room) -> Tile | None:
         found = largest_tile(model, wide, TILES, PLATE, room).best
-        return found and found.tile
+        return found.tile if found else None
 
     assert best(Room(allowed_for(1000 + 2 * one), two)) == TILES[3]
     assert best(Room(allowed_for(1000 + 2 * one) - 1, two)) == TILES[4]
@@ -170,7 +170,9 @@ def test_every_instance_and_the_release_in_use_need_room(contract: Make) -> None
 
 
 def test_size_without_an_answer_is_passed_over_with_its_reason(contract: Make) -> None:
-    tried = try_size(Linear(), contract(), Tile(size=9000), PLATE, Room(1 << 60, ALONE), lambda _w, _h: MemoryPlan())
+    tried = try_size(
+        Linear(), contract(), Tile(size=9000), PLATE, Room(1 << 60, ALONE), lambda _t, _w, _h: MemoryPlan()
+    )
 
     assert (tried.answer, tried.fits, tried.runs) == (None, False, False)
     assert "use a tile" in tried.why
@@ -180,7 +182,12 @@ def test_each_size_is_asked_under_its_own_plan(contract: Make) -> None:
     model = Linear()
 
     largest_tile(
-        model, contract(tiles=TILES), TILES, PLATE, Room(1, ALONE), lambda w, h: MemoryPlan(initial_chunk_bytes=w * h)
+        model,
+        contract(tiles=TILES),
+        TILES,
+        PLATE,
+        Room(1, ALONE),
+        lambda _t, w, h: MemoryPlan(initial_chunk_bytes=w * h),
     )
 
     assert all(plan.initial_chunk_bytes == width * height for width, height, plan in model.asked)

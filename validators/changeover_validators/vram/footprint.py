@@ -60,6 +60,10 @@ class Room:
         """What of `footprint` must fit at once."""
         return need_of(footprint, self.policy, self.old)
 
+    def fits(self, answer: MemoryAnswer) -> bool:
+        """Whether a prediction is within the budget."""
+        return self.need(footprint_of(answer)).bytes <= self.allowed_bytes
+
     def share(self, spare_bytes: int) -> int:
         """What each instance gets of bytes that are left over, or has to give of those that are missing."""
         return spare_bytes // instances_of(self.policy)

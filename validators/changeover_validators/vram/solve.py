@@ -41,8 +41,8 @@ NUKE_TILES = (0, 1024, 2048, 4096)
 LARGEST_TILE = 16384
 """The largest side in pixels that a contract can name."""
 
-PlanFor = Callable[[int, int], MemoryPlan]
-"""The memory plan at a tensor of that width and height."""
+PlanFor = Callable[[Tile, int, int], MemoryPlan]
+"""The memory plan of a tile whose tensor has that width and height."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ def try_size(
     """What becomes of one tile at a plate of that width and height."""
     width, height = tensor_size(contract, *plate, tile)
     try:
-        plan = plan_for(width, height)
+        plan = plan_for(tile, width, height)
         answer = predictor.answer(width, height, plan)
         need = room.need(footprint_of(answer)).bytes
         spare = margin_of(room.allowed_bytes) - need
@@ -121,7 +121,7 @@ def largest_tile(
     tiles: Iterable[Tile],
     plate: tuple[int, int],
     room: Room,
-    plan_for: PlanFor = lambda _width, _height: MemoryPlan(),
+    plan_for: PlanFor = lambda _tile, _width, _height: MemoryPlan(),
 ) -> Solution:
     """The first of `tiles` (the largest first) that fits at `plate`, and the one before it."""
     larger: Tried | None = None
@@ -137,7 +137,7 @@ def largest_size(
     predictor: Predictor,
     contract: Contract,
     room: Room,
-    plan_for: PlanFor = lambda _width, _height: MemoryPlan(),
+    plan_for: PlanFor = lambda _tile, _width, _height: MemoryPlan(),
     *,
     most: int = LARGEST_TILE,
 ) -> Solution:
