@@ -12,6 +12,7 @@ Weights are not needed for that and are dropped. What this leaves out: running a
 compute shapes are worked out here, element by element, and no larger than a shape is.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,8 @@ _FASTER = 1.25
 """The power of the pixels above which a matrix counts: windows have 1, a row against a row 1.5, all against all 2."""
 _EXTRA_TOKENS = 16
 """How many more places a score matrix may have than its feature map: tokens for the class, registers."""
+_MOST_NODES = 100_000
+"""More nodes than any net that is run on plates has."""
 _LARGE = 4096
 """Constants of more elements are weights, whose values no shape depends on."""
 
@@ -57,7 +60,9 @@ Shapes = Mapping[str, tuple[int | None, ...]]
 
 def global_attention(model: "onnx.ModelProto") -> Growth:
     """Whether some score matrix of `model` grows faster than the pixels; the model's weights are dropped on the way."""
-    nodes = _main(model)
+    if not _inline(model):
+        return Growth(found=True, shown="functions inside the file that call themselves, or too many others")
+    nodes = [node for graph in _graphs(model.graph) for node in graph.node]
     candidates = [node for node in nodes if _may_score(node)]
     if not candidates:
         return Growth(found=False)
@@ -67,13 +72,41 @@ def global_attention(model: "onnx.ModelProto") -> Growth:
     return _by_places(nodes, _shapes(model, None), candidates)
 
 
-def _main(model: "onnx.ModelProto") -> "list[onnx.NodeProto]":
-    """All nodes of the graph, functions of the exporter put in their places."""
-    if model.functions:
-        from onnx import inliner
+def _inline(model: "onnx.ModelProto") -> bool:
+    """Put the exporter's functions in their places; False where that would have no end, or none that is near."""
+    if not model.functions:
+        return True
+    from onnx import inliner
 
-        model.CopyFrom(inliner.inline_local_functions(model))
-    return [node for graph in _graphs(model.graph) for node in graph.node]
+    try:
+        if _nodes_inlined(model) > _MOST_NODES:
+            return False
+    except RecursionError:
+        return False
+    model.CopyFrom(inliner.inline_local_functions(model))
+    return True
+
+
+def _nodes_inlined(model: "onnx.ModelProto") -> int:
+    """How many nodes the graph would have.
+
+    Raises:
+        RecursionError: A function calls itself, over others or at once.
+    """
+    bodies = {(function.domain, function.name): function.node for function in model.functions}
+
+    @functools.cache
+    def size(key: tuple[str, str]) -> int:
+        return sum(count(node) for node in bodies[key])
+
+    def count(node: "onnx.NodeProto") -> int:
+        key = (node.domain, node.op_type)
+        inner = [item.g for item in node.attribute if item.HasField("g")]
+        inner += [graph for item in node.attribute for graph in item.graphs]
+        own = size(key) if key in bodies else 1
+        return own + sum(count(other) for graph in inner for other in graph.node)
+
+    return sum(count(node) for node in model.graph.node)
 
 
 def _graphs(graph: "onnx.GraphProto") -> "Iterator[onnx.GraphProto]":

@@ -312,6 +312,31 @@ def test_attention_inside_a_function_of_the_exporter_is_found() -> None:
     assert global_attention(model).found
 
 
+def function(name: str, *called: str) -> Any:
+    steps = [helper.make_node(other, ["a"], [f"b{n}"], domain="local") for n, other in enumerate(called)]
+    last = helper.make_node("Sum", [f"b{n}" for n in range(len(called))], ["z"])
+    imports = [helper.make_opsetid("", 17), helper.make_opsetid("local", 1)]
+    return helper.make_function("local", name, ["a"], ["z"], [*steps, last], imports)
+
+
+@pytest.mark.parametrize(
+    "functions",
+    [
+        [function("F0", "F0")],
+        [function("F0", "F1"), function("F1", "F0")],
+        [*(function(f"F{n}", *[f"F{n + 1}"] * 4) for n in range(30)), function("F30", "Relu")],
+    ],
+    ids=["itself", "each other", "four to the thirtieth"],
+)
+def test_functions_without_an_end_are_not_followed(functions: list[Any]) -> None:
+    net = Drawing(None)
+    model = net.model(net.add("F0", "map", domain="local"))
+    model.opset_import.append(helper.make_opsetid("local", 1))
+    model.functions.extend(functions)
+
+    assert "functions" in global_attention(model).shown
+
+
 def test_inspection_says_what_shows_it(tmp_path: Path) -> None:
     net = Drawing(None)
     onnx.save(net.model(plain(net)), tmp_path / "model.onnx")
