@@ -103,6 +103,16 @@ def test_card_and_instance_that_nuke_is_set_to_make_classes_of_their_own() -> No
     assert of(divided, divided.gpus[0].uuid) == of(divided, None)
 
 
+def test_card_that_nuke_is_not_set_to_counts_for_nothing() -> None:
+    bound = forged_host("two-unlike-bound")
+    assert isinstance(bound.gpus, tuple)
+    alone = bound.model_copy(update={"gpus": bound.gpus[:1]})
+    other = bound.gpus[1].model_copy(update={"name": "another", "total_mib": UNKNOWN})
+
+    assert host_class(alone) == host_class(bound)
+    assert host_class(bound.model_copy(update={"gpus": (bound.gpus[0], other)})) == host_class(bound)
+
+
 def test_reason_of_an_unknown_fact_makes_no_new_class() -> None:
     facts = forged_host("unknown-gpus")
 

@@ -5,8 +5,8 @@ checks read and nothing else:
 
 - system, glibc, CPU level and RAM;
 - of the driver its branch, the newest of the tables' floors that it reaches, and the CUDA version that it speaks;
-- each GPU's name, compute capability, total and reserved memory, display, and whether Nuke may be set to it; of a
-  divided one each instance's memory, and the same;
+- of each GPU that Nuke may be set to its name, compute capability, total and reserved memory, display; of a divided one
+  the memory of each instance that Nuke may be set to;
 - each runtime's name, version, providers, limits, toolkit, cuDNN and architectures;
 - each Nuke's line and torch.
 
@@ -43,7 +43,7 @@ def host_class(facts: HostFacts) -> str:
         "ram_mib": _plain(facts.ram_mib),
         "driver": _driver(facts),
         "cuda_driver": _plain(facts.cuda_driver),
-        "gpus": _sorted(facts.gpus, lambda gpu: _gpu(gpu, facts.nuke_gpu)),
+        "gpus": _sorted(nuke_gpus(facts), lambda gpu: _gpu(gpu, facts.nuke_gpu)),
         "runtimes": _sorted(facts.runtimes, _runtime),
         "nukes": _sorted(facts.nukes, _nuke),
     }
@@ -95,8 +95,6 @@ def _known(fact: str | Unknown) -> str:
 
 
 def _gpu(gpu: Gpu, chosen: str | None) -> dict[str, Any]:
-    instances = gpu.instances if isinstance(gpu.instances, tuple) else ()
-    ids = (gpu.uuid, *(part.uuid for part in instances))
     return {
         "name": gpu.name,
         "compute_capability": _plain(gpu_capability(gpu)),
@@ -104,18 +102,20 @@ def _gpu(gpu: Gpu, chosen: str | None) -> dict[str, Any]:
         "reserved_mib": _plain(gpu.reserved_mib),
         "display": _plain(gpu.display),
         "mig": _plain(gpu.mig),
-        "for_nuke": chosen is None or chosen in ids,
-        "instances": None if gpu.instances is None else _sorted(gpu.instances, lambda one: _instance(one, gpu, chosen)),
+        "instances": _instances(gpu, chosen),
     }
 
 
-def _instance(instance: MigInstance, gpu: Gpu, chosen: str | None) -> dict[str, Any]:
-    return {
-        "total_mib": _plain(instance.total_mib),
-        "reserved_mib": _plain(instance.reserved_mib),
-        # The id of a divided card stands for all of its instances.
-        "for_nuke": chosen is None or chosen in {gpu.uuid, instance.uuid},
-    }
+def _instances(gpu: Gpu, chosen: str | None) -> list[dict[str, Any]] | None:
+    """Those that Nuke may be set to; the id of a divided card stands for all of its instances."""
+    if not isinstance(gpu.instances, tuple):
+        return None
+    counted = [item for item in gpu.instances if chosen in {None, gpu.uuid, item.uuid}]
+    return _sorted(counted, _instance)  # type: ignore[no-any-return]
+
+
+def _instance(instance: MigInstance) -> dict[str, Any]:
+    return {"total_mib": _plain(instance.total_mib), "reserved_mib": _plain(instance.reserved_mib)}
 
 
 def _runtime(runtime: RuntimeFacts) -> dict[str, Any]:
