@@ -7,22 +7,26 @@ The measuring is done in an isolated child (`changeover_validators.vram.measure`
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from changeover_registry.errors import InvalidInputError, UndecidedError
+from changeover_registry.errors import InvalidInputError, RefusedError, UndecidedError
 from changeover_registry.records.base import Unknown
 from changeover_registry.records.facts import HostFacts, RuntimeFacts
-from changeover_registry.records.memory import MemoryAnswer, MemoryMeasurement, MemoryPlan
+from changeover_registry.records.memory import Calibration, MemoryAnswer, MemoryMeasurement, MemoryPlan
 from changeover_registry.records.policy import Policy
 from changeover_registry.records.release import Tile, Variant
 from changeover_updater.predicting import Builder, Predictors, nearest
 from changeover_updater.subjects import Subject
 from changeover_validators.runtimes.interface import OWN_PLAN, RunRequest
+from changeover_validators.vram.calibrate import Subject as Throwaway
+from changeover_validators.vram.calibrate import calibrate
 from changeover_validators.vram.curves import tensor_size
-from changeover_validators.vram.measure import STEADY_RUNS, Place, beside, measure_memory
+from changeover_validators.vram.measure import STEADY_RUNS, Place, beside, is_alarm, measure_memory
 
-__all__ = ["Measured", "Point", "Wish", "measure", "point_of", "with_runtime"]
+__all__ = ["Measured", "Point", "Wish", "calibration", "measure", "point_of", "with_runtime"]
 
 _WALL_SECONDS = 600.0
 _RAM_SHARE_MIB = 65536
+_SMALL_PLATE = (512, 512)
+"""The plate whose tensor stands for the smallest tile where the whole frame is the only one."""
 _LIBRARIES = {"onnx": "onnxruntime", "torchscript": "torch"}
 
 
@@ -63,6 +67,13 @@ class Measured:
     point: Point
     measurement: MemoryMeasurement
     unpredicted: str | None
+
+    @property
+    def exit_code(self) -> int:
+        """What the command ends with: undecided without a prediction, refused where it is off by more than 5 %."""
+        if self.unpredicted is not None:
+            return UndecidedError.exit_code
+        return RefusedError.exit_code if is_alarm(self.measurement) else 0
 
 
 def point_of(subject: Subject, policy: Policy, wish: Wish) -> Point:
@@ -126,8 +137,34 @@ def measure(
     """
     step("predict")
     plan, predicted, why = _predicted(subject, point, wish, predictors)
-    facts, policy = predictors.facts, predictors.policy
-    request = RunRequest(
+    request, place = _request(subject, point, runtime, predictors, plan), _place(predictors.facts, made_at)
+    found = measure_memory(request, point.width, point.height, place, runs=wish.runs, step=step)
+    return Measured(point, beside(found, predicted), why)
+
+
+def calibration(
+    subject: Subject, point: Point, runtime: RuntimeFacts, predictors: Predictors, made_at: str
+) -> Calibration:
+    """Measure the constants of the GPU, driver and runtime of a point, with its variant at the smallest tile.
+
+    Raises:
+        UndecidedError: Not run, or nobody tells what a process holds of the GPU.
+        MeasurementError: As `measure`.
+    """
+    contract, facts = point.variant.contract, predictors.facts
+    smallest = min(contract.tiles, key=lambda tile: (tile.size == 0, tile.size))
+    width, height = tensor_size(contract, *_SMALL_PLATE, smallest)
+    request = _request(subject, point, runtime, predictors, OWN_PLAN)
+    place = _place(facts, made_at)
+    known = facts.gpus if isinstance(facts.gpus, tuple) else ()
+    capability = next((gpu.compute_capability for gpu in known if gpu.name == place.gpu), "unknown")
+    return calibrate(Throwaway(request, width, height), place, capability if isinstance(capability, str) else "unknown")
+
+
+def _request(
+    subject: Subject, point: Point, runtime: RuntimeFacts, predictors: Predictors, plan: MemoryPlan
+) -> RunRequest:
+    return RunRequest(
         interpreter=runtime.interpreter,
         folder=subject.folder(point.variant),
         entry=point.variant.entry,
@@ -135,14 +172,12 @@ def measure(
         contract=point.variant.contract,
         tile=point.tile,
         provider=point.provider,
-        sandbox=policy.sandbox,
+        sandbox=predictors.policy.sandbox,
         wall_seconds=_WALL_SECONDS,
-        ram_mib=_ram_mib(facts),
+        ram_mib=_ram_mib(predictors.facts),
         ports=subject.release.interface.inputs,
         memory_plan=plan,
     )
-    found = measure_memory(request, point.width, point.height, _place(facts, made_at), runs=wish.runs, step=step)
-    return Measured(point, beside(found, predicted), why)
 
 
 def _predicted(

@@ -1,10 +1,12 @@
 """The command ``measure``: what a model takes of memory on this machine, beside what was predicted."""
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from changeover_registry.clock import format_time
+from changeover_registry.errors import ChangeoverError
 from changeover_updater.cli._asked import PlateOption, PolicyOption, ask_about, builders
 from changeover_updater.cli._context import Invocation, JsonFlag, host_facts, invocation
 from changeover_updater.cli._output import emit, escape, mark, notice, progress, rows, say
@@ -13,11 +15,11 @@ if TYPE_CHECKING:
     from changeover_registry.records.base import Unknown
     from changeover_registry.records.memory import MemoryMeasurement, Steady
     from changeover_updater.measure import Measured
+    from changeover_updater.site import Site
+    from changeover_updater.station import Station
     from changeover_updater.subjects import Subject
 
 __all__ = ["measure"]
-
-_NO_PREDICTION, _WRONG_PREDICTION = 4, 3
 
 
 def measure(  # noqa: PLR0917 - each is an option of the command
@@ -37,8 +39,9 @@ def measure(  # noqa: PLR0917 - each is an option of the command
     as_json: JsonFlag = False,
 ) -> None:
     """Measure what a model takes of memory here, in an isolated process, and hold its prediction against that."""
-    from changeover_updater.measure import Wish, point_of, with_runtime
+    from changeover_updater.measure import Wish, calibration, point_of, with_runtime
     from changeover_updater.measure import measure as measure_point
+    from changeover_updater.memory import calibration_of, keep_calibration
     from changeover_updater.predicting import Predictors
     from changeover_updater.subjects import is_file, is_folder
     from changeover_validators.vram.measure import is_alarm
@@ -47,32 +50,47 @@ def measure(  # noqa: PLR0917 - each is an option of the command
     asked = ask_about(call, (model,), policy, plate)
     subject = asked.questions[0].subject
     local = is_file(model) or is_folder(model)
-    own, here = host_facts(call, None if local else call.station()), builders(call)
+    own, here = host_facts(call, _station(call)), builders(call)
     wish = Wish(
         variant, tile, provider or ("cuda" if isinstance(own.gpus, tuple) and own.gpus else "cpu"), runs, own_settings
     )
     point = point_of(subject, asked.policy, wish)
     facts, runtime = with_runtime(own, point, here)
-    predictors = Predictors(facts, asked.policy, here, lambda _, v: subject.folder(v))
+    site = None if local else call.site()
+    find = partial(calibration_of, site)
+    predictors = Predictors(facts, asked.policy, here, lambda _, v: subject.folder(v), calibration=find)
     with progress() as line:
+        if site is not None and point.provider == "cuda" and find(predictors.target(point.variant, "cuda")) is None:
+            line.step("calibrate this GPU, driver and runtime")  # pragma: gpu
+            made = calibration(subject, point, runtime, predictors, format_time(call.now))  # pragma: gpu
+            keep_calibration(site, made)  # pragma: gpu
         found = measure_point(subject, point, wish, runtime, predictors, format_time(call.now), line.step)
-        kept = None if local else _keep(call, subject, found)
+        kept = None if site is None else _keep(site, subject, found)
     alarm = is_alarm(found.measurement)
     answer = {**found.measurement.model_dump(mode="json", exclude_none=True), "alarm": alarm, "kept": kept}
     emit(answer, as_json=as_json, show=lambda: _show(found, kept))
     if found.unpredicted is not None:
         notice(f"there is no prediction to hold against it: {found.unpredicted}")
-        raise typer.Exit(_NO_PREDICTION)
     if alarm:
         notice("the prediction is off by more than 5 %: budget by the measured figure, and report it with --json")
-        raise typer.Exit(_WRONG_PREDICTION)
+    raise typer.Exit(found.exit_code)
 
 
-def _keep(call: Invocation, subject: "Subject", found: "Measured") -> str:
+def _station(call: Invocation) -> "Station | None":
+    """The station, whose remembered facts spare the probing; a file is measured without one, too."""
+    if call.settings.store is None:
+        return None
+    try:
+        return call.station()
+    except ChangeoverError:
+        return None
+
+
+def _keep(site: "Site", subject: "Subject", found: "Measured") -> str:
     """File the measurement of a site's release in the site, and tell MLflow; returns where it lies."""
     from changeover_updater.memory import keep_measurement, log_measurement
 
-    site, release = call.site(), subject.release
+    release = subject.release
     path = keep_measurement(site, release.model, found.measurement)
     log_measurement(site, release.model, release.version, found.measurement, notice)
     return str(path)
