@@ -6,14 +6,14 @@ cached serves the next one. Pure. What this leaves out: the context, and whateve
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from changeover_registry.records.memory import Steady, WorkspaceRate
 from changeover_validators.vram.caching import CachingAllocator
 from changeover_validators.vram.lines import Line
 from changeover_validators.vram.trace import INPUT, Allocation, Call, Trace
 
-__all__ = ["MATRIX_PRODUCTS", "Replay", "Shares", "resident", "with_workspaces"]
+__all__ = ["MATRIX_PRODUCTS", "Device", "Replay", "Shares", "resident", "with_workspaces"]
 
 MATRIX_PRODUCTS = frozenset(
     f"aten::{name}"
@@ -26,6 +26,25 @@ MATRIX_PRODUCTS = frozenset(
 
 _MOST_ROUNDS = 12
 """A round that leaves the allocator as it was found comes after two or three; this many would be a mistake of ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Where traces are played.
+
+    Attributes:
+        line: The sizes of the torch line's allocator.
+        blas_bytes: What cuBLAS is lent for ever when the first matrix product runs.
+        rates: Measured workspaces by operator, which take the place of the scratch memory of the CPU.
+        item_bytes: Bytes of one element of the operators' outputs, to which `rates` belong.
+
+    The last three complete traces of the CPU; a GPU's own trace has in it what they stand for.
+    """
+
+    line: Line
+    blas_bytes: int = 0
+    rates: Mapping[str, WorkspaceRate] = field(default_factory=dict)
+    item_bytes: int = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,37 +80,26 @@ class Replay:
     rounds: int
 
 
-def resident(
-    traces: Sequence[Trace],
-    line: Line,
-    *,
-    limit_bytes: int | None = None,
-    blas_bytes: int = 0,
-    rates: Mapping[str, WorkspaceRate] | None = None,
-    item_bytes: int = 4,
-) -> Replay:
+def resident(traces: Sequence[Trace], device: Device, *, limit_bytes: int | None = None) -> Replay:
     """What a process holds in which all of `traces` are loaded and called in turn; one trace is one model alone.
 
     Args:
         traces: One for each model or instance.
-        line: The allocator's sizes.
-        limit_bytes: The most that it may reserve; None is no limit.
-        blas_bytes: What cuBLAS is lent when the first matrix product runs.
-        rates: Measured workspaces by operator, which take the place of the scratch memory in the trace.
-        item_bytes: Bytes of one element of the operators' outputs, to which `rates` belong.
+        device: Where they are played.
+        limit_bytes: The most that the allocator may reserve; None is no limit.
 
     Raises:
         ArenaFullError: Over the limit.
     """
-    turns = [_turn(trace, rates or {}, item_bytes) for trace in traces]
-    player = _Player(CachingAllocator(line, limit_bytes=limit_bytes), blas_bytes)
+    turns = [_turn(trace, device) for trace in traces]
+    player = _Player(device, limit_bytes)
     for trace in traces:
         player.load(trace)
     loaded = player.steady()
-    first = _round(player, [calls[0] for calls in turns])
-    for place in range(1, max(len(calls) for calls in turns)):
-        _round(player, [calls[min(place, len(calls) - 1)] for calls in turns])
-    return _settled(player, [calls[-1] for calls in turns], loaded, first)
+    first = _round(player, [turn[0] for turn in turns])
+    for place in range(1, max(len(turn) for turn in turns)):
+        _round(player, [turn[min(place, len(turn) - 1)] for turn in turns])
+    return _settled(player, [turn[-1] for turn in turns], loaded, first)
 
 
 def with_workspaces(call: Call, rates: Mapping[str, WorkspaceRate], item_bytes: int) -> Call:
@@ -125,8 +133,10 @@ def _workspace(rate: WorkspaceRate | None, elements: int) -> int:
     return 0 if rate is None else rate.constant_bytes + rate.per_thousand * elements // 1000
 
 
-def _turn(trace: Trace, rates: Mapping[str, WorkspaceRate], item_bytes: int) -> tuple[Call, ...]:
-    return tuple(with_workspaces(call, rates, item_bytes) for call in trace.calls) if rates else trace.calls
+def _turn(trace: Trace, device: Device) -> tuple[Call, ...]:
+    if trace.device == "cpu" and device.rates:
+        return tuple(with_workspaces(call, device.rates, device.item_bytes) for call in trace.calls)
+    return trace.calls
 
 
 def _round(player: "_Player", calls: Sequence[Call]) -> Steady:
@@ -151,10 +161,10 @@ def _settled(player: "_Player", calls: Sequence[Call], loaded: Steady, first: St
 class _Player:
     """Plays loads and calls on one allocator, and keeps what kinds of blocks are in use at the peak of a round."""
 
-    def __init__(self, allocator: CachingAllocator, blas_bytes: int) -> None:
-        self.allocator = allocator
+    def __init__(self, device: Device, limit_bytes: int | None) -> None:
+        self.allocator = CachingAllocator(device.line, limit_bytes=limit_bytes)
         self.shares = Shares()
-        self._blas_bytes = blas_bytes
+        self._blas_bytes = device.blas_bytes
         self._now = {"weights": 0, "activations": 0, "workspace": 0, "bound_io": 0}
         self._most = 0
 

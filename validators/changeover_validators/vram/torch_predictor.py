@@ -35,7 +35,7 @@ from changeover_validators.vram.derive import anchors, derive
 from changeover_validators.vram.lines import Line, line_of
 from changeover_validators.vram.predictor import SESSIONS, Target
 from changeover_validators.vram.record import RecordRequest, record
-from changeover_validators.vram.replay import Replay, resident
+from changeover_validators.vram.replay import Device, Replay, resident
 from changeover_validators.vram.trace import Trace
 
 __all__ = ["TorchPredictor", "twin_target"]
@@ -145,25 +145,19 @@ class TorchPredictor:
             self._kept[width, height] = self._recorded(width, height)
         return self._kept[width, height]
 
-    @property
-    def settings(self) -> Mapping[str, object]:
-        """The arguments with which `replay.resident` answers for this model beside others at this target.
+    @cached_property
+    def device(self) -> Device:
+        """Where `replay.resident` plays this model's traces beside those of others at this target.
 
         Raises:
             UndecidedError: The torch line's allocator is not known.
         """
-        return {
-            "line": self._line,
-            "blas_bytes": self._blas_bytes(),
-            "rates": self._rates(),
-            "item_bytes": 2 if all(t.dtype == "float16" for t in self._request.contract.inputs) else 4,
-        }
-
-    @cached_property
-    def _line(self) -> Line:
         line = line_of(self._target.version)
-        # The CPU's allocator keeps nothing: with blocks of one byte what is in use is what was asked for.
-        return replace(line, block=1) if self._target.provider == "cpu" else line
+        if self._target.provider == "cpu":
+            # The CPU's allocator keeps nothing: with blocks of one byte what is in use is what was asked for.
+            return Device(replace(line, block=1))
+        halves = all(tensor.dtype == "float16" for tensor in self._request.contract.inputs)
+        return Device(line, self._blas_bytes(line), self._rates(), 2 if halves else 4)
 
     @cached_property
     def _digest(self) -> str:
@@ -191,22 +185,17 @@ class TorchPredictor:
         return self._replays[width, height]
 
     def _replay(self, trace: Trace, limit_bytes: int | None) -> Replay:
-        rates = self._rates() if trace.device == "cpu" else {}
-        blas = self._blas_bytes() if trace.device == "cpu" else 0
-        settings = {**self.settings, "rates": rates, "blas_bytes": blas}
-        return resident((trace,), limit_bytes=limit_bytes, **settings)  # type: ignore[arg-type]
+        return resident((trace,), self.device, limit_bytes=limit_bytes)
 
     def _rates(self) -> Mapping[str, WorkspaceRate]:
         calibration = self._target.calibration
         return {} if calibration is None else {rate.operator: rate for rate in calibration.workspaces}
 
-    def _blas_bytes(self) -> int:
-        if self._target.provider == "cpu":
-            return 0
+    def _blas_bytes(self, line: Line) -> int:
         calibration = self._target.calibration
         capability = calibration.compute_capability if calibration else capability_of_gpu(self._target.gpu or "")
         is_hopper = capability is not None and int(capability.split(".")[0]) >= _HOPPER
-        return self._line.blas_hopper if is_hopper else self._line.blas
+        return line.blas_hopper if is_hopper else line.blas
 
     def _recorded(self, width: int, height: int) -> tuple[Trace, ...]:
         _check_can_record(self._request)

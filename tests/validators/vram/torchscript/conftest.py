@@ -158,6 +158,24 @@ def isolated() -> None:
 
 
 @pytest.fixture
+def pretend(tmp_path: Path) -> Callable[[str], str]:
+    """A program that answers as an interpreter does, and then runs the given shell words instead of a recorder."""
+
+    def make(words: str) -> str:
+        folder = tmp_path / "interpreter"
+        folder.mkdir()
+        path = folder / "python"
+        path.write_text(f"""#!/bin/sh
+case "$2" in -c) echo '{{"paths": [], "home": []}}'; exit;; esac
+{words}
+""")
+        path.chmod(0o755)
+        return str(path)
+
+    return make
+
+
+@pytest.fixture
 def made() -> Make:
     """A trace by hand: sizes of weights, and the steps of its calls as (size, operator, role) or the handle to end."""
 

@@ -34,24 +34,6 @@ LINE = json.dumps(
 
 
 @pytest.fixture
-def pretend(tmp_path: Path) -> Pretend:
-    """A program that answers as an interpreter does, and then runs the given shell words instead of a recorder."""
-
-    def make(words: str) -> str:
-        folder = tmp_path / "interpreter"
-        folder.mkdir()
-        path = folder / "python"
-        path.write_text(f"""#!/bin/sh
-case "$2" in -c) echo '{{"paths": [], "home": []}}'; exit;; esac
-{words}
-""")
-        path.chmod(0o755)
-        return str(path)
-
-    return make
-
-
-@pytest.fixture
 def request_for(scripts: Path, contracts: dict[str, Contract]) -> Callable[..., RecordRequest]:
     def make(**changes: Any) -> RecordRequest:
         fields: dict[str, Any] = {

@@ -8,11 +8,13 @@ import pytest
 from changeover_registry.records.memory import WorkspaceRate
 from changeover_validators.vram.arena import ArenaFullError
 from changeover_validators.vram.lines import line_of
-from changeover_validators.vram.replay import resident, with_workspaces
+from changeover_validators.vram.replay import Device, resident, with_workspaces
 from changeover_validators.vram.trace import Trace
 
 MIB = 1 << 20
 LINE = line_of("2.1.1")
+DEVICE = Device(LINE)
+WITH_BLAS = Device(LINE, LINE.blas)
 NAMES = ("conv", "unet", "vit", "convgru")
 Make = Callable[..., Trace]
 Recorded = Callable[..., tuple[Trace, ...]]
@@ -35,7 +37,7 @@ def live(trace: Trace, number: int) -> int:
 def test_the_replay_asks_for_what_torch_itself_counted(name: str, recorded: Recorded) -> None:
     (trace,) = recorded(name, (96, 64))
 
-    replay = resident([trace], LINE)
+    replay = resident([trace], DEVICE)
 
     counted = [dict(counters)["allocated_bytes.all.peak"] for counters in trace.counters]
     assert live(trace, -1) == counted[-1]
@@ -81,7 +83,7 @@ def test_a_replay_by_hand(made: Make) -> None:
     ]
     trace = made([100, 2 * MIB], steps, steps)
 
-    replay = resident([trace], LINE)
+    replay = resident([trace], DEVICE)
 
     # 100 bytes lie in a small segment, 2 + 3 + 4 + 5 MiB in one of 20 MiB, the output of 1 MiB again in a small one.
     assert (replay.loaded.in_use_bytes, replay.loaded.arena_bytes) == (2 * MIB + 512, 22 * MIB)
@@ -98,7 +100,7 @@ def test_a_replay_by_hand(made: Make) -> None:
 def test_shares_add_up_to_what_is_in_use(name: str, recorded: Recorded) -> None:
     (trace,) = recorded(name, (96, 64))
 
-    replay = resident([trace], LINE, blas_bytes=LINE.blas)
+    replay = resident([trace], WITH_BLAS)
 
     shares = replay.shares
     parts = (shares.weights, shares.activations, shares.workspace, shares.bound_io)
@@ -111,17 +113,17 @@ def test_shares_add_up_to_what_is_in_use(name: str, recorded: Recorded) -> None:
 def test_the_workspace_of_cublas_is_lent_once_and_only_where_matrices_are_multiplied(recorded: Recorded) -> None:
     (vit,), (conv,) = recorded("vit", (64, 64)), recorded("conv", (64, 64))
 
-    with_it, without = (resident([vit], LINE, blas_bytes=size) for size in (LINE.blas, 0))
+    with_it, without = (resident([vit], device) for device in (WITH_BLAS, DEVICE))
 
     assert with_it.requested_bytes - without.requested_bytes == LINE.blas
-    assert resident([conv], LINE, blas_bytes=LINE.blas) == resident([conv], LINE)
+    assert resident([conv], WITH_BLAS) == resident([conv], DEVICE)
 
 
 def test_models_in_one_process_share_what_the_other_leaves_cached(recorded: Recorded) -> None:
     traces = [recorded(name, (192, 128))[0] for name in ("unet", "convgru")]
-    alone = [resident([trace], LINE) for trace in traces]
+    alone = [resident([trace], DEVICE) for trace in traces]
 
-    both = resident(traces, LINE)
+    both = resident(traces, DEVICE)
 
     held = [replay.steady.arena_bytes for replay in alone]
     assert max(held) <= both.steady.arena_bytes < sum(held)
@@ -135,7 +137,7 @@ def test_two_instances_hold_the_weights_twice_and_the_activations_once(made: Mak
     steps = [(30 * MIB, "aten::conv2d", ""), 0]
     trace = made([12 * MIB], steps)
 
-    one, two = resident([trace], LINE), resident([trace, trace], LINE)
+    one, two = resident([trace], DEVICE), resident([trace, trace], DEVICE)
 
     assert one.steady.in_use_bytes == 42 * MIB
     assert two.steady.in_use_bytes == 54 * MIB
@@ -143,12 +145,12 @@ def test_two_instances_hold_the_weights_twice_and_the_activations_once(made: Mak
 
 def test_the_least_limit_under_which_it_runs_is_found_and_one_segment_less_is_too_little(recorded: Recorded) -> None:
     (trace,) = recorded("unet", (384, 256))
-    free = resident([trace], LINE)
+    free = resident([trace], DEVICE)
 
     under = free.steady.arena_bytes
     while True:
         try:
-            held = resident([trace], LINE, limit_bytes=under - 2 * MIB)
+            held = resident([trace], DEVICE, limit_bytes=under - 2 * MIB)
         except ArenaFullError:
             break
         under -= 2 * MIB
