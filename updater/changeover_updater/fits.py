@@ -12,7 +12,6 @@ from typing import Any
 from changeover_registry.errors import InvalidInputError
 from changeover_registry.records.base import Unknown
 from changeover_registry.records.facts import Gpu, HostFacts
-from changeover_registry.records.findings import Finding, NotRun, Refused
 from changeover_registry.records.memory import MemoryAnswer, MemoryPlan
 from changeover_registry.records.policy import Policy
 from changeover_registry.records.release import Tile, Variant
@@ -20,7 +19,7 @@ from changeover_registry.records.verdict import OperatingPoint
 from changeover_updater.predicting import Predictors
 from changeover_updater.subjects import Subject
 from changeover_validators.checks.budget import Budget, budget
-from changeover_validators.fits import Fits, Judged, judge_points, passed_over
+from changeover_validators.fits import Fits, Judged, codes, judge_points, passed_over
 from changeover_validators.probe import forged_host, forged_hosts
 from changeover_validators.vram.curves import tensor_size
 from changeover_validators.vram.footprint import Footprint, Room, footprint_of, need_of
@@ -32,7 +31,6 @@ __all__ = [
     "Solved",
     "answer",
     "answer_object",
-    "codes",
     "fits_object",
     "host_of_gpu",
     "on_cpu",
@@ -214,19 +212,6 @@ def _solved(answered: Answered, predictors: Predictors, variant: Variant, provid
 
     allowed = largest_tile(predictor, variant.contract, tiles_of(variant), plate, room, plan)
     return Solved(variant.id, provider, allowed, largest_size(predictor, variant.contract, room, quick_plan))
-
-
-def codes(one: Judged) -> tuple[str, ...]:
-    """The reason codes of a point that does not fit: stable words for programs."""
-    return tuple(dict.fromkeys(_code(finding) for finding in one.findings if isinstance(finding, (Refused, NotRun))))
-
-
-def _code(finding: Finding) -> str:
-    if isinstance(finding, Refused):
-        return re.sub(r"[^a-z0-9]+", "-", finding.rule.lower()).strip("-")
-    if isinstance(finding, NotRun) and finding.check == "vram":
-        return "budget-unknown" if finding.why.startswith("the memory budget is unknown") else "memory-unknown"
-    return f"{finding.check}-unknown"
 
 
 def answer_object(answered: Answered, solved: tuple[Solved, ...] | None = None) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from typing import Any
 from changeover_registry.errors import InvalidInputError
 from changeover_registry.records.facts import HostFacts
 from changeover_registry.records.findings import NotRun, Refused
-from changeover_updater.fits import Answered, codes
+from changeover_updater.fits import Answered
 from changeover_validators.checks.budget import Budget, mib
 from changeover_validators.classes import host_class
-from changeover_validators.fits import Judged, Outcome
+from changeover_validators.fits import Judged, Outcome, codes
 from changeover_validators.probe import forged_hosts
 
 __all__ = ["Cell", "Fleet", "Row", "cell_of", "fleet_object", "fleet_of", "host_files"]

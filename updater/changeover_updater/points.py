@@ -103,7 +103,7 @@ def _with_memory(
         plates = tuple(sorted({*PLATES, policy.vram.plate}))
         answers = {plate: _answer(predictor, variant, point.tile, plate, plan) for plate in plates}
     except (UndecidedError, RefusedError, MeasurementError) as error:
-        silent = NotRun(check="vram", subject=str(point), why=str(error), remedy=error.remedy)
+        silent = NotRun(check="vram", subject=str(point), code="memory-unknown", why=str(error), remedy=error.remedy)
         return PointReport(point=point, findings=(silent,))
     curve = tuple(curve_point(plate, answer) for plate, answer in answers.items())
     answer = answers[policy.vram.plate]

@@ -29,6 +29,7 @@ __all__ = [
     "Judged",
     "Outcome",
     "Predict",
+    "codes",
     "curve_point",
     "judge_points",
     "memory_of",
@@ -118,6 +119,12 @@ def passed_over(fits: Fits) -> tuple[tuple[Judged, str], ...]:
     return tuple((one, _why(one, fits.chosen)) for one in fits.points if one is not fits.chosen)
 
 
+def codes(one: Judged) -> tuple[str, ...]:
+    """The reason codes of a point that does not fit: stable words for programs, each once."""
+    found = (finding for finding in one.findings if isinstance(finding, (Refused, NotRun)))
+    return tuple(dict.fromkeys(finding.code or f"{finding.check}-{finding.outcome}" for finding in found))
+
+
 def curve_point(plate: tuple[int, int], answer: MemoryAnswer) -> CurvePoint:
     """An answer as a verdict keeps it: the high end of the range, the low one, and what is asked for."""
     spread = answer.range.high_bytes - answer.range.low_bytes
@@ -177,6 +184,7 @@ def _not_offered(variant: Variant, point: OperatingPoint) -> tuple[Finding, ...]
     refused = Refused(
         check="hardware",
         subject=str(point),
+        code="tile-not-offered",
         rule="tile",
         expected="a tile that the knob of Nuke's Inference node offers: none, 1024, 2048 or 4096",
         actual=str(point.tile),
@@ -198,7 +206,7 @@ def _memory(
     try:
         answer = predict(variant, point)
     except ChangeoverError as error:
-        silent = NotRun(check="vram", subject=str(point), why=str(error), remedy=error.remedy)
+        silent = NotRun(check="vram", subject=str(point), code="memory-unknown", why=str(error), remedy=error.remedy)
         return Judged(point, "unknown", (*passed, silent))
     known = memory_of(variant, point.tile, (curve_point(policy.vram.plate, answer),), answer)
     finding = check_vram(point, known, facts, policy, old=old)

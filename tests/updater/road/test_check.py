@@ -17,6 +17,7 @@ from onnx import TensorProto, helper
 
 from changeover_registry import signing
 from changeover_registry.records.verdict import Verdict
+from changeover_validators.probe import forged_host
 from changeover_validators.runtimes.sandbox import available
 
 pytestmark = pytest.mark.skipif(available().name is None, reason="nothing isolates a child on this machine")
@@ -250,8 +251,12 @@ def test_eight_gib_card_gets_the_tile_that_fits_and_a_smaller_budget_is_refused_
     world.without_mlflow()
     world.publish("1.0.0")
 
-    few = _with_baseline(world, 6005)
-    none = _with_baseline(world, 6025)
+    whole, tile = _needed(judged(world, "tiny-roto@1.0.0", "--host", "rtx-2070-8gib")[1])
+    gpu = forged_host("rtx-2070-8gib").gpus[0]  # type: ignore[index]
+    left = gpu.total_mib - gpu.reserved_mib - 1024 - 512
+    assert whole > tile + 2
+    few = _with_baseline(world, left - tile - 1)
+    none = _with_baseline(world, left - tile + 1)
 
     fitting = {str_of_point(p["point"]): outcomes(p, "vram") for p in few[1]["points"]}
     assert fitting["onnx-fp32/0+0/cuda"] == ["refused"]
@@ -259,6 +264,14 @@ def test_eight_gib_card_gets_the_tile_that_fits_and_a_smaller_budget_is_refused_
     assert none[0] == 3
     assert "VRAM budget" in none[1]["reason"]
     assert "the largest operating point that fits is" in none[1]["reason"]
+
+
+def _needed(verdict: Any) -> tuple[int, int]:
+    """MiB that two instances take at the whole frame and at the tile, the context once."""
+    answers = [point["memory_answer"] for point in verdict["points"] if point["point"]["provider"] == "cuda"]
+    context = [sum(p["bytes"] for p in answer["parts"] if p["name"] == "context") for answer in answers]
+    need = [shared + 2 * (answer["total_bytes"] - shared) for answer, shared in zip(answers, context, strict=True)]
+    return -(-need[0] // 2**20), -(-need[1] // 2**20)
 
 
 def _with_baseline(world: Any, mib: int) -> tuple[int, Any]:

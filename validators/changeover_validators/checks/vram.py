@@ -83,10 +83,11 @@ def check_vram(
     """
     if not memory.curve:
         why = "no prediction of memory for this variant"
-        return _not_run(point, why, "measure it on this host, or override vram for this release")
+        return _not_run(point, "memory-unknown", why, "measure it on this host, or override vram for this release")
     allowed = budget(facts, policy, point.provider)
     if isinstance(allowed, Unknown):
-        return _not_run(point, f"the memory budget is unknown: {allowed.unknown}", "run changeover facts on this host")
+        why = f"the memory budget is unknown: {allowed.unknown}"
+        return _not_run(point, "budget-unknown", why, "run changeover facts on this host")
     case = _Case(point, memory, policy, allowed, old, largest)
     found = at_plate(memory.curve, policy.vram.plate)
     return _between(case) if found is None else _compared(case, case.footprint(found), "")
@@ -148,11 +149,18 @@ def _compared(case: _Case, footprint: Footprint, at: str) -> Finding:
     allowed = case.allowed.allowed_bytes
     if need.bytes <= allowed:
         detail = f"{mib(need.bytes)} of {mib(allowed)} MiB at {width}x{height}{at}, {_counted(case, need)}"
-        return Passed(check="vram", subject=str(case.point), detail=f"{detail}, {footprint.label}")
+        return Passed(
+            check="vram",
+            subject=str(case.point),
+            detail=f"{detail}, {footprint.label}",
+            evidence=_evidence(case, footprint),
+        )
     alone = need.alone_bytes > allowed
     what = "" if alone else " while the release in use is resident"
     return _refused(
         case,
+        code="over-budget" if alone else "over-budget-at-changeover",
+        evidence=_evidence(case, footprint),
         rule=_rule(case.point) + ("" if alone else " at the changeover"),
         actual=f"{mib(need.alone_bytes if alone else need.bytes)} MiB at {width}x{height} with tile "
         f"{case.point.tile}{what}, {_counted(case, need)}, {footprint.label}",
@@ -173,8 +181,11 @@ def _between(case: _Case) -> Finding:
     least = instances_of(case.policy) * asked.least if asked else 0
     if least > allowed:
         actual = f"at least {mib(least)} MiB at {plate[0]}x{plate[1]} with tile {point.tile}, by the plates known"
-        return _refused(case, rule=_rule(point), actual=actual, remedy=_remedy(case, alone=True))
-    return _not_run(point, f"no prediction at {plate[0]}x{plate[1]}", "run changeover check again with this policy")
+        evidence = (f"budget {case.allowed.terms()}", "bounds of what is asked for at the plates known")
+        rule, remedy = _rule(point), _remedy(case, alone=True)
+        return _refused(case, code="over-budget", evidence=evidence, rule=rule, actual=actual, remedy=remedy)
+    why = f"no prediction at {plate[0]}x{plate[1]}"
+    return _not_run(point, "plate-unknown", why, "run changeover check again with this policy")
 
 
 def _rule(point: OperatingPoint) -> str:
@@ -191,10 +202,23 @@ def _counted(case: _Case, need: Need) -> str:
     return f"{many} and the release in use" if need.both else f"{many}, unloading first"
 
 
-def _refused(case: _Case, *, rule: str, actual: str, remedy: str) -> Refused:
+def _evidence(case: _Case, footprint: Footprint) -> tuple[str, ...]:
+    """What the answer rests on: the budget's terms, and the prediction with the tuple that it belongs to."""
+    told = f"{mib(footprint.context_bytes)} MiB context, {mib(footprint.instance_bytes)} an instance"
+    answer = case.memory.answer
+    if answer is None:
+        return (f"budget {case.allowed.terms()}", told)
+    key = answer.key
+    where = f"{key.runtime} {key.version} {key.provider}, tensor {key.width}x{key.height}, {key.threads} threads"
+    return (f"budget {case.allowed.terms()}", f"{told}: {where}, {answer.range.sessions} sessions")
+
+
+def _refused(case: _Case, *, code: str, evidence: tuple[str, ...], rule: str, actual: str, remedy: str) -> Refused:
     return Refused(
         check="vram",
         subject=str(case.point),
+        code=code,
+        evidence=evidence,
         rule=rule,
         expected=f"at most {case.allowed.allowed_bytes // MIB} MiB ({case.allowed.terms()})",
         actual=actual,
@@ -211,5 +235,5 @@ def _remedy(case: _Case, *, alone: bool) -> str:
     return "use a smaller tile, or a host with more memory"
 
 
-def _not_run(point: OperatingPoint, why: str, remedy: str) -> NotRun:
-    return NotRun(check="vram", subject=str(point), why=why, remedy=remedy)
+def _not_run(point: OperatingPoint, code: str, why: str, remedy: str) -> NotRun:
+    return NotRun(check="vram", subject=str(point), code=code, why=why, remedy=remedy)
