@@ -6,8 +6,9 @@ this size, over several sessions. What counts is the most that is needed at any 
 end of the range: a card must have that, however little is held later. Of equals the one that stands first here is
 taken, and the runtime's own settings stand first. Nothing is measured and nothing is random.
 
-Giving regions back after warm-up can therefore never win, for warm-up itself needs no less; it is simulated all the
-same, so that who has the room for a moment sees what it would save afterwards.
+Two kinds are simulated and told, and never taken. Giving regions back after warm-up: warm-up itself needs no less.
+Frozen shapes: the runtime then writes another graph, whose answers differ in their last bits for some models, and no
+plan may change an answer.
 Left out: giving regions back after every run, which trades speed for the level between frames; how a plan is applied
 (`runtimes.memory_plan`).
 """
@@ -78,7 +79,7 @@ def choose_plan(predictor: Predictor, width: int, height: int, *, one_size: bool
         width: Of the tensor, already padded or resized.
         height: Likewise.
         one_size: Whether every call of the operating point has this size, by its tile or by a resize of the contract.
-            Only then are frozen shapes a candidate: such a session takes no other size.
+            Only then are frozen shapes looked at: such a session takes no other size.
 
     Raises:
         InvalidInputError: As the predictor.
@@ -94,7 +95,7 @@ def choose_plan(predictor: Predictor, width: int, height: int, *, one_size: bool
             found.append(search.candidate(name, plan))
         except ChangeoverError as error:
             lost.append(PassedOver(name, plan, None, str(error)))
-    winner = min(found, key=lambda one: one.need_bytes)
+    winner = min((one for one in found if not one.plan.freeze), key=lambda one: one.need_bytes)
     passed = (_passed_over(one, winner) for one in found if one is not winner)
     return Choice(winner.name, winner.plan, winner.answer, (*passed, *lost, *_impossible(found, one_size=one_size)))
 
@@ -171,9 +172,13 @@ def _need(answer: MemoryAnswer) -> int:
 
 def _passed_over(one: _Candidate, winner: _Candidate) -> PassedOver:
     more = one.need_bytes - winner.need_bytes
-    why = f"needs {more} bytes more than {winner.name}" if more else f"needs as much as {winner.name}, which is simpler"
+    why = f"needs {abs(more)} bytes {'more' if more > 0 else 'less'} than {winner.name}"
+    if not more:
+        why = f"needs as much as {winner.name}, which is simpler"
     if one.plan.shrink != "never":
         why += f"; {one.answer.steady.arena_bytes} bytes of arena in the steady state"
+    if one.plan.freeze:
+        why += "; its answers may differ in their last bits"
     return PassedOver(one.name, one.plan, one.need_bytes, why)
 
 
