@@ -177,6 +177,7 @@ def _request(
         ram_mib=_ram_mib(predictors.facts),
         ports=subject.release.interface.inputs,
         memory_plan=plan,
+        gpu=predictors.facts.nuke_gpu,
     )
 
 

@@ -138,6 +138,7 @@ class Runtimes:
                 ram_mib=_RAM_MIB,
                 ports=release.interface.inputs,
                 memory_plan=plan if plan and ran.variant.runtime == "onnx" else OWN_PLAN,
+                gpu=self.facts.nuke_gpu,
             )
         )
 

@@ -346,3 +346,12 @@ def test_the_childs_environment_is_ours_alone(request_for: Callable[..., RunRequ
     assert inner["CUDA_VISIBLE_DEVICES"] == "1"
     assert not {"AWS_SECRET_ACCESS_KEY", "LD_PRELOAD"} & set(inner)
     assert "td" not in inner["HOME"]
+
+
+def test_card_that_nuke_is_set_to_is_the_only_one_that_the_child_sees(request_for: Callable[..., RunRequest]) -> None:
+    outer = {"CUDA_VISIBLE_DEVICES": "1", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+
+    bound, free = (child_environment(outer, request_for(gpu=gpu)) for gpu in ("GPU-9b36c24f", None))
+
+    assert (bound["CUDA_VISIBLE_DEVICES"], free["CUDA_VISIBLE_DEVICES"]) == ("GPU-9b36c24f", "1")
+    assert "CUDA_VISIBLE_DEVICES" not in child_environment({}, request_for())

@@ -67,6 +67,7 @@ class RunRequest:
         ports: The interface's inputs, which fix the order of channels in the planes.
         memory_plan: Session and arena settings, of onnxruntime only; the default is the runtime's own.
         arena_limit_bytes: The most that onnxruntime's arena may hold, as a smaller card would; None is no bound.
+        gpu: The UUID of the GPU or instance that the child sees alone; None leaves that to the outer environment.
     """
 
     interpreter: str
@@ -83,6 +84,7 @@ class RunRequest:
     ports: tuple[Port, ...] = ()
     memory_plan: MemoryPlan = OWN_PLAN
     arena_limit_bytes: int | None = None
+    gpu: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,6 +118,8 @@ def wrap(isolation: Isolation, view: View, command: Sequence[str]) -> tuple[str,
 def child_environment(outer: Mapping[str, str], request: RunRequest) -> dict[str, str]:
     """The child's whole environment: nothing of ours but which GPU to use; telemetry off; threads fixed."""
     kept = {name: outer[name] for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "SYSTEMROOT") if name in outer}
+    # What is said of a host that binds Nuke to one card has to be run on that card, whichever comes first in the slots.
+    chosen = {"CUDA_VISIBLE_DEVICES": request.gpu} if request.gpu else {}
     threads = str(request.threads)
     return {
         "PATH": "/usr/bin:/bin",
@@ -130,6 +132,7 @@ def child_environment(outer: Mapping[str, str], request: RunRequest) -> dict[str
         "MKL_NUM_THREADS": threads,
         "OPENBLAS_NUM_THREADS": threads,
         **kept,
+        **chosen,
     }
 
 
