@@ -29,6 +29,7 @@ class Sessions:
     provider: Literal["cpu", "cuda"] = "cpu"
     runtime: Literal["onnxruntime", "torch"] = "onnxruntime"
     frozen: bool = True
+    label: Literal["calibrated", "modelled"] = "modelled"
     asked: list[MemoryPlan] = field(default_factory=list)
 
     def answer(self, width: int, height: int, plan: MemoryPlan) -> MemoryAnswer:
@@ -60,7 +61,7 @@ class Sessions:
             ),
             total_bytes=max(totals),
             requested_bytes=self.weights + max(map(most_alive, self.runs)),
-            label="modelled",
+            label=self.label,
         )
 
     def runs_in(self, width: int, height: int, plan: MemoryPlan, limit_bytes: int) -> bool:
@@ -244,11 +245,16 @@ def test_torch_has_no_such_settings() -> None:
     assert (choice.plan, choice.passed_over) == (MemoryPlan(), ())
 
 
-def test_on_cuda_a_small_workspace_is_a_candidate_and_wins_no_tie() -> None:
-    choice = choose_plan(Sessions([HOURGLASS], provider="cuda"), 512, 512)
+def test_on_a_gpu_that_nobody_calibrated_no_first_region_is_laid_out_and_cudnn_is_left_alone() -> None:
+    modelled = choose_plan(Sessions([HOURGLASS], provider="cuda"), 512, 512)
+    calibrated = choose_plan(Sessions([HOURGLASS], provider="cuda", label="calibrated"), 512, 512)
 
-    assert "small workspace" in named(choice)
-    assert choice.plan.cudnn_search is None
+    why = {one.name: one.why for one in modelled.passed_over}
+    assert why["small workspace"].endswith("its answers and its speed may differ")
+    assert "not calibrated" in why["first region"]
+    assert modelled.plan.initial_chunk_bytes is None
+    assert calibrated.plan.initial_chunk_bytes is not None
+    assert modelled.plan.cudnn_search is calibrated.plan.cudnn_search is None
 
 
 def test_the_choice_asks_for_few_simulations() -> None:

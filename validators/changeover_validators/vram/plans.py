@@ -6,9 +6,10 @@ this size, over several sessions. What counts is the most that is needed at any 
 end of the range: a card must have that, however little is held later. Of equals the one that stands first here is
 taken, and the runtime's own settings stand first. Nothing is measured and nothing is random.
 
-Two kinds are simulated and told, and never taken. Giving regions back after warm-up: warm-up itself needs no less.
-Frozen shapes: the runtime then writes another graph, whose answers differ in their last bits for some models, and no
-plan may change an answer.
+Some are simulated and told, and never taken. Giving regions back after warm-up: warm-up itself needs no less. Frozen
+shapes and cuDNN's settings: the runtime then computes in another way, and no plan may change an answer. A first region
+on a GPU that nobody calibrated: what its libraries take is not known well enough to lay out one region by.
+
 Left out: giving regions back after every run, which trades speed for the level between frames; how a plan is applied
 (`runtimes.memory_plan`).
 """
@@ -95,7 +96,7 @@ def choose_plan(predictor: Predictor, width: int, height: int, *, one_size: bool
             found.append(search.candidate(name, plan))
         except ChangeoverError as error:
             lost.append(PassedOver(name, plan, None, str(error)))
-    winner = min((one for one in found if not one.plan.freeze), key=lambda one: one.need_bytes)
+    winner = min((one for one in found if not _never(one)), key=lambda one: one.need_bytes)
     passed = (_passed_over(one, winner) for one in found if one is not winner)
     return Choice(winner.name, winner.plan, winner.answer, (*passed, *lost, *_impossible(found, one_size=one_size)))
 
@@ -163,7 +164,10 @@ def _candidates(search: _Search, own: _Candidate, *, one_size: bool) -> Iterator
                 if size is not None:
                     yield name, _with_region(plan, size)
     if own.answer.key.provider == "cuda":
-        yield "small workspace", MemoryPlan(cudnn_search="heuristic", cudnn_max_workspace=False)
+        yield (
+            "small workspace",
+            MemoryPlan(extend="same-as-requested", cudnn_search="heuristic", cudnn_max_workspace=False),
+        )
 
 
 def _need(answer: MemoryAnswer) -> int:
@@ -177,9 +181,19 @@ def _passed_over(one: _Candidate, winner: _Candidate) -> PassedOver:
         why = f"needs as much as {winner.name}, which is simpler"
     if one.plan.shrink != "never":
         why += f"; {one.answer.steady.arena_bytes} bytes of arena in the steady state"
+    never = _never(one)
+    return PassedOver(one.name, one.plan, one.need_bytes, f"{why}; {never}" if never else why)
+
+
+def _never(one: _Candidate) -> str | None:
+    """Why a candidate is never taken, whatever it needs."""
     if one.plan.freeze:
-        why += "; its answers may differ in their last bits"
-    return PassedOver(one.name, one.plan, one.need_bytes, why)
+        return "its answers may differ in their last bits"
+    if one.plan.cudnn_search is not None or one.plan.cudnn_max_workspace is not None:
+        return "its answers and its speed may differ"
+    if one.plan.initial_chunk_bytes and one.answer.key.provider == "cuda" and one.answer.label == "modelled":
+        return "this GPU is not calibrated, and a region too small by a byte would cost a second one"
+    return None
 
 
 def _impossible(found: list[_Candidate], *, one_size: bool) -> Iterator[PassedOver]:
