@@ -17,8 +17,10 @@ host, everything of the call ends.
 import json
 import os
 import sys
+from pathlib import Path
 from typing import Any, Dict, Iterator, List, Tuple
 
+SCHEMA = "changeover.trace/1"
 CALL, HOST = "changeover.call", "changeover.host"
 INPUT, SCRIPT = "input", "script"
 PEAK = "allocated_bytes.all.peak"
@@ -84,6 +86,9 @@ def record(torch: Any, module: Any, request: Dict[str, Any], size: Tuple[int, in
     operators: List[str] = []
     libraries: List[int] = []
     on_gpu = request["device"] == "cuda"
+    if on_gpu:  # pragma: gpu
+        # What another size left cached would be counted as reserved for this one.
+        torch.cuda.empty_cache()
     for _ in range(int(request["calls"])):
         run = on_a_gpu if on_gpu else on_the_cpu
         events, states, counted, kept = run(torch, module, images, states, operators)
@@ -98,25 +103,19 @@ def on_the_cpu(torch: Any, module: Any, images: List[Any], states: List[Any], op
     from torch.profiler import ProfilerActivity, profile
 
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
-        kept = one_call(torch, module, images, states)
+        kept = one_call(torch, module, "cpu", images, states)
     found = flat(watched.profiler.kineto_results.experimental_event_tree())
     return events_of(found, operators), kept, {PEAK: peak_of(found)}, []
 
 
-def one_call(torch: Any, module: Any, images: List[Any], states: List[Any]) -> List[Any]:
+def one_call(torch: Any, module: Any, device: str, images: List[Any], states: List[Any]) -> List[Any]:
     """Hand over, run, and take what the next call needs to the host."""
     with torch.inference_mode():
-        given = [tensor.to(module_device(torch, module), copy=True) for tensor in [*images, *states]]
+        given = [tensor.to(device, copy=True) for tensor in [*images, *states]]
         with torch.autograd.profiler.record_function(CALL):
             answer = module(*given)
         with torch.autograd.profiler.record_function(HOST):
             return [value.to("cpu", copy=True) for value in later(answer, len(states))]
-
-
-def module_device(torch: Any, module: Any) -> Any:
-    """Where the module's tensors are; the CPU for one that holds none."""
-    held = list(module.state_dict().values())
-    return held[0].device if held else torch.device("cpu")
 
 
 def later(answer: Any, count: int) -> List[Any]:
@@ -191,8 +190,9 @@ def on_a_gpu(
 ) -> Tuple[Any, ...]:  # pragma: gpu
     """One call under the allocator's history: its events, the states for the next one, and torch's counters."""
     torch.cuda.reset_peak_memory_stats()
-    torch.cuda.memory._record_memory_history(max_entries=1000000)
-    kept = one_call(torch, module, images, states)
+    # Without tracebacks, whose symbols take minutes to find.
+    torch.cuda.memory._record_memory_history(context=None, max_entries=1000000)
+    kept = one_call(torch, module, "cuda", images, states)
     torch.cuda.synchronize()
     history = torch.cuda.memory._snapshot()["device_traces"][torch.cuda.current_device()]
     torch.cuda.memory._record_memory_history(enabled=None)
@@ -256,6 +256,13 @@ def answer(request: Dict[str, Any], write: Any) -> None:
         write({"done": True})
     except Exception as error:  # noqa: BLE001 - the parent is told, whatever it is
         write({"error": {"class": type(error).__name__, "text": str(error)[:20000]}})
+
+
+def write_file(path: str, request: Dict[str, Any]) -> None:
+    """A trace file, as `trace.read_traces` reads it: for a measurement that runs where no Changeover is."""
+    with Path(path).open("w", encoding="ascii") as out:
+        out.write(json.dumps({"schema": SCHEMA}) + "\n")
+        out.writelines(json.dumps(recording, separators=(",", ":")) + "\n" for recording in recordings(request))
 
 
 def main() -> None:

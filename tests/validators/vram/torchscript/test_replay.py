@@ -1,6 +1,7 @@
 """Traces replayed: against sums by hand, against each other, and against the counters of the torch that made them."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,12 +10,13 @@ from changeover_registry.records.memory import WorkspaceRate
 from changeover_validators.vram.arena import ArenaFullError
 from changeover_validators.vram.lines import line_of
 from changeover_validators.vram.replay import Device, resident, with_workspaces
-from changeover_validators.vram.trace import Trace
+from changeover_validators.vram.trace import Trace, read_traces
 
 MIB = 1 << 20
 LINE = line_of("2.1.1")
 DEVICE = Device(LINE)
 WITH_BLAS = Device(LINE, LINE.blas)
+GPU_TRACES = sorted((Path(__file__).parent / "gpu").glob("*.trace"))
 NAMES = ("conv", "unet", "vit", "convgru")
 Make = Callable[..., Trace]
 Recorded = Callable[..., tuple[Trace, ...]]
@@ -186,3 +188,15 @@ def test_measured_workspaces_take_the_place_of_the_recorded_ones(made: Make) -> 
     ]
     assert changed.order == (0, 1, 2, -3, 3, -4, -1, -2)
     assert with_workspaces(call, {}, 4) == call
+
+
+@pytest.mark.parametrize("path", [pytest.param(path, id=path.stem) for path in GPU_TRACES] or [None])
+def test_a_trace_of_a_gpu_is_replayed_to_what_that_gpu_reserved(path: Path | None) -> None:
+    if path is None:
+        pytest.skip("no trace of a GPU has been recorded yet: make gpu does it")
+    for trace in read_traces(path):
+        replay = resident([trace], Device(line_of(trace.torch)))
+
+        counted = trace.counters[-1]
+        assert replay.steady.in_use_bytes == pytest.approx(counted["allocated_bytes.all.peak"], rel=0.01)
+        assert replay.steady.arena_bytes == pytest.approx(counted["reserved_bytes.all.peak"], rel=0.05)

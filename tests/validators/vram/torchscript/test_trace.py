@@ -1,6 +1,7 @@
 """Trace files: what is written is read, and what a child or a stranger wrote is not believed."""
 
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from changeover_registry.errors import InvalidInputError
 from changeover_validators.vram.trace import Allocation, Call, Trace, parse_recording, read_traces, write_traces
-from changeover_validators.vram.trace_child import history_events
+from changeover_validators.vram.trace_child import history_events, write_file
 
 Make = Callable[..., Trace]
 
@@ -113,6 +114,26 @@ def test_a_file_of_another_kind_is_no_trace_file(tmp_path: Path, text: str) -> N
 
     with pytest.raises(InvalidInputError):
         read_traces(path)
+
+
+def test_the_recorder_writes_a_file_that_is_read(tmp_path: Path, scripts: Path, recorded: Any) -> None:
+    path = tmp_path / "conv.trace"
+    question = {
+        "path": str(scripts / "conv.pt"),
+        "device": "cpu",
+        "threads": 1,
+        "sizes": [(64, 64)],
+        "sessions": 1,
+        "calls": 4,
+        "inputs": [{"channels": 3, "dtype": "float32"}],
+        "states": [],
+    }
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        write_file(str(path), question)
+
+    assert read_traces(path) == recorded("conv", (64, 64))
 
 
 def test_a_memory_history_becomes_a_call_and_what_libraries_keep() -> None:
