@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 from changeover_registry.errors import InvalidInputError, RefusedError, UndecidedError
 from changeover_registry.records.base import Unknown
-from changeover_registry.records.facts import HostFacts, RuntimeFacts
+from changeover_registry.records.facts import Gpu, HostFacts, RuntimeFacts
 from changeover_registry.records.memory import Calibration, MemoryAnswer, MemoryMeasurement, MemoryPlan
 from changeover_registry.records.policy import Policy
 from changeover_registry.records.release import Tile, Variant
 from changeover_updater.predicting import Builder, Predictors, nearest
 from changeover_updater.subjects import Subject
+from changeover_validators.devices import nuke_gpus
 from changeover_validators.runtimes.interface import OWN_PLAN, RunRequest
 from changeover_validators.vram.calibrate import Subject as Throwaway
 from changeover_validators.vram.calibrate import calibrate
@@ -156,8 +157,7 @@ def calibration(
     width, height = tensor_size(contract, *_SMALL_PLATE, smallest)
     request = _request(subject, point, runtime, predictors, OWN_PLAN)
     place = _place(facts, made_at)
-    known = facts.gpus if isinstance(facts.gpus, tuple) else ()
-    capability = next((gpu.compute_capability for gpu in known if gpu.name == place.gpu), "unknown")
+    capability = next((gpu.compute_capability for gpu in _cards(facts) if gpu.name == place.gpu), "unknown")
     return calibrate(Throwaway(request, width, height), place, capability if isinstance(capability, str) else "unknown")
 
 
@@ -197,9 +197,15 @@ def _predicted(
 
 
 def _place(facts: HostFacts, made_at: str) -> Place:
-    gpus = facts.gpus if isinstance(facts.gpus, tuple) else ()
+    gpus = _cards(facts)
     driver = facts.driver if isinstance(facts.driver, str) else None
     return Place(facts.host, made_at, gpu=gpus[0].name if gpus else None, driver=driver)
+
+
+def _cards(facts: HostFacts) -> tuple[Gpu, ...]:
+    """The cards that a run may be on; with `nuke_gpu` the child sees that one alone."""
+    found = nuke_gpus(facts)
+    return () if isinstance(found, Unknown) else found
 
 
 def _ram_mib(facts: HostFacts) -> int:
