@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Callable, Dict, List, Optional
 
 import nuke
 
@@ -55,8 +55,12 @@ class Graph:
         return _since(before)
 
 
-def main(arguments: List[str]) -> int:
-    """Serve one job to its end; returns the exit status."""
+Reply = Callable[[Path, Graph, int], Dict[str, Any]]
+"""Answers one request, by its number, with what the graph made of its plate."""
+
+
+def main(arguments: List[str], reply: Optional[Reply] = None) -> int:
+    """Serve one job to its end, by `reply` or as `answer` does; returns the exit status."""
     job = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
     folder = Path(job["folder"])
     try:
@@ -67,17 +71,17 @@ def main(arguments: List[str]) -> int:
         put(folder / "started.json", failure(error))
         return 1
     put(folder / "started.json", about)
-    return serve(folder, graph, float(job["idle_seconds"]))
+    return serve(folder, graph, float(job["idle_seconds"]), reply or answer)
 
 
-def serve(folder: Path, graph: Graph, idle_seconds: float) -> int:
+def serve(folder: Path, graph: Graph, idle_seconds: float, reply: Reply) -> int:
     """Answer request after request until there is a reason to stop."""
     number, parent, until = 1, os.getppid(), time.time() + idle_seconds
     while time.time() < until and os.getppid() == parent and not (folder / "stop").exists():
         if not (folder / "request.{}.json".format(number)).exists():
             time.sleep(_LOOK_SECONDS)
             continue
-        put(folder / "answer.{}.json".format(number), answer(folder, graph, number))
+        put(folder / "answer.{}.json".format(number), reply(folder, graph, number))
         number, until = number + 1, time.time() + idle_seconds
     return 0
 

@@ -171,8 +171,12 @@ class NukeProcess:
         _put(running.work / f"request.{self._asked}.json", {"number": self._asked})
         said = self._wait(f"answer.{self._asked}.json", self._request.wall_seconds)
         self._check_provider(said)
+        self._heard(said)
         plate.unlink(missing_ok=True)
         return {self._request.contract.output.name: self._matte(running.work / f"matte.{self._asked}.exr")}
+
+    def _heard(self, said: Mapping[str, Any]) -> None:
+        """What a script of another kind says of a frame besides."""
 
     def _start(self) -> None:
         request = self._request
