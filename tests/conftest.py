@@ -10,6 +10,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The flag by which golden files are written anew, on purpose."""
+    parser.addoption("--update-goldens", action="store_true", help="write the golden files anew; then look at them")
+
+
 def pip(python: Path | str, *arguments: str) -> None:
     """Run pip, with its words shown where it fails."""
     command = [str(python), "-m", "pip", "--disable-pip-version-check", "-q", *arguments]
