@@ -1,3 +1,4 @@
+import ast
 import json
 import os
 import subprocess
@@ -157,34 +158,47 @@ def test_key_changes_when_packages_are_installed(tmp_path: Path) -> None:
     assert probe_key({"onnx": str(tmp_path / "bin" / "python")}) != before
 
 
-def test_free_memory_of_this_moment_replaces_the_remembered_one(interpreter: Callable[[str], str]) -> None:
+def test_gpus_of_this_moment_replace_the_remembered_ones(interpreter: Callable[[str], str]) -> None:
     facts = forged_host("a100-mig-80gib")
     assert isinstance(facts.gpus, tuple)
-    card = facts.gpus[0].model_dump(mode="json") | {"free_mib": 5}
+    card = facts.gpus[0].model_dump(mode="json") | {"free_mib": 5, "display": True}
     card["instances"] = [card["instances"][1] | {"free_mib": 7}]
-    told = {"gpus": {"gpus": [card], "driver": "1", "cuda_driver": "1"}}
+    told = {"gpus": {"gpus": [card], "driver": "571.1", "cuda_driver": "12.8"}}
 
     found = with_free_memory(facts, {"broken": "/nowhere/python", "onnx": interpreter(json.dumps(told))})
 
     assert isinstance(found.gpus, tuple)
     (gpu,) = found.gpus
-    assert gpu.free_mib == 5
+    assert (gpu.free_mib, gpu.display, found.driver) == (5, True, "571.1")
     assert isinstance(gpu.instances, tuple)
-    assert [item.free_mib for item in gpu.instances[1:2]] == [7]
-    for lost in (gpu.instances[0], *gpu.instances[2:]):
-        assert isinstance(lost.free_mib, Unknown)
-    assert gpu.total_mib == facts.gpus[0].total_mib
+    assert [item.free_mib for item in gpu.instances] == [7]
+    assert found.model_copy(update={"gpus": facts.gpus, "driver": facts.driver}) == facts
 
 
-def test_free_memory_that_is_not_told_now_is_unknown_and_no_gpu_asks_nobody(interpreter: Callable[[str], str]) -> None:
-    farm, card = forged_host("no-gpu"), forged_host("rtx-a4000-16gib")
+@pytest.mark.parametrize("answer", ["nonsense", '{"gpus": {"gpus": [], "driver": null, "cuda_driver": null}}'])
+@pytest.mark.parametrize("name", ["rtx-a4000-16gib", "a100-mig-80gib"])
+def test_free_memory_that_nvml_does_not_tell_now_is_unknown(
+    interpreter: Callable[[str], str], name: str, answer: str
+) -> None:
+    facts = forged_host(name)
 
-    found = with_free_memory(card, {"onnx": interpreter("nonsense")}).gpus
+    found = with_free_memory(facts, {"onnx": interpreter(answer)}).gpus
 
     assert isinstance(found, tuple)
-    assert isinstance(found[0].free_mib, Unknown)
-    for facts in (farm, forged_host("unknown-gpus")):
+    assert isinstance(facts.gpus, tuple)
+    for kept, gpu in zip(facts.gpus, found, strict=True):
+        parts = (gpu, *(gpu.instances if isinstance(gpu.instances, tuple) else ()))
+        assert all(isinstance(part.free_mib, Unknown) for part in parts)  # type: ignore[attr-defined]
+        assert gpu.total_mib == kept.total_mib
+
+
+def test_host_without_a_gpu_or_with_unknown_ones_is_asked_nothing() -> None:
+    for facts in (forged_host("no-gpu"), forged_host("unknown-gpus")):
         assert with_free_memory(facts, {"onnx": "/nowhere/python"}) is facts
+
+
+def test_child_is_written_in_the_syntax_of_the_oldest_interpreter_that_may_run_it() -> None:
+    ast.parse(Path(child.__file__).read_text(encoding="utf-8"), feature_version=(3, 8))
 
 
 def test_cpu_that_has_no_name_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from pydantic import ValidationError
 
 from changeover_registry.errors import InvalidInputError
 from changeover_registry.records.base import Unknown
-from changeover_registry.records.facts import Gpu, HostFacts, MigInstance, NukeInstall, RuntimeFacts
+from changeover_registry.records.facts import Gpu, HostFacts, NukeInstall, RuntimeFacts
 from changeover_validators import tables
 from changeover_validators.installs import PLACES, installed_nukes
 
@@ -85,18 +85,19 @@ def probe(
 
 
 def with_free_memory(facts: HostFacts, runtimes: Mapping[str, str]) -> HostFacts:
-    """`facts` with the free memory of this moment, which remembered facts cannot have; a host without GPUs as it is.
+    """`facts` with the GPUs as NVML tells them at this moment; a host without GPUs as it is.
 
-    What NVML does not tell now, of a GPU or an instance that the facts name, is unknown: an old figure is none.
+    Free memory is of the moment, and a card may have been divided anew, or got a display, since facts were kept. Where
+    NVML names no card now, those that were kept stay, and their free memory is unknown: an old figure is none.
     """
     if isinstance(facts.gpus, Unknown) or not facts.gpus:
         return facts
     with ThreadPoolExecutor(max_workers=max(len(runtimes), 1)) as pool:
         answers = dict(zip(runtimes, pool.map(lambda path: _ask(path, ("gpus",)), runtimes.values()), strict=True))
-    told = _devices(answers)["gpus"]
-    now = () if _is_unknown(told) else tuple(Gpu.model_validate_json(json.dumps(item)) for item in told)
-    free = {part.uuid: part.free_mib for gpu in now for part in _parts(gpu) if isinstance(part.uuid, str)}
-    return facts.model_copy(update={"gpus": tuple(_freshened(gpu, free) for gpu in facts.gpus)})
+    told = _devices(answers)
+    if told["gpus"] and not _is_unknown(told["gpus"]):
+        return HostFacts.parse({**facts.model_dump(mode="json"), **told}, where="host facts")
+    return facts.model_copy(update={"gpus": tuple(map(_without_free_memory, facts.gpus))})
 
 
 def probe_key(runtimes: Mapping[str, str], nukes: Sequence[str] = (), places: Sequence[str] = PLACES) -> str:
@@ -217,20 +218,12 @@ def _devices(answers: Mapping[str, Answers]) -> dict[str, Any]:
     return {"gpus": reasons[0], "driver": reasons[0], "cuda_driver": reasons[0]}
 
 
-def _instances(gpu: Gpu) -> tuple[MigInstance, ...]:
-    return gpu.instances if isinstance(gpu.instances, tuple) else ()
-
-
-def _parts(gpu: Gpu) -> tuple[Gpu | MigInstance, ...]:
-    return (gpu, *_instances(gpu))
-
-
-def _freshened(gpu: Gpu, free: Mapping[str, int | Unknown]) -> Gpu:
-    def of(part: Gpu | MigInstance) -> int | Unknown:
-        return free.get(str(part.uuid), Unknown(unknown="NVML does not tell it at this moment"))
-
-    parts = tuple(part.model_copy(update={"free_mib": of(part)}) for part in _instances(gpu))
-    return gpu.model_copy(update={"free_mib": of(gpu)} | ({"instances": parts} if parts else {}))
+def _without_free_memory(gpu: Gpu) -> Gpu:
+    lost = {"free_mib": Unknown(unknown="NVML does not tell it at this moment")}
+    if not isinstance(gpu.instances, tuple):
+        return gpu.model_copy(update=lost)
+    instances = tuple(instance.model_copy(update=lost) for instance in gpu.instances)
+    return gpu.model_copy(update={**lost, "instances": instances})
 
 
 def _runtimes(runtimes: Mapping[str, str], answers: Mapping[str, Answers]) -> Any:  # noqa: ANN401 - JSON of RuntimeFacts
