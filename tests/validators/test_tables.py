@@ -1,6 +1,8 @@
 import itertools
 import json
 import struct
+import subprocess
+import sys
 import tomllib
 from collections.abc import Mapping
 from datetime import date
@@ -320,8 +322,31 @@ def test_runtime_sets_are_the_extras_of_the_distribution() -> None:
 
     assert [one.name for one in tables.runtime_sets()] == sorted(name for name in extras if name.startswith("cuda"))
     for one in tables.runtime_sets():
-        (only,) = map(Requirement, extras[one.name])
+        asked = {found.name: found for found in map(Requirement, extras[one.name])}
+        only = asked["onnxruntime-gpu"]
         assert (only.name, only.extras, only.specifier) == ("onnxruntime-gpu", {"cuda", "cudnn"}, one.onnxruntime)
+
+
+def test_set_for_old_cards_stops_before_the_cudnn_that_has_no_kernels_for_them() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    cudnn = next(found for found in map(Requirement, extras["cuda12"]) if found.name == "nvidia-cudnn-cu12")
+    pinned = dict(
+        line.split("==") for line in (ROOT / "constraints-cuda12.txt").read_text().splitlines() if "==" in line
+    )
+    last = tables.last_cudnn("6.1")
+
+    assert last is not None
+    assert pinned["nvidia-cudnn-cu12"].startswith(f"{last[0]}.")
+    assert pinned["nvidia-cudnn-cu12"] in cudnn.specifier
+    assert "9.11.0" not in cudnn.specifier
+
+
+def test_constraints_of_the_two_sets_differ_in_the_runtime_and_its_cuda_alone() -> None:
+    assert subprocess.run([sys.executable, str(ROOT / ".ci/constraints"), "--check"], check=False).returncode == 0
+    for one, name in zip(tables.runtime_sets(), ("constraints-cuda12.txt", "constraints.txt"), strict=True):
+        lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+        (pin,) = [line.partition("==")[2] for line in lines if line.startswith("onnxruntime-gpu==")]
+        assert pin in one.onnxruntime
 
 
 def test_no_release_is_in_two_sets_and_every_gpu_row_since_the_first_is_in_the_one_of_its_cuda() -> None:

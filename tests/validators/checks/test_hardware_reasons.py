@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from changeover_registry.records.base import Unknown
 from changeover_registry.records.facts import Gpu, HostFacts, NukeInstall, RuntimeFacts
-from changeover_registry.records.findings import Finding, NotRun, Passed, Refused
+from changeover_registry.records.findings import Finding, NotApplicable, NotRun, Passed, Refused
 from changeover_registry.records.policy import HardwarePolicy, Policy
 from changeover_registry.records.release import Release, Requires, Variant
 from changeover_validators import tables
@@ -127,6 +127,18 @@ SITUATIONS: dict[Reason, tuple[HostFacts, dict[str, object], Policy, str]] = {
         Policy(),
         "refused",
     ),
+    Reason.OPERATOR_MISSING: (
+        host(runtimes=torch("2.1.1+cu118")),
+        ts(torchscript_version=3, operators=("aten::_upsample_lanczos2d_aa",)),
+        Policy(),
+        "refused",
+    ),
+    Reason.OPERATOR_UNKNOWN: (
+        host(runtimes=torch("1.9.0", toolkit="11.0")),
+        ts(operators=("aten::_upsample_bilinear2d_aa",)),
+        Policy(),
+        "not-run",
+    ),
     Reason.TOOLKIT_UNKNOWN: (host(runtime_version="9.9.9"), {}, Policy(), "not-run"),
     Reason.DRIVER_UNKNOWN: (host(driver=UNKNOWN), {}, Policy(), "not-run"),
     Reason.DRIVER_TOO_OLD: (host(driver="525.60.12"), {}, Policy(), "refused"),
@@ -175,7 +187,7 @@ def test_every_reason_has_a_situation_that_gives_it_with_evidence_and_a_remedy(
 
     assert {finding.outcome for finding in given} == {outcome}
     for finding in given:
-        assert isinstance(finding, Passed) or getattr(finding, "remedy", "")
+        assert isinstance(finding, (Passed, NotApplicable)) or finding.remedy
         assert finding.evidence or reason in {
             Reason.TOOLKIT_UNKNOWN,
             Reason.IR_LIMIT_UNKNOWN,
@@ -190,7 +202,9 @@ def test_reasons_are_a_closed_list_and_a_file_that_nuke_never_loads_has_its_own(
     (refused,) = check_nuke(make_variant(), NukeInstall(version="15.1v3", torch_line="2.1.1"))
 
     assert refused.code == Reason.NUKE_FORMAT
-    assert set(SITUATIONS) | {Reason.NUKE_FORMAT} == set(Reason)
+    # Operators that a torch lacks are looked up in a table of their own, and tested there.
+    others = {reason for reason in Reason if reason.startswith("operator-")}
+    assert set(SITUATIONS) | {Reason.NUKE_FORMAT} | others == set(Reason)
 
 
 def test_sound_host_gets_no_reason_and_says_which_facts_and_rows_it_rests_on(
@@ -200,7 +214,7 @@ def test_sound_host_gets_no_reason_and_says_which_facts_and_rows_it_rests_on(
 
     assert isinstance(passed, Passed)
     assert passed.code is None
-    assert passed.evidence == ("fact gpus", "tables/onnxruntime.toml, binary 1.26 (binary, 2026-11-22)")
+    assert passed.evidence == ("fact gpus", "tables/onnxruntime.toml, binary for linux, 1.26 (binary, 2026-11-22)")
 
 
 def test_compilation_is_a_cost_and_no_obstacle(make_release: MakeRelease, make_variant: MakeVariant) -> None:
@@ -338,3 +352,13 @@ def test_release_whose_only_variant_is_a_compiled_engine_runs_nowhere(
 
         assert any(isinstance(f, (NotRun, Refused)) for f in given)
         assert providers_for(engine, forged_host(name), ON_CPU) == ()
+
+
+def test_gpu_that_nuke_is_set_to_and_that_is_gone_leaves_the_answer_open(
+    make_release: MakeRelease, make_variant: MakeVariant
+) -> None:
+    (only,) = found(host(nuke_gpu="GPU-gone"), make_variant(), Policy(), make_release)
+
+    assert isinstance(only, NotRun)
+    assert only.code == Reason.GPUS_UNKNOWN
+    assert "nuke_gpu in host.toml" in only.remedy

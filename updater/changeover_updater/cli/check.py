@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from changeover_registry.records.verdict import Verdict
-    from changeover_updater.check import Where
+    from changeover_updater.check import Case, Where
+    from changeover_updater.station import Station
+    from changeover_updater.studio import Studio
+    from changeover_validators.checks.impact import Impact
 
 __all__ = ["Release", "check"]
 
@@ -49,6 +52,8 @@ def check(  # noqa: PLR0917 - each is an option of the command
     from changeover_updater.bench import Watch
     from changeover_updater.check import Case
     from changeover_updater.check import check as judge
+    from changeover_updater.cli._show_doctor import impact_object
+    from changeover_updater.judged_facts import keep_facts
     from changeover_updater.reports import publish, shot_aliases
     from changeover_updater.signed import baseline_of, sign_verdict
     from changeover_updater.studio import read_studio
@@ -77,19 +82,38 @@ def check(  # noqa: PLR0917 - each is an option of the command
     with _tasks_told(as_json=as_json), progress() as line:
         verdict = judge(site, station, studio, case, Watch(line.step, line.bytes), where)
         line.step("sign and file the verdict")
+        keep_facts(site, case.facts)
         digest = sign_verdict(call, site, verdict)
         line.step("write the report")
         page = publish(site, studio, digest, notice)
     answer = {"verdict": digest, **verdict.model_dump(mode="json", exclude_none=True)}
     aliases = shot_aliases(site, verdict)
-    emit(answer, as_json=as_json, show=lambda: _show(digest, verdict, aliases, page))
+    became = None if host is None else _became(station, studio, case)
+    if became is not None:
+        answer["impact"] = impact_object(became)
+    emit(answer, as_json=as_json, show=lambda: _show(digest, verdict, aliases, page, became))
     raise typer.Exit(_EXIT_CODES[verdict.decision])
 
 
-def _show(digest: str, verdict: "Verdict", aliases: "Mapping[str, str]", page: Path | None) -> None:
+def _became(station: "Station", studio: "Studio", case: "Case") -> "Impact":
+    """What is in use here, and the candidate, if this host's facts became those that were given."""
+    from changeover_updater.in_use import releases_in_use
+    from changeover_validators.checks.impact import impact
+
+    releases = dict.fromkeys((*releases_in_use(station, studio), case.candidate))
+    return impact(case.own, case.facts, releases, studio.policy)
+
+
+def _show(
+    digest: str, verdict: "Verdict", aliases: "Mapping[str, str]", page: Path | None, became: "Impact | None"
+) -> None:
+    from changeover_updater.cli._show_doctor import show_impact
     from changeover_updater.cli._show_plan import promote_line, show_verdict
 
     show_verdict(digest, verdict, aliases)
+    if became is not None:
+        say(f"  [bold]if this host's facts became those of {escape(verdict.judged_host or verdict.host)}[/]")
+        show_impact(became, changes=False)
     if page is not None:
         say(f"  report: {escape(str(page))}")
     if verdict.decision == "accept" and verdict.judged_host is None:

@@ -12,6 +12,7 @@ from changeover_registry.errors import ChangeoverError
 from changeover_updater.cli import (
     _context,
     demo,
+    doctor,
     fits,
     fleet,
     golden,
@@ -54,6 +55,7 @@ app.add_typer(runtimes.app, name="runtimes")
 studio.add_to(app)
 station.add_to(app)
 app.command()(report.report)
+app.command()(doctor.doctor)
 app.command()(fits.fits)
 app.command()(fleet.fleet)
 app.command()(measure.measure)

@@ -16,6 +16,7 @@ from changeover_registry.records.base import Unknown
 from changeover_registry.records.facts import Gpu, HostFacts, RuntimeFacts
 from changeover_validators import tables
 from changeover_validators.checks.reasons import Broken, Cost, Open, Problem, Reason
+from changeover_validators.devices import nuke_gpus
 from changeover_validators.tables.load import capability_key
 
 __all__ = ["LOOK", "build_of", "check_cuda", "chosen_gpus", "driver_of", "gpu_capability", "in_range", "runs_on"]
@@ -50,18 +51,14 @@ def gpu_capability(gpu: Gpu) -> str | Unknown:
 
 
 def chosen_gpus(facts: HostFacts) -> tuple[Gpu, ...]:
-    """The GPUs that have to do: the one that Nuke is set to where that is known, else every one."""
-    if isinstance(facts.gpus, Unknown):
-        return ()
-    chosen = tuple(gpu for gpu in facts.gpus if facts.nuke_gpu is not None and gpu.uuid == facts.nuke_gpu)
-    return chosen or facts.gpus
+    """The GPUs that have to do: the one that Nuke is set to where the facts say it, else all; empty if unknown."""
+    found = nuke_gpus(facts)
+    return () if isinstance(found, Unknown) else found
 
 
-def build_of(runtime: RuntimeFacts) -> tables.Build | None:
+def build_of(runtime: RuntimeFacts, system: str) -> tables.Build | None:
     """What a runtime was built for: what it told first, then its release's row; None where neither says the toolkit."""
-    listed = (
-        tables.torch_build(runtime.version) if runtime.name == "torch" else tables.onnxruntime_build(runtime.version)
-    )
+    listed = _listed(runtime, system)
     toolkit = runtime.toolkit if isinstance(runtime.toolkit, str) else listed.toolkit if listed else None
     if toolkit is None:
         return None
@@ -79,6 +76,12 @@ def build_of(runtime: RuntimeFacts) -> tables.Build | None:
     )
 
 
+def _listed(runtime: RuntimeFacts, system: str) -> tables.Build | None:
+    if runtime.name == "torch":
+        return tables.torch_build(runtime.version)
+    return tables.onnxruntime_build(runtime.version, system)
+
+
 def driver_of(facts: HostFacts) -> PackageVersion | Open:
     """The driver's version as numbers, or why it is not known."""
     driver = facts.driver
@@ -93,7 +96,7 @@ def driver_of(facts: HostFacts) -> PackageVersion | Open:
 
 def check_cuda(runtime: RuntimeFacts, facts: HostFacts) -> Iterable[Problem]:
     """All that speaks against the runtime's CUDA on this host, and what it costs."""
-    build = build_of(runtime)
+    build = build_of(runtime, facts.os)
     toolkit = None if build is None else tables.toolkit(build.toolkit)
     if build is None or toolkit is None:
         why = f"the CUDA toolkit of {runtime.name} {runtime.version} is unknown"
@@ -225,7 +228,7 @@ def _cudnn(ground: _Ground, gpu: Gpu, capability: str) -> Iterable[Problem]:
     found = ground.build.cudnn
     if found is None:
         return
-    listed = tables.onnxruntime_build(ground.runtime.version) if ground.runtime.name == "onnxruntime" else None
+    listed = _listed(ground.runtime, ground.facts.os) if ground.runtime.name == "onnxruntime" else None
     needed = listed.cudnn.split(".")[0] if listed and listed.cudnn else None
     if needed is not None and found.split(".")[0] != needed:
         yield Broken(

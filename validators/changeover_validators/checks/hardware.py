@@ -10,7 +10,6 @@ the numbers are right (`golden`).
 
 from collections.abc import Iterable
 
-from packaging.version import InvalidVersion
 from packaging.version import Version as PackageVersion
 
 from changeover_registry.records.base import Unknown
@@ -20,9 +19,11 @@ from changeover_registry.records.policy import Policy
 from changeover_registry.records.release import Release, Variant
 from changeover_validators import tables
 from changeover_validators.checks.cuda import LOOK, build_of, check_cuda, chosen_gpus, gpu_capability
+from changeover_validators.checks.glibc import check_glibc
 from changeover_validators.checks.nuke import nuke_costs, nuke_problems
 from changeover_validators.checks.reasons import Broken, Cost, Open, Problem, Reason, as_finding
 from changeover_validators.checks.torchscript import torchscript_problems
+from changeover_validators.devices import nuke_gpus
 from changeover_validators.tables.load import capability_key
 
 __all__ = ["check_hardware", "check_nuke", "gpu_capability", "providers_for", "runtime_for"]
@@ -95,10 +96,12 @@ def _against(problems: Iterable[Problem]) -> tuple[Problem, ...]:
 
 def _candidates(facts: HostFacts, policy: Policy) -> tuple[str | Problem, ...]:
     """The provider that this host would use, or why there is none."""
-    if isinstance(facts.gpus, Unknown):
-        why = f"the GPUs of this host are unknown: {facts.gpus.unknown}"
-        return (Open(Reason.GPUS_UNKNOWN, why, LOOK, ("fact gpus",)),)
-    if facts.gpus:
+    gpus = nuke_gpus(facts)
+    if isinstance(gpus, Unknown):
+        why = f"the GPUs of this host are unknown: {gpus.unknown}"
+        remedy = LOOK if isinstance(facts.gpus, Unknown) else "name one of this host's GPUs as nuke_gpu in host.toml"
+        return (Open(Reason.GPUS_UNKNOWN, why, remedy, ("fact gpus", "fact nuke_gpu")),)
+    if gpus:
         return ("cuda",)
     if policy.hardware.serve_on_cpu:
         return ("cpu",)
@@ -195,7 +198,7 @@ def _runtime_problems(variant: Variant, runtime: RuntimeFacts, facts: HostFacts,
     else:
         own = (*_limit(variant, runtime, "ir_version"), *_limit(variant, runtime, "opset"))
     cuda = tuple(check_cuda(runtime, facts)) if provider == "cuda" else ()
-    return (*own, *_provider(runtime, provider), *_glibc(runtime, facts), *cuda)
+    return (*own, *_provider(runtime, provider), *check_glibc(runtime, facts), *cuda)
 
 
 def _provider(runtime: RuntimeFacts, provider: str) -> Iterable[Problem]:
@@ -205,27 +208,6 @@ def _provider(runtime: RuntimeFacts, provider: str) -> Iterable[Problem]:
         expected = f"{provider} in {runtime.name} {runtime.version}"
         evidence = (f"fact providers of {runtime.interpreter}",)
         yield Broken(Reason.NO_PROVIDER, "provider", expected, actual, remedy, evidence)
-
-
-def _glibc(runtime: RuntimeFacts, facts: HostFacts) -> Iterable[Problem]:
-    """Whether this Linux has the glibc that the runtime's wheel asks for; a system without one is not Linux's usual."""
-    build = build_of(runtime)
-    if facts.os != "linux" or build is None or build.glibc is None or facts.glibc is None:
-        return
-    evidence = ("fact glibc", build.row)
-    if isinstance(facts.glibc, Unknown):
-        yield Open(Reason.GLIBC_UNKNOWN, f"the glibc of this host is unknown: {facts.glibc.unknown}", LOOK, evidence)
-    elif _older(facts.glibc, build.glibc):
-        expected = f"glibc {build.glibc} or newer, for the wheel of {runtime.name} {runtime.version}"
-        remedy = "use a newer system, or an older release of the runtime"
-        yield Broken(Reason.GLIBC_TOO_OLD, "glibc", expected, f"glibc {facts.glibc}", remedy, evidence)
-
-
-def _older(version: str, than: str) -> bool:
-    try:
-        return PackageVersion(version) < PackageVersion(than)
-    except InvalidVersion:
-        return False
 
 
 def _limit(variant: Variant, runtime: RuntimeFacts, what: str) -> Iterable[Problem]:
@@ -265,7 +247,7 @@ def _nukes(variant: Variant, facts: HostFacts) -> Iterable[Finding]:
 def _passed(subject: str, variant: Variant, facts: HostFacts, provider: str) -> Finding:
     runtime = runtime_for(variant, facts)
     by = f", {runtime.name} {runtime.version}" if runtime else ""
-    build = build_of(runtime) if runtime and provider == "cuda" else None
+    build = build_of(runtime, facts.os) if runtime and provider == "cuda" else None
     names = ", ".join(sorted(f"{gpu.name} ({gpu_capability(gpu)})" for gpu in chosen_gpus(facts)))
     detail = f"served on the CPU ({facts.cpu_level}){by}" if provider == "cpu" else f"{names}{by}"
     evidence = ("fact cpu_level",) if provider == "cpu" else ("fact gpus", *((build.row,) if build else ()))

@@ -119,10 +119,13 @@ def runtime_limits(version: str) -> RuntimeLimits | None:
     return RuntimeLimits(row["max_ir_version"], row["max_opset"], row_name("onnxruntime", "release", row))
 
 
-def onnxruntime_build(version: str) -> Build | None:
-    """What the default GPU wheel of the onnxruntime release `version` is built for, if its line is in the table."""
+def onnxruntime_build(version: str, system: str = "linux") -> Build | None:
+    """What the default GPU wheel of the onnxruntime release `version` is built for, if its line is in the table.
+
+    The wheels for ``linux`` and ``windows`` carry different architectures.
+    """
     told = _of_line("onnxruntime", "gpu", version) or {}
-    read = _of_line("onnxruntime", "binary", version) or {}
+    read = _of_line("onnxruntime", "binary", version, os=system) or {}
     ptx = ptx_toolkit(read["ptx_isa"]) if "ptx_isa" in read else None
     toolkit = read.get("toolkit") or ptx or told.get("toolkit")
     if toolkit is None:
@@ -133,7 +136,7 @@ def onnxruntime_build(version: str) -> Build | None:
         glibc=told.get("glibc"),
         architectures=tuple(read.get("architectures", ())),
         ptx=ptx,
-        row=row_name("onnxruntime", "binary", read) if read else row_name("onnxruntime", "gpu", told),
+        row=row_name("onnxruntime", f"binary for {system},", read) if read else row_name("onnxruntime", "gpu", told),
     )
 
 
@@ -218,9 +221,9 @@ def runtime_sets() -> tuple[RuntimeSet, ...]:
     )
 
 
-def _of_line(table: str, kind: str, version: str) -> Mapping[str, Any] | None:
-    line = line_of(version)
-    return next((row for row in rows(table)[kind] if row["line"] == line), None)
+def _of_line(table: str, kind: str, version: str, **wanted: str) -> Mapping[str, Any] | None:
+    wanted["line"] = line_of(version) or ""
+    return next((row for row in rows(table)[kind] if wanted.items() <= row.items()), None)
 
 
 def _read_torch(version: str, toolkit: str) -> Mapping[str, Any] | None:

@@ -43,7 +43,12 @@ _NUMPY_1 = ("1.26.4", Version("1.19"))
 """The numpy that releases before 1.19 were built against."""
 _STATED = "onnxruntime/capi/build_and_package_info.py"
 """Where a wheel names the toolkit that it was built with; those before 1.21 do not."""
-_CUDA_LIBRARY = "onnxruntime/capi/libonnxruntime_providers_cuda.so"
+_CUDA_LIBRARIES = {
+    "linux": "onnxruntime/capi/libonnxruntime_providers_cuda.so",
+    "windows": "onnxruntime/capi/onnxruntime_providers_cuda.dll",
+}
+_FIRST_WINDOWS = Version("1.21")
+"""The first release whose wheel for Windows is read; it carries other architectures than the one for Linux."""
 _SMALL_TORCH = (
     ("1.6.0", "37", "macosx_10_9_x86_64"),
     ("1.12.1", "39", "macosx_11_0_arm64"),
@@ -85,8 +90,10 @@ def onnxruntime(today: date) -> Arrays:
 
 def binaries(today: date) -> Arrays:
     """The array ``binary`` of the table ``onnxruntime``: what each GPU wheel carries."""
-    lines = newest_of_each_line(available("onnxruntime-gpu"), _FIRST_ONNXRUNTIME)
-    return {"binary": [_binary(version, today) for version in lines]}
+    versions = available("onnxruntime-gpu")
+    told = [_binary(version, "linux", today) for version in newest_of_each_line(versions, _FIRST_ONNXRUNTIME)]
+    told += [_binary(version, "windows", today) for version in newest_of_each_line(versions, _FIRST_WINDOWS)]
+    return {"binary": told}
 
 
 def torch(today: date) -> Arrays:
@@ -176,24 +183,26 @@ def _gpu(version: str, today: date) -> Row:
     }
 
 
-def _binary(version: str, today: date) -> Row:
+def _binary(version: str, system: str, today: date) -> Row:
+    options = ("--platform", "win_amd64", "--python-version", "311") if system == "windows" else ()
     with tempfile.TemporaryDirectory() as folder:
-        path = download("onnxruntime-gpu", version, Path(folder))
+        path = download("onnxruntime-gpu", version, Path(folder), *options)
         with zipfile.ZipFile(path) as archive:
-            library = Path(archive.extract(_CUDA_LIBRARY, folder))
+            library = Path(archive.extract(_CUDA_LIBRARIES[system], folder))
             stated = archive.read(_STATED).decode() if _STATED in archive.namelist() else ""
         source = f"{library.name} of {path.name}"
         told = {"origin": "binary", "source": source, "sha256": _digest(library), "date": str(today)}
         built = re.search(r"cuda_version = '([0-9.]+)'", stated)
         toolkit = {"toolkit": built.group(1)} if built else {}
-        row = {"line": _line(version), "version": version, **toolkit, **read_library(library), **told}
-    _say(f"onnxruntime-gpu {version}: {', '.join(row['architectures'])}")
+        row = {"line": _line(version), "version": version, "os": system, **toolkit, **read_library(library), **told}
+    _say(f"onnxruntime-gpu {version} for {system}: {', '.join(row['architectures'])}")
     return row
 
 
 def read_library(library: Path) -> dict[str, Any]:
     """What a CUDA library tells: ``cuda`` and ``cudnn`` that it links, ``architectures``, its PTX's ``ptx_isa``."""
-    found, linked = codes(library), needed(library)
+    # What a library for Windows asks for is not read: its wheel names the toolkit.
+    found, linked = codes(library), needed(library) if library.suffix == ".so" else ()
     facts = {"cuda": _major(linked, "libcudart.so"), "cudnn": _major(linked, "libcudnn.so")}
     isas = [code.isa for code in found if code.isa]
     facts |= {"ptx_isa": max(isas, key=Version, default=None)}
