@@ -34,6 +34,8 @@ class Reason(StrEnum):
     TORCH_TOO_OLD = "torch-too-old"
     TORCHSCRIPT_LIMIT_UNKNOWN = "torchscript-limit-unknown"
     TORCHSCRIPT_TOO_NEW = "torchscript-too-new"
+    OPERATOR_MISSING = "operator-missing"
+    OPERATOR_UNKNOWN = "operator-unknown"
     TOOLKIT_UNKNOWN = "toolkit-unknown"
     DRIVER_UNKNOWN = "driver-unknown"
     DRIVER_TOO_OLD = "driver-too-old"

@@ -1,8 +1,9 @@
-"""Whether a torch loads a TorchScript archive: by the line that it was made for, and by the archive's own version.
+"""Whether a torch loads a TorchScript archive: the line that it was made for, the archive's version, its operators.
 
 An archive's version rises with the operators in it (``gelu`` makes it 10), so one exporter writes files that an old
-torch reads and files that it does not. Passing this gate does not prove that the old torch has the operators' schemas:
-the torch line that a vendor states does, and the model's own smoke test.
+torch reads and files that it does not. Passing that gate does not mean that the old torch has the operators: a script
+holds every branch of the functions that it calls, so they are looked up one by one. What this leaves out: arguments
+that an operator got later; those show at the model's own smoke test.
 """
 
 from collections.abc import Iterable
@@ -13,6 +14,7 @@ from changeover_registry.records.base import Unknown
 from changeover_registry.records.release import Variant
 from changeover_validators import tables
 from changeover_validators.checks.reasons import Broken, Open, Problem, Reason
+from changeover_validators.tables.operators import lacking
 
 __all__ = ["torchscript_problems"]
 
@@ -37,6 +39,7 @@ def torchscript_problems(variant: Variant, torch: str, where: str, probed: int |
             ("requires.torch_line",),
         )
     yield from _archive(variant, torch, where, probed)
+    yield from _operators(variant, torch, where)
 
 
 def _archive(variant: Variant, torch: str, where: str, probed: int | Unknown | None) -> Iterable[Problem]:
@@ -57,6 +60,23 @@ def _archive(variant: Variant, torch: str, where: str, probed: int | Unknown | N
             "ask the vendor for an export without these operators, or use a newer torch",
             (*evidence, "tables/torchscript.toml, operator"),
         )
+
+
+def _operators(variant: Variant, torch: str, where: str) -> Iterable[Problem]:
+    """Operators of the code that this torch does not have: it compiles all of the code when it loads it."""
+    found, evidence = lacking(torch, variant.requires.operators), ("requires.operators", "tables/operators.toml, torch")
+    if found.missing:
+        yield Broken(
+            Reason.OPERATOR_MISSING,
+            "TorchScript operators",
+            f"operators that torch {torch} has ({where})",
+            f"{', '.join(found.missing[:5])}" + (f" and {more} more" if (more := len(found.missing) - 5) > 0 else ""),
+            "ask the vendor to trace the model or to export it with an older torch, or use a newer torch",
+            evidence,
+        )
+    elif found.unknown:
+        why = f"whether torch {torch} has {', '.join(found.unknown[:5])} is unknown ({where})"
+        yield Open(Reason.OPERATOR_UNKNOWN, why, "use a torch that the tables know, or run smoke there", evidence)
 
 
 def _raised(variant: Variant, limit: int) -> str:
