@@ -21,7 +21,7 @@ INPUT = "input"
 """The operator's name under which tensors are handed over."""
 
 _MOST_BYTES = 1 << 48
-_MOST_EVENTS = 200_000
+_MOST_EVENTS = 100_000
 _MOST_SIDE = 1 << 20
 _NAME = 200
 

@@ -15,7 +15,7 @@ from changeover_validators.runtimes.interpreter import inspect_interpreter
 from changeover_validators.runtimes.sandbox import Isolation
 from changeover_validators.vram import trace_child
 from changeover_validators.vram.record import RecordRequest, record
-from changeover_validators.vram.trace import Trace
+from changeover_validators.vram.trace import Trace, parse_recording
 
 Recorded = Callable[..., tuple[Trace, ...]]
 Pretend = Callable[[str], str]
@@ -141,10 +141,10 @@ def test_the_recorder_runs_as_a_file_by_itself(scripts: Path) -> None:
         "path": str(scripts / "conv.pt"),
         "device": "cpu",
         "threads": 1,
-        "sizes": [[64, 32]],
+        "sizes": [[64, 32], [0, 0]],
         "sessions": 1,
         "calls": 1,
-        "inputs": [{"channels": 3, "dtype": "float32"}, {"channels": 1, "dtype": "float32"}],
+        "inputs": [{"channels": 3, "dtype": "float32"}],
         "states": [],
         "cpu_seconds": 100,
         "ram_mib": 4096,
@@ -158,11 +158,11 @@ def test_the_recorder_runs_as_a_file_by_itself(scripts: Path) -> None:
         check=True,
     )
 
-    # The net takes one tensor, so the call fails, and the error is the one answer.
-    (line,) = done.stdout.splitlines()
-    error = json.loads(line)["error"]
-    assert error["class"] == "RuntimeError"
-    assert "forward()" in error["text"]
+    # No net takes an image without pixels, so the second recording fails, and the error is the last line.
+    first, second = done.stdout.splitlines()
+    trace = parse_recording(first.encode(), where="child")
+    assert (trace.width, trace.height, len(trace.calls)) == (64, 32, 1)
+    assert json.loads(second)["error"]["class"] == "RuntimeError"
 
 
 def test_memory_events_without_addresses_are_too_old() -> None:
