@@ -143,6 +143,8 @@ def _write_config(request: Request) -> None:
         f"site = {_text(request.site)}",
         f"store = {_text(request.store)}",
         f"station = {_text(request.station)}",
+        "# The GPU that Nuke's preferences are set to, where there are several; changeover facts shows each one's id:",
+        '# nuke_gpu = "GPU-9b36c24f-b9bc-1dfa-b6c7-1ea6b42c5b75"',
         "",
         "# Interpreters in whose isolated child models run: environments with changeover[run] or changeover[torch].",
         "[runtimes]",

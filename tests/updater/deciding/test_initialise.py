@@ -52,6 +52,22 @@ def test_everything_is_made_and_found_again(request_of: Callable[..., Request], 
     assert not (tmp_path / "store" / "stations" / "by-host").exists()
 
 
+def test_what_the_new_host_toml_offers_in_comments_is_taken_as_it_stands(
+    request_of: Callable[..., Request], tmp_path: Path
+) -> None:
+    initialise(request_of(), pytest.fail)
+    config = tmp_path / "host.toml"
+    text = config.read_text(encoding="utf-8")
+    for line in ("nuke_gpu = ", "[[nukes]]", "version = "):
+        assert f"\n# {line}" in text
+        text = text.replace(f"\n# {line}", f"\n{line}")
+    config.write_text(text, encoding="utf-8")
+
+    found = load_settings({}, config=config)
+
+    assert (found.nuke_gpu, found.nukes) == ("GPU-9b36c24f-b9bc-1dfa-b6c7-1ea6b42c5b75", ("15.1v3",))
+
+
 def test_run_again_it_changes_nothing(request_of: Callable[..., Request], tmp_path: Path) -> None:
     request = request_of(nuke_json=tmp_path / "etc" / "nuke.json", host="render07")
     initialise(request, pytest.fail)
