@@ -6,14 +6,16 @@ Needs a package index (whatever pip is set up with).
 
 import subprocess
 import sys
+import sysconfig
 import venv
 from pathlib import Path
 
 from packaging.version import Version
 
+import changeover_registry
 from changeover_registry.errors import UnreachableError
 
-__all__ = ["RELEASES", "interpreter_with", "runtime_requirements"]
+__all__ = ["RELEASES", "interpreter_with", "lend_packages", "runtime_requirements"]
 
 RELEASES = (
     *("1.15.1", "1.16.3", "1.17.3", "1.18.1", "1.19.2", "1.20.1", "1.21.1", "1.22.1", "1.23.2", "1.24.4", "1.25.1"),
@@ -50,3 +52,14 @@ def interpreter_with(folder: Path, requirements: tuple[str, ...], *, dependencie
             remedy="set pip up with a package index that has them, or leave this release out",
         )
     return python
+
+
+def lend_packages(python: Path) -> None:
+    """Let the environment of `python` import Changeover, and whatever it lacks itself, from this installation.
+
+    What it holds of its own comes first, so its runtime stays its own.
+    """
+    ours = [Path(changeover_registry.__file__).resolve().parents[1], Path(__file__).resolve().parents[2]]
+    roots = {*map(str, ours), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    (site,) = python.parents[1].glob("lib/python*/site-packages")
+    (site / "lent.pth").write_text("".join(f"{root}\n" for root in sorted(roots)), "utf-8")
