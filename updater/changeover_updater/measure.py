@@ -21,6 +21,7 @@ from changeover_validators.vram.calibrate import Subject as Throwaway
 from changeover_validators.vram.calibrate import calibrate
 from changeover_validators.vram.curves import tensor_size
 from changeover_validators.vram.measure import STEADY_RUNS, Place, beside, is_alarm, measure_memory
+from changeover_validators.vram.spill import spilled
 
 __all__ = ["Measured", "Point", "Wish", "calibration", "measure", "point_of", "with_runtime"]
 
@@ -63,15 +64,21 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What came of it; `unpredicted` says why there is no prediction beside it."""
+    """What came of it; `unpredicted` says why there is no prediction beside it, `spilled` why it did not fit."""
 
     point: Point
     measurement: MemoryMeasurement
     unpredicted: str | None
+    spilled: str | None = None
 
     @property
     def exit_code(self) -> int:
-        """What the command ends with: undecided without a prediction, refused where it is off by more than 5 %."""
+        """What the command ends with: undecided without a prediction, refused where it is off by more than 5 %.
+
+        A run that spilled out of the GPU's memory is refused in any case.
+        """
+        if self.spilled is not None:
+            return RefusedError.exit_code
         if self.unpredicted is not None:
             return UndecidedError.exit_code
         return RefusedError.exit_code if is_alarm(self.measurement) else 0
@@ -129,8 +136,11 @@ def measure(
     predictors: Predictors,
     made_at: str,
     step: Callable[[str], None] = lambda _: None,
+    before: tuple[MemoryMeasurement, ...] = (),
 ) -> Measured:
     """Measure a point, with its prediction beside it where something predicts it.
+
+    `before` is what was measured of this release: how long a frame of the same key usually takes.
 
     Raises:
         UndecidedError: Not run: no isolation, no runtime, or one that tells nothing of its memory.
@@ -140,7 +150,8 @@ def measure(
     plan, predicted, why = _predicted(subject, point, wish, predictors)
     request, place = _request(subject, point, runtime, predictors, plan), _place(predictors.facts, made_at)
     found = measure_memory(request, point.width, point.height, place, runs=wish.runs, step=step)
-    return Measured(point, beside(found, predicted), why)
+    usual = next((one.frame_us for one in reversed(before) if one.key == found.key), None)
+    return Measured(point, beside(found, predicted), why, spilled(found, usual))
 
 
 def calibration(

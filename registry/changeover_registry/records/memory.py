@@ -134,6 +134,10 @@ class MemoryMeasurement(Record):
     """The driver's own record of the most that the process ever held."""
     predicted: MemoryAnswer | None = None
     error: Decimal6 | None = None
+    frame_us: int | None = Field(default=None, ge=0)
+    """Microseconds of the last run; one that is many times slower than another of the same key may have spilled."""
+    shared_bytes: int | Unknown | None = None
+    """What the process holds of the host's memory in the GPU's stead, where the system tells it (Windows)."""
 
 
 class WorkspaceRate(Value):

@@ -172,3 +172,4 @@ def test_the_command_ends_by_how_far_the_prediction_was_off(
         )
     point = point_of(subject, Policy(), Wish())
     assert Measured(point, beside(found, answer), why).exit_code == code
+    assert Measured(point, beside(found, answer), why, spilled="it did").exit_code == 3

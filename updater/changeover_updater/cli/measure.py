@@ -41,7 +41,7 @@ def measure(  # noqa: PLR0917 - each is an option of the command
     """Measure what a model takes of memory here, in an isolated process, and hold its prediction against that."""
     from changeover_updater.measure import Wish, calibration, point_of, with_runtime
     from changeover_updater.measure import measure as measure_point
-    from changeover_updater.memory import calibration_of, keep_calibration
+    from changeover_updater.memory import calibration_of, keep_calibration, measurements
     from changeover_updater.predicting import Predictors
     from changeover_updater.subjects import is_file, is_folder
     from changeover_validators.vram.measure import is_alarm
@@ -64,11 +64,14 @@ def measure(  # noqa: PLR0917 - each is an option of the command
             line.step("calibrate this GPU, driver and runtime")  # pragma: gpu
             made = calibration(subject, point, runtime, predictors, format_time(call.now))  # pragma: gpu
             keep_calibration(site, made)  # pragma: gpu
-        found = measure_point(subject, point, wish, runtime, predictors, format_time(call.now), line.step)
+        before = () if site is None else measurements(site, subject.release.model)
+        found = measure_point(subject, point, wish, runtime, predictors, format_time(call.now), line.step, before)
         kept = None if site is None else _keep(site, subject, found)
     alarm = is_alarm(found.measurement)
     answer = {**found.measurement.model_dump(mode="json", exclude_none=True), "alarm": alarm, "kept": kept}
     emit(answer, as_json=as_json, show=lambda: _show(found, kept))
+    if found.spilled is not None:
+        notice(f"this did not fit the GPU: {found.spilled}")
     if found.unpredicted is not None:
         notice(f"there is no prediction to hold against it: {found.unpredicted}")
     if alarm:

@@ -8,6 +8,7 @@ error. Left out: what is predicted (`predictor`), and keeping both.
 
 import contextlib
 import hashlib
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -22,6 +23,7 @@ from changeover_validators.runtimes.process import ModelProcess
 from changeover_validators.runtimes.sandbox import Isolation
 from changeover_validators.runtimes.watch import family_pids
 from changeover_validators.vram.device_memory import DeviceWatch, Seen, accounted_bytes, opened_nvml
+from changeover_validators.vram.windows_memory import asked
 
 __all__ = ["ALARM", "STEADY_RUNS", "Figures", "MeasuringProcess", "Place", "beside", "is_alarm", "measure_memory"]
 
@@ -161,6 +163,7 @@ def measure_memory(
                 step(f"run {number} of {WARM_UP_RUNS + runs}")
                 after.append(model.run())
         seen, accounted = _of_the_process(request.provider, device, watch, model, after[-1])
+        seen, shared = _by_the_system(request.provider, seen, model)
     key = MemoryKey(
         model=_sha256(request.folder / request.entry),
         runtime="onnxruntime" if request.runtime == "onnx" else "torch",
@@ -184,6 +187,8 @@ def measure_memory(
         resting_bytes=after[-1].now_bytes,
         process_bytes=seen.bytes,
         accounted_bytes=accounted,
+        frame_us=after[-1].run_us,
+        shared_bytes=shared,
     )
 
 
@@ -244,6 +249,17 @@ def _of_the_process(
         reason = nvml if isinstance(nvml, Unknown) else Unknown(unknown="NVML was not asked")
         return Seen(reason), reason
     return watch.most, accounted_bytes(nvml, model.pids())
+
+
+def _by_the_system(
+    provider: str, seen: Seen, model: MeasuringProcess, system: str = sys.platform
+) -> tuple[Seen, int | Unknown | None]:
+    """On Windows, what the system's counters tell: in the place of what its driver does not, and what was spilled."""
+    if provider != "cuda" or system != "win32":
+        return seen, None
+    counted = asked(model.pids())  # pragma: windows
+    known = counted.dedicated if isinstance(seen.bytes, Unknown) else seen.bytes  # pragma: windows
+    return Seen(known, seen.gpu), counted.shared  # pragma: windows
 
 
 def _steady(after: Sequence[Figures]) -> Steady:
