@@ -50,7 +50,7 @@ class Tried:
     """One size that was tried: the tile, its tensor in pixels, the answer, and what of it must fit at once.
 
     `why` says why there is no answer. `runs` tells whether every session would run if its arena were held to its share
-    of the budget; a size that runs so and does not fit was refused to be on the safe side.
+    of the whole budget; a size that runs so and does not fit was refused to be on the safe side.
     """
 
     tile: Tile
@@ -106,13 +106,17 @@ def try_size(
         plan = plan_for(tile, width, height)
         answer = predictor.answer(width, height, plan)
         need = room.need(footprint_of(answer)).bytes
-        spare = margin_of(room.allowed_bytes) - need
-        # The part of the need that lies outside of the arena stays; the arena alone has the rest of the budget.
-        limit = answer.range.high_bytes + room.share(spare)
-        runs = limit > 0 and predictor.runs_in(width, height, plan, limit)
+
+        def runs_within(bytes_of_budget: int) -> bool:
+            # What lies outside of the arena stays; the arena alone has the rest of the budget.
+            limit = answer.range.high_bytes + room.share(bytes_of_budget - need)
+            return limit > 0 and predictor.runs_in(width, height, plan, limit)
+
+        fits = need <= margin_of(room.allowed_bytes) and runs_within(margin_of(room.allowed_bytes))
+        runs = fits or runs_within(room.allowed_bytes)
     except ChangeoverError as error:
         return Tried(tile, width, height, None, None, fits=False, runs=False, why=str(error))
-    return Tried(tile, width, height, answer, need, fits=spare >= 0 and runs, runs=runs)
+    return Tried(tile, width, height, answer, need, fits=fits, runs=runs)
 
 
 def largest_tile(
