@@ -1,9 +1,11 @@
 # make demo   set up what it needs and run the main job on rendered shots
 # make test   set up what it needs and pass every test
 # make bench  every metric against the obvious way, and a shot of 300 4K frames (ten minutes or more)
+# make gpu    what a GPU takes of memory, with the python3 that is found; tells by part what could not be measured
 # make lint   style, types, layers, Python 3.7 in the plug-in, documentation
 # make docs   the documentation as pages in site-docs/
 # make reference  the pages and schemas that are written from the code
+# make tables  the compatibility tables, as far as wheels, their metadata and probes tell them (asks the package index)
 # make setup  .venv with .venv/bin/changeover in it; quick when it is up to date
 
 BIN := .venv/bin
@@ -14,7 +16,7 @@ export DO_NOT_TRACK := true
 # Material prints a notice on a later MkDocs, which this checkout does not use.
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: setup demo test bench lint format docs demo-models reference clean
+.PHONY: setup demo test bench lint format docs demo-models reference tables gpu clean
 
 setup: .venv/.ready
 
@@ -35,6 +37,10 @@ test: setup
 bench: setup
 	@$(BIN)/python -m changeover_validators.golden.bench
 	@$(BIN)/python -m changeover_validators.golden.bench_pipeline
+	@$(BIN)/python -m changeover_validators.vram.bench_plans
+
+gpu:
+	@python3 tools/gpu/measure.py
 
 lint: setup
 	$(BIN)/ruff check
@@ -54,7 +60,12 @@ docs: setup
 reference: setup
 	$(BIN)/python -m changeover_registry.schemas docs/reference/schemas
 	$(BIN)/python -m changeover_updater.cli._reference docs/reference/cli.md
+	.ci/constraints
 	.ci/decisions
+
+# What wheels, their metadata and probes tell of the tables; `TABLES=--binaries` also reads the GPU wheels (gigabytes).
+tables: setup
+	@$(BIN)/python -m changeover_validators.tables.regenerate $(TABLES)
 
 demo-models: setup
 	$(BIN)/python -m changeover_updater.demo.models

@@ -1,0 +1,122 @@
+"""``make gpu`` where there is no GPU: what it says, and the parts of it that need none."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+TOOLS = Path(__file__).parents[1] / "tools" / "gpu"
+MIB = 2**20
+
+
+def run(*arguments: str, out: Path | None = None, isolated: bool = False) -> "subprocess.CompletedProcess[str]":
+    """A script of the tool, as `make gpu` runs it; isolated: with the standard library alone."""
+    environment = {name: value for name, value in os.environ.items() if name not in {"OUT", "PYTHONPATH"}}
+    if out is not None:
+        environment["OUT"] = str(out)
+    command = [sys.executable, *(("-S",) if isolated else ()), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=120)
+
+
+def recording(reserved: int | None, **changes: Any) -> dict[str, Any]:
+    """100 MiB of weights and calls that take 30 MiB for a moment: torch reserves 130 MiB for them."""
+    counted = {} if reserved is None else {"reserved_bytes.all.peak": reserved}
+    call = [[0, 30 * MIB, 0, 0], [0]]
+    return {
+        "torch": "2.1.1+cu118",
+        "device": "cuda",
+        "width": 64,
+        "height": 32,
+        "weights": [100 * MIB],
+        "operators": ["script"],
+        "calls": [call, call],
+        "counters": [counted, counted],
+        "libraries": [],
+        **changes,
+    }
+
+
+def written(folder: Path, *recordings: dict[str, Any]) -> Path:
+    lines = [{"schema": "changeover.trace/1"}, *recordings]
+    (folder / "traces-512.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def test_without_a_gpu_every_part_says_that_it_was_not_measured_and_why(tmp_path: Path) -> None:
+    if list(Path("/dev").glob("nvidia[0-9]*")):
+        pytest.skip("this machine has a GPU")
+
+    done = run(str(TOOLS / "measure.py"), out=tmp_path / "out", isolated=True)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("not measured on a GPU: no NVIDIA driver")
+    assert done.stdout.count(": not measured: ") == 4
+    files = {path.name for path in (tmp_path / "out").iterdir()}
+    assert files == {"measurements.json", "report.txt"}
+    assert (tmp_path / "out" / "report.txt").read_text() == done.stdout
+
+
+def test_a_part_that_misses_something_says_what_in_a_sentence() -> None:
+    if list(Path("/dev").glob("nvidia[0-9]*")):
+        pytest.skip("this machine has a GPU")
+
+    lacking = run(str(TOOLS / "parts.py"), "workspace", '{"sizes": []}', isolated=True)
+
+    assert json.loads(lacking.stdout) == {"not_measured": f"{sys.executable} has no torch"}
+
+
+def test_nets_are_traced_in_the_form_that_predictions_are_made_from(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from changeover_validators.vram.trace import read_traces
+
+    asked = {"net": "attention", "half": True, "width": 64, "height": 32, "device": "cpu"}
+    done = run("-W", "ignore", str(TOOLS / "parts.py"), "trace", json.dumps(asked))
+
+    (trace,) = read_traces(written(tmp_path, json.loads(done.stdout)["recording"]) / "traces-512.jsonl")
+    assert (trace.width, trace.height, trace.device) == (64, 32, "cpu")
+    assert trace.weights_bytes > 100_000
+    assert max(len(call.allocations) for call in trace.calls) > 10
+
+
+@pytest.mark.parametrize("name", ["hourglass", "spread"])
+def test_the_onnx_nets_run_at_any_size(name: str) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    spec = importlib.util.spec_from_file_location("gpu_fixtures", TOOLS / "fixtures.py")
+    assert spec is not None
+    assert spec.loader is not None
+    fixtures = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(fixtures)
+
+    session = onnxruntime.InferenceSession(fixtures.onnx_net(name), providers=["CPUExecutionProvider"])
+
+    assert session.run(None, {"x": np.zeros((1, 3, 24, 40), np.float32)})[0].shape == (1, 1, 24, 40)
+
+
+def test_the_check_passes_what_is_predicted_within_five_per_cent(tmp_path: Path) -> None:
+    folder = written(tmp_path, recording(130 * MIB), recording(135 * MIB), recording(None, device="cpu"))
+
+    done = run(str(TOOLS / "measure.py"), "--check", "--out", str(folder))
+
+    assert done.returncode == 0, done.stderr
+    assert "off by 0.00%" in done.stdout
+    assert "not compared" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("2 compared, off by 3.70% at most; 2 within 5 %")
+
+
+def test_the_check_fails_where_a_prediction_is_further_off(tmp_path: Path) -> None:
+    done = run(str(TOOLS / "measure.py"), "--check", "--out", str(written(tmp_path, recording(160 * MIB))))
+
+    assert done.returncode == 1
+    assert "1 compared, off by 18.75% at most; 0 within 5 %" in done.stdout
+
+
+def test_the_check_of_nothing_says_that_nothing_was_measured(tmp_path: Path) -> None:
+    done = run(str(TOOLS / "measure.py"), "--check", "--out", str(tmp_path))
+
+    assert (done.returncode, done.stdout) == (0, "not measured on a GPU: there is no trace to compare\n")
