@@ -155,7 +155,7 @@ def _question(request: RecordRequest, folder: str) -> dict[str, Any]:
         "sessions": request.sessions,
         "calls": CALLS,
         "inputs": [{"channels": len(t.channels), "dtype": t.dtype} for t in request.contract.inputs],
-        "states": [{"shape": state.shape, "dtype": state.dtype} for state in request.contract.states],
+        "states": [{"shape": s.shape, "dtype": s.dtype, "output": s.output} for s in request.contract.states],
         "cpu_seconds": int(request.wall_seconds * request.threads * recordings) + 5,
         "ram_mib": request.ram_mib,
     }

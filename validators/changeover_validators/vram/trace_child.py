@@ -91,37 +91,41 @@ def record(torch: Any, module: Any, request: Dict[str, Any], size: Tuple[int, in
         torch.cuda.empty_cache()
     for _ in range(int(request["calls"])):
         run = on_a_gpu if on_gpu else on_the_cpu
-        events, states, counted, kept = run(torch, module, images, states, operators)
+        events, states, counted, kept = run(torch, module, request, [*images, *states], operators)
         calls.append(events)
         counters.append(counted)
         libraries += kept
     return {"operators": operators, "calls": calls, "counters": counters, "libraries": libraries}
 
 
-def on_the_cpu(torch: Any, module: Any, images: List[Any], states: List[Any], operators: List[str]) -> Tuple[Any, ...]:
+def on_the_cpu(
+    torch: Any, module: Any, request: Dict[str, Any], given: List[Any], operators: List[str]
+) -> Tuple[Any, ...]:
     """One call under the profiler: its events, the states for the next one, and torch's own count of the peak."""
     from torch.profiler import ProfilerActivity, profile
 
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
-        kept = one_call(torch, module, "cpu", images, states)
+        kept = one_call(torch, module, request, given)
     found = flat(watched.profiler.kineto_results.experimental_event_tree())
     return events_of(found, operators), kept, {PEAK: peak_of(found)}, []
 
 
-def one_call(torch: Any, module: Any, device: str, images: List[Any], states: List[Any]) -> List[Any]:
+def one_call(torch: Any, module: Any, request: Dict[str, Any], given: List[Any]) -> List[Any]:
     """Hand over, run, and take what the next call needs to the host."""
+    names = [str(state["output"]) for state in request["states"]]
     with torch.inference_mode():
-        given = [tensor.to(device, copy=True) for tensor in [*images, *states]]
+        given = [tensor.to(request["device"], copy=True) for tensor in given]
         with torch.autograd.profiler.record_function(CALL):
             answer = module(*given)
         with torch.autograd.profiler.record_function(HOST):
-            return [value.to("cpu", copy=True) for value in later(answer, len(states))]
+            return [value.to("cpu", copy=True) for value in later(answer, names)]
 
 
-def later(answer: Any, count: int) -> List[Any]:
-    """The outputs that are states: by position after the matte, or by the order of a dictionary."""
-    values = list(answer.values()) if isinstance(answer, dict) else answer
-    return list(values)[1 : 1 + count] if count else []
+def later(answer: Any, names: List[str]) -> List[Any]:
+    """The outputs that are states: of a dictionary by name, else by position after the matte."""
+    if isinstance(answer, dict):
+        return [answer[name] for name in names]
+    return list(answer)[1 : 1 + len(names)] if names else []
 
 
 def flat(tree: Any) -> List[Event]:
@@ -186,13 +190,13 @@ def number(name: str, operators: List[str]) -> int:
 
 
 def on_a_gpu(
-    torch: Any, module: Any, images: List[Any], states: List[Any], operators: List[str]
+    torch: Any, module: Any, request: Dict[str, Any], given: List[Any], operators: List[str]
 ) -> Tuple[Any, ...]:  # pragma: gpu
     """One call under the allocator's history: its events, the states for the next one, and torch's counters."""
     torch.cuda.reset_peak_memory_stats()
     # Without tracebacks, whose symbols take minutes to find.
     torch.cuda.memory._record_memory_history(context=None, max_entries=1000000)
-    kept = one_call(torch, module, "cuda", images, states)
+    kept = one_call(torch, module, request, given)
     torch.cuda.synchronize()
     history = torch.cuda.memory._snapshot()["device_traces"][torch.cuda.current_device()]
     torch.cuda.memory._record_memory_history(enabled=None)

@@ -133,7 +133,7 @@ def recorded(scripts: Path, contracts: dict[str, Contract]) -> Callable[..., tup
             "sessions": 1,
             "calls": 4,
             "inputs": [{"channels": 3, "dtype": "float32"}],
-            "states": [{"shape": state.shape, "dtype": state.dtype} for state in contract.states],
+            "states": [{"shape": s.shape, "dtype": s.dtype, "output": s.output} for s in contract.states],
         }
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)

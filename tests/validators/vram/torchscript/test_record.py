@@ -165,6 +165,19 @@ def test_the_recorder_runs_as_a_file_by_itself(scripts: Path) -> None:
     assert json.loads(second)["error"]["class"] == "RuntimeError"
 
 
+@pytest.mark.parametrize(
+    ("answer", "names", "states"),
+    [
+        ({"t2": 3, "y": 1, "t": 2}, ["t", "t2"], [2, 3]),
+        ((1, 2, 3), ["t", "t2"], [2, 3]),
+        ([1, 2, 3, 4], ["t"], [2]),
+        (1, [], []),
+    ],
+)
+def test_states_are_found_as_the_runtime_finds_them(answer: Any, names: list[str], states: list[int]) -> None:
+    assert trace_child.later(answer, names) == states
+
+
 def test_memory_events_without_addresses_are_too_old() -> None:
     from types import SimpleNamespace as Value
 
