@@ -249,6 +249,51 @@ def test_endings_without_a_text_of_their_own(
     assert error.rule == rule
 
 
+@pytest.fixture
+def half(nets: Any, contract: Contract, request_for: Make) -> Callable[..., RunRequest]:
+    """A model of halves that takes 60000 times the mean of the channels twice, and may divide by 60000 again."""
+
+    def make(*last: Any) -> RunRequest:
+        kind, big = TensorProto.FLOAT16, onnx.numpy_helper.from_array(np.array([60000], np.float16), "big")
+        nodes = [
+            helper.make_node("ReduceMean", ["x"], ["m"], axes=[1], keepdims=1),
+            helper.make_node("Mul", ["m", "big"], ["b"]),
+            helper.make_node("Add", ["b", "b"], ["t" if last else "y"]),
+            *last,
+        ]
+        inputs = [helper.make_tensor_value_info("x", kind, [1, 3, "h", "w"])]
+        outputs = [helper.make_tensor_value_info("y", kind, [1, 1, "h", "w"])]
+        graph = helper.make_graph(nodes, "net", inputs, outputs, [big])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+        onnx.save(model, Path(nets.folder) / "net.onnx")
+        tensors = (contract.inputs[0].model_copy(update={"dtype": "float16"}),)
+        return request_for(contract=contract.model_copy(update={"inputs": tensors}))
+
+    return make
+
+
+def test_a_half_that_overflows_is_no_matte(
+    half: Callable[..., RunRequest], some_isolation: Isolation, plate: Any
+) -> None:
+    error = ending(half(), some_isolation, plate)
+
+    assert isinstance(error, MeasurementError)
+    assert error.rule == "not finite"
+    assert "of 1200 values that are NaN or infinite" in error.actual
+
+
+def test_a_half_that_overflows_inside_is_hidden_by_the_cpu_which_computes_in_floats(
+    half: Callable[..., RunRequest], some_isolation: Isolation, plate: Any
+) -> None:
+    """Why a golden finding of the CPU never stands for a GPU: there the same file gives infinities."""
+    request = half(helper.make_node("Div", ["t", "big"], ["y"]))
+
+    with ModelProcess(request, some_isolation) as model:
+        got = model.infer({"plate": plate}, reset=True)
+
+    np.testing.assert_allclose(got.matte, 2 * plate.mean(axis=2), atol=5e-3)
+
+
 def test_a_fault_of_the_gpu_ends_the_child_although_it_goes_on_answering(
     doing: Callable[..., RunRequest], some_isolation: Isolation, plate: Any
 ) -> None:

@@ -155,6 +155,11 @@ class Process(Model, Protocol):
         """The highest resident memory so far, in bytes; 0 where it is not told."""
         ...
 
+    @property
+    def compile_us(self) -> int:
+        """Microseconds that the first run of all took beyond those after it; 0 where it is not told."""
+        ...
+
     def smoke(self) -> SmokeResult:
         """Run the variant's ``smoke.npz`` and compare."""
         ...

@@ -125,6 +125,11 @@ class NukeProcess:
             self._peak_bytes = max(self._peak_bytes, self._running.watch.peak_bytes)
         return self._peak_bytes
 
+    @property
+    def compile_us(self) -> int:
+        """Not told: the node loads its file with the first frame, and takes no other before it."""
+        return 0
+
     def infer(self, planes: Mapping[str, Plane], *, reset: bool) -> Inferred:
         """The matte of one frame; the node keeps no states, so `reset` changes nothing.
 

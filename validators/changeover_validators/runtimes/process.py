@@ -42,6 +42,7 @@ from changeover_validators.runtimes.interface import (
 )
 from changeover_validators.runtimes.interpreter import inspect_interpreter
 from changeover_validators.runtimes.kernel_log import kernel_lines
+from changeover_validators.runtimes.memory_plan import WARM_UP_RUNS
 from changeover_validators.runtimes.room import Room, has_rooms
 from changeover_validators.runtimes.sandbox import Isolation, Launch, available, choose, launch
 from changeover_validators.runtimes.watch import Tail, Watch, end_family, family_pids, oom_kills
@@ -50,8 +51,6 @@ __all__ = ["ModelProcess"]
 
 _MODULE = ("-I", "-m", "changeover_validators.runtimes.child")
 _GRACE_SECONDS = 3.0
-_WARM_UP_RUNS = 2
-"""The first run tells what memory is needed, the second lays it out and ends what compiles and searches."""
 _MOST_US = 10**12
 """What no answer takes: eleven days, in microseconds."""
 _SMOKE_LIMIT_BYTES = 256 * 1024 * 1024
@@ -170,7 +169,7 @@ class ModelProcess:
         contract = self._request.contract
         size = tensor_size(contract, self._request.tile, height, width)
         if size not in self._warmed:
-            runs = _WARM_UP_RUNS + bool(contract.states)
+            runs = WARM_UP_RUNS + bool(contract.states)
             head = {"kind": "warm", "size": [height, width]}
             self._warmed[size] = tuple(self._integer(self._exchange(head, [], 0), "run_us") for _ in range(runs))
         return self._warmed[size]
