@@ -94,15 +94,16 @@ class OnnxPredictor:
         key = (width, height, plan)
         if key not in self._answers:
             planned = self._sessions_at(width, height, plan)
-            runs = [self._simulated(one, plan, None) for one in planned]
-            self._answers[key] = self._answer(width, height, plan, planned, runs)
+            pairs = [(self._simulated(one, plan, upward=up), one) for one in planned for up in _directions(plan)]
+            self._answers[key] = self._answer(width, height, plan, pairs)
         return self._answers[key]
 
     def runs_in(self, width: int, height: int, plan: MemoryPlan, limit_bytes: int) -> bool:
         """As `predictor.Predictor.runs_in`."""
         for one in self._sessions_at(width, height, plan):
             try:
-                self._simulated(one, plan, limit_bytes)
+                for up in _directions(plan):
+                    self._simulated(one, plan, upward=up, limit_bytes=limit_bytes)
             except ArenaFullError:
                 return False
         return True
@@ -179,7 +180,9 @@ class OnnxPredictor:
     def _steps(self, graph: SessionGraph) -> BufferPlan:
         return plan_buffers(_with_copies(graph) if self._is_elsewhere else graph, self._reuse)
 
-    def _simulated(self, planned: _Planned, plan: MemoryPlan, limit_bytes: int | None) -> Simulated:
+    def _simulated(
+        self, planned: _Planned, plan: MemoryPlan, *, upward: bool, limit_bytes: int | None = None
+    ) -> Simulated:
         inside = self._scratch(planned, plan)
         return simulate(
             planned.steady,
@@ -189,6 +192,7 @@ class OnnxPredictor:
             opening=planned.opening,
             runs=_RUNS,
             limit_bytes=limit_bytes,
+            upward=upward,
         )
 
     def _scratch(self, planned: _Planned, plan: MemoryPlan) -> Mapping[int, tuple[int, ...]]:
@@ -210,16 +214,20 @@ class OnnxPredictor:
         return {tensor.name: (1, len(tensor.channels), height, width) for tensor in self._contract.inputs}
 
     def _answer(
-        self, width: int, height: int, plan: MemoryPlan, planned: tuple[_Planned, ...], runs: list[Simulated]
+        self, width: int, height: int, plan: MemoryPlan, pairs: list[tuple[Simulated, _Planned]]
     ) -> MemoryAnswer:
-        totals = sorted(run.steady.total for run in runs)
-        middle = sorted(runs, key=lambda run: (run.steady.total, run.steady.max_in_use))[len(runs) // 2]
-        largest = max(zip(runs, planned, strict=True), key=lambda pair: pair[0].steady.total)
-        parts = self._parts(*largest)
+        by_total = sorted(pairs, key=lambda pair: (pair[0].steady.total, pair[0].steady.max_in_use))
+        runs = [run for run, _ in by_total]
+        middle = runs[(len(runs) - 1) // 2]
+        parts = self._parts(*by_total[-1])
         return MemoryAnswer(
             key=self._key(width, height, plan),
             steady=Steady(in_use_bytes=middle.steady.max_in_use, arena_bytes=middle.steady.total),
-            range=MemoryRange(low_bytes=totals[0], high_bytes=totals[-1], sessions=len(runs)),
+            range=MemoryRange(
+                low_bytes=runs[0].steady.total,
+                high_bytes=runs[-1].steady.total,
+                sessions=len(pairs) // len(_directions(plan)),
+            ),
             parts=parts,
             total_bytes=sum(part.bytes for part in parts if part.name != "resting"),
             requested_bytes=max(run.requested for run in runs),
@@ -296,6 +304,11 @@ def _with_copies(graph: SessionGraph) -> SessionGraph:
     )
     tensors = {**graph.tensors, **{copy: graph.tensors[name] for name, copy in copies.items()}}
     return replace(graph, operations=(*made, *moved), tensors=tensors)
+
+
+def _directions(plan: MemoryPlan) -> tuple[bool, ...]:
+    """Both orders of addresses where many regions of one size make the order count; the system's decides."""
+    return (False, True) if plan.extend == "same-as-requested" else (False,)
 
 
 def _input_bytes(graph: SessionGraph) -> int:

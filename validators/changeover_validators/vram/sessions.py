@@ -26,7 +26,10 @@ _RESERVED = re.compile(r"Reserving memory in BFCArena .*size: (\d+)")
 
 @dataclass(frozen=True, slots=True)
 class BuiltSession:
-    """One session: its graph, its arena after loading, and the process' resident memory before any session."""
+    """One session: its graph, its arena after loading, and the process' resident memory before any session.
+
+    All sessions of one process load alike, so the arena of the first one stands for them.
+    """
 
     graph: OptimisedGraph
     loaded: Loaded
@@ -45,6 +48,7 @@ class SessionsProcess(ModelProcess):
 
     def __init__(self, request: RunRequest, isolation: Isolation | None = None) -> None:
         super().__init__(request, isolation, room=False)
+        self._loaded: Loaded | None = None
 
     def build(self, shapes: Mapping[str, tuple[int, ...]] | None, *, standard: bool) -> BuiltSession:
         """One more session.
@@ -64,8 +68,10 @@ class SessionsProcess(ModelProcess):
             raise self._broken("an answer without a model")
         log = frame.head.get("log")
         lines = [str(line) for line in log] if isinstance(log, list) else []
-        loaded = loaded_from(lines, _figure(frame.head.get("in_use")), _figure(frame.head.get("total")))
-        return BuiltSession(read_optimised(bytes(frame.blobs[0]), self._where), loaded, self._resident(frame.head))
+        if self._loaded is None:
+            self._loaded = loaded_from(lines, _figure(frame.head.get("in_use")), _figure(frame.head.get("total")))
+        graph = read_optimised(bytes(frame.blobs[0]), self._where)
+        return BuiltSession(graph, self._loaded, self._resident(frame.head))
 
     def _resident(self, head: Mapping[str, Any]) -> int:
         return _figure(head.get("resident")) or 0

@@ -16,11 +16,11 @@ from changeover_registry.records.memory import MemoryPlan
 from changeover_validators.runtimes.child import Served, main
 from changeover_validators.runtimes.frames import Frame
 from changeover_validators.runtimes.limits import allow_cpu
-from changeover_validators.runtimes.memory_plan import providers, session_options
+from changeover_validators.runtimes.memory_plan import providers, register_arena, session_options
 from changeover_validators.runtimes.statistics import read_statistics
 from changeover_validators.vram.native_runtime import NativeInference, NativeRuntime
 
-__all__ = ["Built", "build_session"]
+__all__ = ["Built"]
 
 _WEIGHTS = "weights.bin"
 _SMALL_BYTES = 1024
@@ -38,7 +38,7 @@ class Built(Served):
         before = time.perf_counter_ns()
         self._path = str(self._folder / head["entry"])
         self._provider = str(head["provider"])
-        self._runtime = NativeRuntime(keep_log=True)
+        self._runtime, self._is_first = NativeRuntime(keep_log=True), True
         self._resting_bytes = _resident()
         self.load_us = (time.perf_counter_ns() - before) // 1000
 
@@ -52,53 +52,49 @@ class Built(Served):
         allow_cpu(self._seconds, self._threads)
         shapes = frame.head.get("shapes")
         fixed = None if shapes is None else {name: tuple(shape) for name, shape in shapes.items()}
-        told, data = build_session(
-            self._runtime, self._path, self._provider, self._threads, fixed, standard=bool(frame.head["standard"])
-        )
+        told, data = self._session(fixed, standard=bool(frame.head["standard"]))
         return {"kind": "session", **told, "resident": self._resting_bytes}, [data]
 
+    def _session(self, shapes: dict[str, tuple[int, ...]] | None, *, standard: bool) -> tuple[dict[str, Any], bytes]:
+        """The figures and log lines of one session after it was built, and its optimised model.
 
-def build_session(
-    runtime: NativeRuntime,
-    path: str,
-    provider: str,
-    threads: int,
-    shapes: dict[str, tuple[int, ...]] | None,
-    *,
-    standard: bool,
-) -> tuple[dict[str, Any], bytes]:
-    """The figures and log lines of one session after it was built, and its optimised model.
-
-    Args:
-        runtime: The library, its log kept.
-        path: The model.
-        provider: ``cpu`` or ``cuda``.
-        threads: Threads inside one operator.
-        shapes: Sizes at which free dimensions are fixed, by the input's name; None fixes nothing.
-        standard: Whether layouts of one kind of processor are left out, as for a graph that will run on another.
-
-    Raises:
-        NativeError: Whatever the runtime refuses.
-    """
-    plan, first = MemoryPlan(freeze=shapes is not None), len(runtime.log)
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "optimised.onnx"
-        with contextlib.suppress(OSError):
-            # Weights are not asked for; where links cannot be made they are written and thrown away.
-            (Path(folder) / _WEIGHTS).symlink_to(os.devnull)
-        options = session_options(runtime, plan, provider=provider, threads=threads, shapes=shapes, model=path)
+        The first one gets an arena that grows by just what is asked for, so that its log tells each request of loading.
+        """
+        runtime, plan = self._runtime, MemoryPlan(freeze=shapes is not None, extend="same-as-requested")
+        arena, self._is_first = self._is_first and register_arena(runtime, plan, self._provider), False
+        options = session_options(
+            runtime,
+            plan,
+            provider=self._provider,
+            threads=self._threads,
+            shapes=shapes,
+            model=self._path,
+            arena=arena,
+        )
         if standard:
             options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-        options.optimized_model_filepath = str(target)
-        options.add_session_config_entry("session.optimized_model_external_initializers_file_name", _WEIGHTS)
-        options.add_session_config_entry(
-            "session.optimized_model_external_initializers_min_size_in_bytes", str(_SMALL_BYTES)
-        )
-        session = runtime.InferenceSession(path, options, providers=providers(plan, provider))
-        try:
-            return _figures(runtime, session, provider, first), target.read_bytes()
-        finally:
-            session.close()
+        with tempfile.TemporaryDirectory() as folder:
+            target = _written_to(Path(folder), options)
+            first = len(runtime.log)
+            session = runtime.InferenceSession(self._path, options, providers=providers(plan, self._provider))
+            try:
+                return _figures(runtime, session, self._provider, first), target.read_bytes()
+            finally:
+                session.close()
+
+
+def _written_to(folder: Path, options: Any) -> Path:  # noqa: ANN401 - the library's options
+    """Have the session write its model into `folder`, without its weights."""
+    target = folder / "optimised.onnx"
+    with contextlib.suppress(OSError):
+        # Where links cannot be made the weights are written and thrown away.
+        (folder / _WEIGHTS).symlink_to(os.devnull)
+    options.optimized_model_filepath = str(target)
+    options.add_session_config_entry("session.optimized_model_external_initializers_file_name", _WEIGHTS)
+    options.add_session_config_entry(
+        "session.optimized_model_external_initializers_min_size_in_bytes", str(_SMALL_BYTES)
+    )
+    return target
 
 
 def _figures(runtime: NativeRuntime, session: NativeInference, provider: str, first: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from changeover_registry.records.memory import MemoryPlan
-from changeover_validators.vram.arena import Arena
+from changeover_validators.vram.arena import Arena, ArenaFullError
 from changeover_validators.vram.buffers import BufferPlan, Step
 from changeover_validators.vram.pattern import packed_bytes
 
@@ -64,6 +64,7 @@ def simulate(
     opening: BufferPlan | None = None,
     runs: int = 4,
     limit_bytes: int | None = None,
+    upward: bool = False,
 ) -> Simulated:
     """The usage over `runs` runs.
 
@@ -75,11 +76,15 @@ def simulate(
         opening: The steps of the very first run, where its states have another size; None where it is like the others.
         runs: How many runs of `buffers`.
         limit_bytes: The most that the arena may hold.
+        upward: Whether later regions lie at higher addresses, which decides between free chunks of one size.
 
     Raises:
         ArenaFullError: The limit is too small.
     """
-    arena = _loaded_arena(loaded, plan, limit_bytes)
+    arena = Arena(
+        extend=plan.extend, initial_chunk_bytes=plan.initial_chunk_bytes, limit_bytes=limit_bytes, upward=upward
+    )
+    _load(arena, loaded)
     at_load = Usage(arena.max_in_use, arena.total)
     usages = []
     if opening is not None:
@@ -97,8 +102,7 @@ def simulate(
     return Simulated(at_load, usages[0], usages[-1], arena.total, loaded.reserved + requested, block, temporary)
 
 
-def _loaded_arena(loaded: Loaded, plan: MemoryPlan, limit_bytes: int | None) -> Arena:
-    arena = Arena(extend=plan.extend, initial_chunk_bytes=plan.initial_chunk_bytes, limit_bytes=limit_bytes)
+def _load(arena: Arena, loaded: Loaded) -> None:
     if loaded.reserved:
         arena.reserve(loaded.reserved)
     kept = list(loaded.held)
@@ -113,7 +117,6 @@ def _loaded_arena(loaded: Loaded, plan: MemoryPlan, limit_bytes: int | None) -> 
         arena.free(handle)
     for size in kept:
         arena.allocate(size)
-    return arena
 
 
 def _run(arena: Arena, buffers: BufferPlan, scratch: Scratch) -> None:
@@ -131,7 +134,12 @@ def _run(arena: Arena, buffers: BufferPlan, scratch: Scratch) -> None:
 
 
 def _run_in_block(arena: Arena, buffers: BufferPlan, scratch: Scratch, block: int) -> None:
-    whole = arena.allocate(block)
+    try:
+        whole = arena.allocate(block)
+    except ArenaFullError:
+        # onnxruntime logs that the block is not to be had, and runs tensor by tensor as the first time.
+        _run(arena, buffers, scratch)
+        return
     outside: list[int] = []
     for step in buffers.steps:
         outside += [arena.allocate(size) for name, size in step.taken if name in buffers.given_out and size]

@@ -174,7 +174,7 @@ def _blocked_channels(name: str, model: "onnx.ModelProto") -> int | None:
     shapes |= {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
     for node in model.graph.node:
         if name in node.input[:1] and node.op_type == "Conv" and node.input[1] in shapes:
-            weight = shapes[node.input[1]]
+            weight: list[int] = shapes[node.input[1]]
             group = next((item.i for item in node.attribute if item.name == "group"), 1)
             return weight[0] if group > 1 else weight[1]
     return None
