@@ -1,5 +1,7 @@
 """Traces replayed: against sums by hand, against each other, and against the counters of the torch that made them."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -200,3 +202,11 @@ def test_a_trace_of_a_gpu_is_replayed_to_what_that_gpu_reserved(path: Path | Non
         counted = trace.counters[-1]
         assert replay.steady.in_use_bytes == pytest.approx(counted["allocated_bytes.all.peak"], rel=0.01)
         assert replay.steady.arena_bytes == pytest.approx(counted["reserved_bytes.all.peak"], rel=0.05)
+
+
+def test_replaying_needs_neither_torch_nor_numpy() -> None:
+    code = "import sys, changeover_validators.vram.torch_predictor; print({'torch', 'numpy', 'onnx'} & {*sys.modules})"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "set()\n"
