@@ -42,8 +42,8 @@ def test_update_from_cuda_12_to_13_is_a_breaking_change_and_says_what_it_asks_fo
 
     (change,) = found.changes
     assert change.breaking == (
-        "CUDA 12 becomes CUDA 13: the least driver goes from 525.60.13 to 580.65.06, and compute capability 7.5 becomes "
-        "the lowest that is served (it was 5.0); this host has driver 535.216.01"
+        "CUDA 12 becomes CUDA 13: the least driver goes from 525.60.13 to 580.65.06, and compute capability 7.5 "
+        "becomes the lowest that is served (it was 5.0); this host has driver 535.216.01"
     )
     assert found.breaks
     assert not found.same_class

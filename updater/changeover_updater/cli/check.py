@@ -100,8 +100,8 @@ def _became(station: "Station", studio: "Studio", case: "Case") -> "Impact":
     from changeover_updater.in_use import releases_in_use
     from changeover_validators.checks.impact import impact
 
-    releases = dict.fromkeys((*releases_in_use(station, studio), case.candidate))
-    return impact(case.own, case.facts, releases, studio.policy)
+    releases = {release.ref(): release for release in (*releases_in_use(station, studio), case.candidate)}
+    return impact(case.own, case.facts, releases.values(), studio.policy)
 
 
 def _show(
