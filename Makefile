@@ -1,6 +1,7 @@
 # make demo   set up what it needs and run the main job on rendered shots
 # make test   set up what it needs and pass every test
-# make bench  every metric against the obvious way, and a shot of 300 4K frames (ten minutes or more)
+# make bench  every metric against the obvious way, a shot of 300 4K frames, memory predicted and measured (an hour)
+# make drift  memory predicted and measured on ten releases of onnxruntime, each in an environment of its own
 # make gpu    what a GPU takes of memory, with the python3 that is found; tells by part what could not be measured
 # make lint   style, types, layers, Python 3.7 in the plug-in, documentation
 # make docs   the documentation as pages in site-docs/
@@ -16,7 +17,7 @@ export DO_NOT_TRACK := true
 # Material prints a notice on a later MkDocs, which this checkout does not use.
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: setup demo test bench lint format docs demo-models reference tables gpu clean
+.PHONY: setup demo test bench drift lint format docs demo-models reference tables gpu clean
 
 setup: .venv/.ready
 
@@ -38,6 +39,11 @@ bench: setup
 	@$(BIN)/python -m changeover_validators.golden.bench
 	@$(BIN)/python -m changeover_validators.golden.bench_pipeline
 	@$(BIN)/python -m changeover_validators.vram.bench_plans
+	@$(BIN)/python -m changeover_validators.vram.bench --large
+	@$(MAKE) --no-print-directory drift
+
+drift: setup
+	@$(BIN)/python -m changeover_validators.vram.drift
 
 gpu:
 	@python3 tools/gpu/measure.py
