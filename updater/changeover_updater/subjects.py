@@ -27,7 +27,7 @@ from changeover_updater.release_folder import RELEASE_TOML, describe_file, read_
 
 __all__ = ["Subject", "file_subject", "folder_subject", "is_file", "is_folder"]
 
-_TILES = (0, 4096, 2048, 1024, 512)
+_TILES = (0, 2048, 1024, 512)
 _MULTIPLES = (1, 2, 4, 8, 16, 32, 64, 128)
 _LICENCES = Licences(code="none", weights="none", training_data="none")
 _IMAGE_AXES = 4

@@ -6,6 +6,7 @@ more while it loads than when it runs, and by that and the last 3 % two of six c
 where neither was looked at (research, hardware, section 1.5). What this leaves out: budgets, and which memory plan.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -40,6 +41,9 @@ NUKE_TILES = (0, 1024, 2048, 4096)
 
 LARGEST_TILE = 16384
 """The largest side in pixels that a contract can name."""
+
+_STEP = 8
+"""Pixels; what is finer tells a vendor nothing."""
 
 PlanFor = Callable[[Tile, int, int], MemoryPlan]
 """The memory plan of a tile whose tensor has that width and height."""
@@ -145,14 +149,14 @@ def largest_size(
     *,
     most: int = LARGEST_TILE,
 ) -> Solution:
-    """The largest square tensor that fits, in steps of the contract's multiple (8 where it has none), up to `most`.
+    """The largest square tensor that fits, in steps of the contract's multiple (of at least 8), up to `most`.
 
     It tells a vendor which tile to publish; a station only ever uses tiles that the contract allows. A contract that
     resizes has one size whatever the tile, so there is no solution to name.
     """
     if contract.resize is not None:
         return Solution(None, None)
-    step = contract.multiple if contract.multiple > 1 else 8
+    step = contract.multiple if contract.multiple >= _STEP else math.lcm(contract.multiple, _STEP)
     tried: dict[int, Tried] = {}
 
     def fits(steps: int) -> bool:
