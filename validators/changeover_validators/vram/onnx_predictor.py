@@ -7,7 +7,9 @@ buffer plans are kept, so another memory plan at the same size costs arithmetic 
 """
 
 import hashlib
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -161,9 +163,19 @@ class OnnxPredictor:
             ram_mib=_RAM_MIB,
             threads=self._target.threads,
         )
-        with SessionsProcess(request) as child:
-            self._built_by = child.started.runtime_version
-            return tuple(child.build(frozen, standard=self._is_elsewhere) for _ in range(self._count))
+        return tuple(self._build_each(request, frozen))
+
+    def _build_each(self, request: RunRequest, frozen: Shapes | None) -> Iterator[BuiltSession]:
+        """Each session in a process of its own: the order of work hangs on the addresses that a process gets."""
+
+        def build(_: int) -> tuple[str, BuiltSession]:
+            with SessionsProcess(request) as child:
+                return child.started.runtime_version, child.build(frozen, standard=self._is_elsewhere)
+
+        with ThreadPoolExecutor(max_workers=min(self._count, os.cpu_count() or 1)) as pool:
+            for version, session in pool.map(build, range(self._count)):
+                self._built_by = version
+                yield session
 
     def _plan(self, session: BuiltSession, width: int, height: int) -> _Planned:
         images = self._image_shapes(width, height)

@@ -1,6 +1,6 @@
 """Sessions of one model, built in an isolated child and run never: the evidence that a prediction rests on.
 
-Each session may order its operators differently, so several are built (`predictor.SESSIONS`). What is known of a
+Each process may order operators differently, so several are started (`predictor.SESSIONS`). What is known of a
 session: the graph that it would run, and what its arena held after loading. What this leaves out: the child's side
 (`sessions_child`) and what follows from it (`onnx_predictor`).
 """
@@ -8,7 +8,7 @@ session: the graph that it would run, and what its arena held after loading. Wha
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from changeover_validators.runtimes.interface import RunRequest
 from changeover_validators.runtimes.process import ModelProcess
@@ -28,7 +28,7 @@ _RESERVED = re.compile(r"Reserving memory in BFCArena .*size: (\d+)")
 class BuiltSession:
     """One session: its graph, its arena after loading, and the process' resident memory before any session.
 
-    All sessions of one process load alike, so the arena of the first one stands for them.
+    All sessions of one process order their work alike, so a range takes a process each.
     """
 
     graph: OptimisedGraph
@@ -48,10 +48,9 @@ class SessionsProcess(ModelProcess):
 
     def __init__(self, request: RunRequest, isolation: Isolation | None = None) -> None:
         super().__init__(request, isolation, room=False)
-        self._loaded: Loaded | None = None
 
     def build(self, shapes: Mapping[str, tuple[int, ...]] | None, *, standard: bool) -> BuiltSession:
-        """One more session.
+        """The one session of this process.
 
         Args:
             shapes: Sizes at which free dimensions are fixed, by input; None fixes nothing.
@@ -68,13 +67,9 @@ class SessionsProcess(ModelProcess):
             raise self._broken("an answer without a model")
         log = frame.head.get("log")
         lines = [str(line) for line in log] if isinstance(log, list) else []
-        if self._loaded is None:
-            self._loaded = loaded_from(lines, _figure(frame.head.get("in_use")), _figure(frame.head.get("total")))
+        loaded = loaded_from(lines, _figure(frame.head.get("in_use")), _figure(frame.head.get("total")))
         graph = read_optimised(bytes(frame.blobs[0]), self._where)
-        return BuiltSession(graph, self._loaded, self._resident(frame.head))
-
-    def _resident(self, head: Mapping[str, Any]) -> int:
-        return _figure(head.get("resident")) or 0
+        return BuiltSession(graph, loaded, _figure(frame.head.get("resident")) or 0)
 
 
 def loaded_from(lines: Sequence[str], in_use: int | None, total: int | None) -> Loaded:

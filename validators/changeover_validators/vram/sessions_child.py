@@ -1,4 +1,4 @@
-"""The child that builds sessions and runs none: it tells the graph that each would run, and what its arena then holds.
+"""The child that builds a session and runs none: it tells the graph that it would run, and what its arena then holds.
 
 It speaks the pipe of `runtimes.child` in the same isolation and is started by `sessions`. Building folds constants,
 which executes operators of the model, so it is done here and nowhere else. A session is asked for by ``session``; the
@@ -28,7 +28,7 @@ _KIB = 1024
 
 
 class Built(Served):
-    """One model file, of which sessions are built on request.
+    """One model file, of which a session is built on request.
 
     Raises:
         Exception: As `Served`.
@@ -38,7 +38,7 @@ class Built(Served):
         before = time.perf_counter_ns()
         self._path = str(self._folder / head["entry"])
         self._provider = str(head["provider"])
-        self._runtime, self._is_first = NativeRuntime(keep_log=True), True
+        self._runtime = NativeRuntime(keep_log=True)
         self._resting_bytes = _resident()
         self.load_us = (time.perf_counter_ns() - before) // 1000
 
@@ -58,10 +58,10 @@ class Built(Served):
     def _session(self, shapes: dict[str, tuple[int, ...]] | None, *, standard: bool) -> tuple[dict[str, Any], bytes]:
         """The figures and log lines of one session after it was built, and its optimised model.
 
-        The first one gets an arena that grows by just what is asked for, so that its log tells each request of loading.
+        Its arena grows by just what is asked for, so that its log tells each request of loading.
         """
         runtime, plan = self._runtime, MemoryPlan(freeze=shapes is not None, extend="same-as-requested")
-        arena, self._is_first = self._is_first and register_arena(runtime, plan, self._provider), False
+        arena = register_arena(runtime, plan, self._provider)
         options = session_options(
             runtime,
             plan,
