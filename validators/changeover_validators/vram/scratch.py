@@ -103,8 +103,10 @@ def _bias_gelu(operation: Operation, tensors: Shapes, _rules: ScratchRules) -> t
 
 
 def _local_response(operation: Operation, tensors: Shapes, _rules: ScratchRules) -> tuple[int, ...]:
+    """The scales, and the squares with a margin of channels."""
     taken = tensors[operation.inputs[0]]
-    return (taken.bytes, 2 * math.prod(taken.dims[2:]) * taken.item_bytes)
+    margin = (_integer(operation, "size", 1) - 1) * math.prod(taken.dims[2:]) * taken.item_bytes
+    return (taken.bytes, taken.bytes + margin)
 
 
 def _mean_variance(operation: Operation, tensors: Shapes, _rules: ScratchRules) -> tuple[int, ...]:
