@@ -253,7 +253,7 @@ def test_what_a_plan_is_on_cuda_is_told_to_its_provider() -> None:
         )
     ]
     assert settings_of(plan, "cuda").arena is None
-    assert settings_of(plan, "cuda").session == {"session.disable_cpu_ep_fallback": "1"}
+    assert settings_of(plan, "cuda").session == {}
     assert providers(MemoryPlan(), "cpu") == ["CPUExecutionProvider"]
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from changeover_registry.errors import InvalidInputError, UndecidedError
 from changeover_registry.records.memory import MemoryPlan
 from changeover_registry.records.release import Contract, Tile
+from changeover_validators.runtimes.placement import placement_entries
 
 __all__ = [
     "PROVIDERS",
@@ -84,8 +85,6 @@ def settings_of(plan: MemoryPlan, provider: str, limit_bytes: int | None = None)
     entries = {} if arena is None else {"session.use_env_allocators": "1"}
     if provider != "cuda":
         return Settings(plan.pattern, arena, entries, {})
-    # Without this entry a missing CUDA provider ends in a warning and a run on the CPU.
-    entries["session.disable_cpu_ep_fallback"] = "1"
     return Settings(plan.pattern, arena, entries, _cuda_options(plan, limit_bytes))
 
 
@@ -171,6 +170,9 @@ def session_options(
     settings = settings_of(plan, provider)
     options.enable_mem_pattern = settings.pattern
     entries = dict(settings.session) | ({"session.use_env_allocators": "1"} if arena else {})
+    if provider == "cuda":
+        # Without them a missing CUDA provider ends in a warning and a run on the CPU.
+        entries |= placement_entries(runtime_module)
     for name, value in entries.items():
         options.add_session_config_entry(name, value)
     if plan.freeze:

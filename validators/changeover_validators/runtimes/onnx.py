@@ -13,6 +13,7 @@ from changeover_validators.runtimes.memory_plan import (
     run_options,
     session_options,
 )
+from changeover_validators.runtimes.placement import check_nodes, nodes_of
 
 __all__ = ["OnnxModel", "check_provider"]
 
@@ -59,6 +60,8 @@ class OnnxModel:
         self._session = onnxruntime.InferenceSession(path, options, providers=providers(plan, provider, limit_bytes))
         self._outputs = [output.name for output in self._session.get_outputs()]
         self.provider_ran = check_provider(provider, self._session.get_providers())
+        if provider == "cuda":  # pragma: gpu
+            check_nodes(PROVIDERS[provider], nodes_of(self._session))
         self._runtime, self._plan, self._runs = onnxruntime, plan, 0
 
     def run(self, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
