@@ -188,6 +188,36 @@ def test_one_request_takes_what_the_documentation_of_torch_says(size: int, alloc
     assert allocator.stats.requested == size
 
 
+@pytest.mark.parametrize(
+    ("size", "segments", "reserved", "left"),
+    [
+        (512, 1, 2 * MIB, 2 * MIB),
+        (MIB, 2, 4 * MIB, 2 * MIB),
+        (MIB + 512, 1, 20 * MIB, 20 * MIB),
+        (10 * MIB - 512, 2, 40 * MIB, 20 * MIB),
+        (10 * MIB + 512, 3, 36 * MIB, 12 * MIB),
+    ],
+)
+def test_a_chain_of_copies_holds_what_torch_expects_of_a_gpu(
+    size: int, segments: int, reserved: int, left: int
+) -> None:
+    # The figures are those of torch's own test on GPUs (test_cuda: memory stats of a graph, whose pool begins empty):
+    # five times over, the last result is copied, something is made of the copy, and both the copy and it end.
+    allocator = CachingAllocator(LINE)
+    result = allocator.allocate(size)
+    for _ in range(5):
+        copy = allocator.allocate(size)
+        made = allocator.allocate(size)
+        allocator.free(copy)
+        allocator.free(result)
+        result = made
+
+    stats = allocator.stats
+    assert (stats.segments, stats.reserved, stats.active) == (segments, reserved, size)
+    allocator.empty_cache()
+    assert (allocator.stats.segments, allocator.stats.reserved, allocator.stats.active) == (1, left, size)
+
+
 def test_a_full_device_is_asked_again_after_the_cache_was_given_back() -> None:
     allocator = CachingAllocator(LINE, limit_bytes=40 * MIB)
     for handle in [allocator.allocate(12 * MIB), allocator.allocate(12 * MIB), allocator.allocate(12 * MIB)]:
