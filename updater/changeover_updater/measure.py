@@ -83,6 +83,20 @@ class Measured:
             return UndecidedError.exit_code
         return RefusedError.exit_code if is_alarm(self.measurement) else 0
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a person must know beside the figures."""
+        found = []
+        if self.spilled is not None:
+            found.append(f"this did not fit the GPU: {self.spilled}")
+        if self.unpredicted is not None:
+            found.append(f"there is no prediction to hold against it: {self.unpredicted}")
+        if is_alarm(self.measurement):
+            found.append(
+                "the prediction is off by more than 5 %: budget by the measured figure, and report it with --json"
+            )
+        return tuple(found)
+
 
 def point_of(subject: Subject, policy: Policy, wish: Wish) -> Point:
     """The operating point of a wish at the policy's plate.

@@ -171,5 +171,8 @@ def test_the_command_ends_by_how_far_the_prediction_was_off(
             label="modelled",
         )
     point = point_of(subject, Policy(), Wish())
-    assert Measured(point, beside(found, answer), why).exit_code == code
+    done = Measured(point, beside(found, answer), why)
+    assert done.exit_code == code
+    assert len(done.remarks) == (code != 0)
+    assert len(Measured(point, beside(found, answer), why, spilled="it did").remarks) == 1 + (code != 0)
     assert Measured(point, beside(found, answer), why, spilled="it did").exit_code == 3

@@ -25,7 +25,16 @@ from changeover_registry.records.release import Contract, State, TensorIn, Tenso
 from changeover_validators.runtimes.interface import RunRequest
 from changeover_validators.runtimes.sandbox import Isolation, available
 from changeover_validators.vram.device_memory import DeviceWatch, accounted_bytes, opened_nvml, seen_now
-from changeover_validators.vram.measure import MeasuringProcess, Place, beside, is_alarm, measure_memory
+from changeover_validators.vram.measure import (
+    Figures,
+    MeasuringProcess,
+    Place,
+    _of_the_process,
+    _watched,
+    beside,
+    is_alarm,
+    measure_memory,
+)
 from changeover_validators.vram.measure_child import synthetic_tensors
 from changeover_validators.vram.native import NativeSession
 
@@ -158,17 +167,6 @@ def test_a_file_that_is_no_model_cannot_be_measured(ask: Ask) -> None:
 def test_a_contract_that_names_another_output_cannot_be_measured(ask: Ask, contract: Callable[..., Contract]) -> None:
     with pytest.raises(MeasurementError, match="an output of this name"):
         measure_memory(ask(contract=contract(output="alpha")), 64, 32, PLACE)
-
-
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
-def test_torch_on_the_cpu_keeps_no_counters_and_says_so(ask: Ask, tmp_path: Path) -> None:
-    torch = pytest.importorskip("torch")
-    module: Any = type("Net", (torch.jit.ScriptModule,), {})()
-    module.define("def forward(self, x):\n    return torch.sigmoid(x[:, 0:1])\n")
-    request = ask(runtime="torchscript", entry="net.pt")
-    module.save(str(tmp_path / "net.pt"))
-    with pytest.raises(MeasurementError, match="none, since torch takes memory of the CPU straight from the system"):
-        measure_memory(request, 64, 32, PLACE)
 
 
 def test_without_isolation_nothing_is_run(ask: Ask) -> None:
@@ -307,6 +305,28 @@ def test_the_watch_keeps_the_most_that_it_saw() -> None:
     nvml.computing = {}
     watch.stop()
     assert (watch.most.bytes, watch.most.gpu) == (9000, "NVIDIA RTX A4000")
+
+
+def test_what_the_process_took_of_the_gpu_is_the_most_that_was_seen_of_it() -> None:
+    nvml = _Nvml({1: {7: 9000}}, {7: 9500})
+    model: Any = SimpleNamespace(pids=lambda: {7})
+    last = Figures(in_use_bytes=1, arena_bytes=1, now_bytes=1, peak_rss=5, run_us=1)
+    with _watched(nvml, model) as watch:
+        assert watch is not None
+        _, accounted = _of_the_process("cuda", nvml, watch, model, last)
+    assert (watch.most.bytes, watch.most.gpu) == (9000, "NVIDIA RTX A4000")
+    assert accounted == 9500
+    assert _of_the_process("cpu", None, None, model, last)[0].bytes == 5
+
+
+def test_without_nvml_the_process_share_of_the_gpu_is_unknown_by_its_reason() -> None:
+    model: Any = SimpleNamespace(pids=lambda: {7})
+    last = Figures(in_use_bytes=1, arena_bytes=1, now_bytes=1, peak_rss=5, run_us=1)
+    reason = Unknown(unknown="NVML does not start")
+    with _watched(reason, model) as watch:
+        assert watch is None
+    seen, accounted = _of_the_process("cuda", reason, None, model, last)
+    assert (seen.bytes, accounted) == (reason, reason)
 
 
 def test_where_nvml_does_not_start_the_reason_stands_for_it() -> None:

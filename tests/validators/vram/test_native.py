@@ -15,7 +15,13 @@ from changeover_registry.errors import MeasurementError, UndecidedError
 from changeover_registry.records.memory import MemoryPlan
 from changeover_validators.runtimes.capi import Api, NativeError, find_library, minor_of
 from changeover_validators.runtimes.endings import cause_of_error
-from changeover_validators.runtimes.statistics import ArenaStatistics, arena_statistics, logged_total, read_statistics
+from changeover_validators.runtimes.statistics import (
+    ArenaStatistics,
+    arena_statistics,
+    highest_total,
+    logged_total,
+    read_statistics,
+)
 from changeover_validators.vram.native import NativeSession
 
 MODULES_LOG = """
@@ -110,6 +116,14 @@ def test_an_arena_limit_is_told_and_ends_in_out_of_memory(net: Path, plate: Any)
     assert cause_of_error("NativeError", str(caught.value)) == "over budget"
 
 
+def test_a_session_that_failed_leaves_no_arena_behind(net: Path, plate: Any) -> None:
+    with pytest.raises(NativeError):
+        NativeSession(b"no model", limit_bytes=1 << 20)
+    with after_runs(net, plate, 1, plan=MemoryPlan(initial_chunk_bytes=64 << 20)) as figures:
+        assert figures.limit is None
+        assert figures.total_allocated >= 64 << 20
+
+
 def test_what_is_no_model_is_refused_in_the_runtimes_words() -> None:
     with pytest.raises(NativeError) as caught:
         NativeSession(b"no model")
@@ -134,6 +148,35 @@ def test_a_release_before_statistics_answers_none(net: Path) -> None:
         api = session._runtime.api
         api.version = "1.22.1"
         assert read_statistics(api, session._session.pointer, "cpu") is None
+
+
+def test_of_several_arenas_each_lines_belong_to_the_one_that_was_named_before() -> None:
+    log = (
+        "Extending BFCArena for Cuda. bin_num:12",
+        "Extended allocation by 8 bytes.",
+        "Total allocated bytes: 8000",
+        "Extending BFCArena for Cpu. bin_num:2",
+        "Total allocated bytes: 90000",
+        "Extending BFCArena for CudaPinned. bin_num:2",
+        "Total allocated bytes: 70000",
+        "Extending BFCArena for Cuda. bin_num:12",
+        "Total allocated bytes: 5000",
+    )
+    assert (highest_total(log, "cuda"), highest_total(log, "cpu")) == (8000, 90000)
+    assert highest_total((), "cpu") == 0
+
+
+def test_a_session_that_keeps_its_log_tells_the_most_inside_of_a_run(net: Path, plate: Any) -> None:
+    plan = MemoryPlan(extend="same-as-requested", pattern=False, shrink="each-run")
+    with NativeSession(net, plan=plan, keep_log=True) as session:
+        session.run({"x": plate})
+        figures = session.statistics()
+        assert figures is not None
+        assert session.logged_total() is not None
+        inside, after = session.highest_total(), session.highest_total()
+    assert inside is not None
+    assert inside >= figures.max_in_use > figures.total_allocated
+    assert after == figures.total_allocated
 
 
 def test_the_log_tells_the_last_total_and_nothing_where_no_line_does() -> None:

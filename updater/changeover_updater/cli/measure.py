@@ -70,12 +70,8 @@ def measure(  # noqa: PLR0917 - each is an option of the command
     alarm = is_alarm(found.measurement)
     answer = {**found.measurement.model_dump(mode="json", exclude_none=True), "alarm": alarm, "kept": kept}
     emit(answer, as_json=as_json, show=lambda: _show(found, kept))
-    if found.spilled is not None:
-        notice(f"this did not fit the GPU: {found.spilled}")
-    if found.unpredicted is not None:
-        notice(f"there is no prediction to hold against it: {found.unpredicted}")
-    if alarm:
-        notice("the prediction is off by more than 5 %: budget by the measured figure, and report it with --json")
+    for remark in found.remarks:
+        notice(remark)
     raise typer.Exit(found.exit_code)
 
 

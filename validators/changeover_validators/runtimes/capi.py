@@ -69,6 +69,7 @@ _STATUSES: Final[dict[str, tuple[int, tuple[Any, ...]]]] = {
     "SessionOptionsAppendExecutionProvider_CUDA_V2": (204, (_P, _P)),
     "CreateCUDAProviderOptions": (205, (_OUT,)),
     "UpdateCUDAProviderOptions": (206, (_P, _TEXTS, _TEXTS, _N)),
+    "UpdateEnvWithCustomLogLevel": (226, (_P, _I)),
     "CreateAndRegisterAllocatorV2": (259, (_P, _S, _P, _P, _TEXTS, _TEXTS, _N)),
     "AllocatorGetStats": (319, (_P, _OUT)),
 }

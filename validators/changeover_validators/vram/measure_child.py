@@ -185,14 +185,14 @@ def _preload() -> None:  # pragma: gpu
         onnxruntime.preload_dlls()
 
 
-def _peak_rss() -> int | str:
+def _peak_rss(status: Path = _STATUS) -> int | str:
     """The highest resident memory of this process in bytes, or why it is not known."""
     try:
-        lines = _STATUS.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = status.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as error:
-        return f"this system has no {_STATUS}: {error.strerror}"
+        return f"this system has no {status}: {error.strerror}"
     found = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
-    return int(found[0]) * _KIB if found else f"{_STATUS} does not tell it"
+    return int(found[0]) * _KIB if found else f"{status} does not tell it"
 
 
 def _no_output(name: str, outputs: Mapping[str, Any]) -> MeasurementError:

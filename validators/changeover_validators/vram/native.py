@@ -61,18 +61,23 @@ class NativeSession:
         self._runtime, self._runs = NativeRuntime(library, keep_log=keep_log), 0
         self.version, self.provider = self._runtime.api.version, provider
         source = model if isinstance(model, bytes) else str(model)
-        arena = register_arena(self._runtime, self._plan, provider, limit_bytes)
-        options = session_options(
-            self._runtime,
-            self._plan,
-            provider=provider,
-            threads=threads,
-            shapes=shapes,
-            model=source,
-            arena=arena,
-        )
-        chosen = providers(self._plan, provider, limit_bytes)
-        self._session = self._runtime.InferenceSession(source, options, providers=chosen)
+        try:
+            arena = register_arena(self._runtime, self._plan, provider, limit_bytes)
+            options = session_options(
+                self._runtime,
+                self._plan,
+                provider=provider,
+                threads=threads,
+                shapes=shapes,
+                model=source,
+                arena=arena,
+            )
+            chosen = providers(self._plan, provider, limit_bytes)
+            self._session = self._runtime.InferenceSession(source, options, providers=chosen)
+        except BaseException:
+            # An environment that stayed would keep its arena, and the next session would be given that.
+            self._runtime.close()
+            raise
 
     def __enter__(self) -> Self:
         """Itself."""

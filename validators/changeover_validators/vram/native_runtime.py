@@ -41,6 +41,16 @@ _TYPES: Final = {
 _KINDS: Final = {number: name for name, number in _TYPES.items()}
 
 
+def _kept(message: str) -> None:
+    if message.startswith(_KEPT):
+        _LINES.append(message)
+
+
+_LINES: list[str] = []
+_LOGGER = logger(_kept)
+"""One for the process' life: its environment is one, and may outlive whoever made it."""
+
+
 class _Held:
     """A pointer of the library that is released with the object that holds it."""
 
@@ -117,6 +127,9 @@ class NativeRuntime:
         library: The file; None is the one of the wheel that this interpreter holds.
         keep_log: Whether the arena's own lines are kept where the release tells statistics as well.
 
+    Attributes:
+        log: The arenas' lines of this process since the newest runtime was made.
+
     Raises:
         UndecidedError: There is no such library.
     """
@@ -130,13 +143,15 @@ class NativeRuntime:
     def __init__(self, library: Path | None = None, *, keep_log: bool = False) -> None:
         self.api = Api(library if library is not None else find_library())
         self.__version__ = self.api.version
-        self.log: list[str] = []
-        # Kept, for C calls it for as long as the environment lives.
-        self._logger = logger(self._logged)
+        self.log = _LINES
+        _LINES.clear()
         told = minor_of(self.api.version) >= STATISTICS_SINCE and not keep_log
         level = _ERROR if told else _INFO
-        made = self.api.made("CreateEnvWithCustomLogger", self._logger, None, level, b"changeover")
+        made = self.api.made("CreateEnvWithCustomLogger", _LOGGER, None, level, b"changeover")
         self.environment = _Held(self.api, "Env", made)
+        if not told:
+            # The environment may be another's, who wanted no log.
+            self.api.call("UpdateEnvWithCustomLogLevel", made, level)
 
     def SessionOptions(self) -> _SessionOptions:  # noqa: N802 - the module's name
         """As of the Python module."""
@@ -191,10 +206,6 @@ class NativeRuntime:
     def close(self) -> None:
         """Give up the environment; sessions must be closed before."""
         self.environment.release()
-
-    def _logged(self, message: str) -> None:
-        if message.startswith(_KEPT):
-            self.log.append(message)
 
 
 class NativeInference:
