@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from changeover_registry.records.memory import Calibration
+
 TOOLS = Path(__file__).parents[1] / "tools" / "gpu"
 MIB = 2**20
 
@@ -82,6 +84,28 @@ def test_nets_are_traced_in_the_form_that_predictions_are_made_from(tmp_path: Pa
     assert (trace.width, trace.height, trace.device) == (64, 32, "cpu")
     assert trace.weights_bytes > 100_000
     assert max(len(call.allocations) for call in trace.calls) > 10
+
+
+def test_the_constants_have_the_form_of_the_record() -> None:
+    """From forged figures: 300 MB of context, 400 with libraries and 10 MB of torch's own; a session of onnxruntime."""
+    held = {"process": 300_000_000, "device_rise": 1, "reserved": 0}
+    steps = {"bare context": held, "torch": held, "first MatMul": {**held, "process": 410_000_000, "reserved": 10**7}}
+    session = {"onnxruntime": "1.26.0", "process": None, "device_rise": 900_000_000, "arena_bytes": 500_000_000}
+    found = {"context": {"torch": "2.11.0+cu130", "steps": steps}, "onnx": [{"not_measured": "x"}, session]}
+    code = (
+        "import json, sys; sys.path.insert(0, sys.argv[1]); import measure; from device import Card; "
+        "card = Card('RTX', '580.1', '9.0', 1, 1); "
+        "made = measure._calibrations(json.loads(sys.argv[2]), card); "
+        "print(json.dumps({name: measure._canonical(body) for name, body in made.items()}))"
+    )
+
+    done = run("-c", code, str(TOOLS), json.dumps(found), isolated=True)
+
+    texts = json.loads(done.stdout)
+    made = {name: Calibration.from_bytes(text.encode(), where=name) for name, text in texts.items()}
+    assert (made["torch"].context_bytes, made["torch"].libraries_bytes) == (300_000_000, 100_000_000)
+    assert (made["onnxruntime"].context_bytes, made["onnxruntime"].libraries_bytes) == (300_000_000, 100_000_000)
+    assert (made["torch"].version, made["torch"].gpu, made["torch"].driver) == ("2.11.0+cu130", "RTX", "580.1")
 
 
 @pytest.mark.parametrize("name", ["hourglass", "spread"])

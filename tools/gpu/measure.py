@@ -86,7 +86,7 @@ def measure(folder: Path) -> str:
     _write(folder / "report.txt", report)
     if card is not None:
         for runtime, calibration in _calibrations(session.found, card).items():
-            _write(folder / f"calibration-{runtime}.json", json.dumps(calibration, indent=1, sort_keys=True) + "\n")
+            _write(folder / f"calibration-{runtime}.json", _canonical(calibration))
     return report
 
 
@@ -175,6 +175,7 @@ def _calibration(
     now = dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
         "schema": "changeover.memory-calibration/1",
+        "ext": {},
         "gpu": card.name,
         "compute_capability": card.capability,
         "driver": card.driver,
@@ -258,6 +259,11 @@ def _trace_lines(rows: list[dict[str, Any]]) -> Iterator[str]:
 
 def _mb(size: int | None) -> str:
     return "not told" if size is None else f"{size / 1e6:.1f}"
+
+
+def _canonical(record: Mapping[str, Any]) -> str:
+    """A record in its one spelling, as the tables take it."""
+    return json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def _write(path: Path, text: str) -> None:
