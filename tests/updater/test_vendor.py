@@ -709,6 +709,19 @@ def test_script_that_claims_an_older_archive_than_its_operators_made_is_not_regi
         vendor.register(home, ready, NOW)
 
 
+@pytest.mark.parametrize(("ir_version", "opset", "rule"), [(14, 17, "ONNX IR version"), (10, 28, "ONNX opset")])
+def test_file_that_the_newest_onnx_stamps_and_no_runtime_loads_is_not_registered(
+    home: VendorHome, ready: Path, ir_version: int, opset: int, rule: str
+) -> None:
+    path = ready / "onnx-fp32" / "model.onnx"
+    model = onnx.load(path)
+    model.ir_version, model.opset_import[0].version = ir_version, opset
+    onnx.save(model, path)
+
+    with pytest.raises(RefusedError, match=rf"{rule}: .*expected at most \d+, which onnxruntime"):
+        vendor.register(home, ready, NOW)
+
+
 def test_external_data_that_is_missing_is_not_registered(home: VendorHome, ready: Path) -> None:
     path = ready / "onnx-fp32" / "model.onnx"
     model = onnx.load(path)

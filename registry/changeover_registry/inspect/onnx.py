@@ -174,9 +174,13 @@ def _info(item: "onnx.ValueInfoProto") -> TensorInfo:
 def _ir(model: "onnx.ModelProto", entry: str) -> Iterator[Problem]:
     limit = formats()["onnx"]["max_ir_version"]
     if model.ir_version > limit:
-        expected = f"at most {limit}, which {formats()['onnx']['max_ir_runtime']} loads"
+        expected = f"at most {limit}, which {formats()['onnx']['max_runtime']} loads"
         remedy = f"set ir_version to {limit} or less when exporting"
         yield Problem("ONNX IR version", entry, expected, str(model.ir_version), remedy)
+    newest = max((item.version for item in model.opset_import if item.domain in {"", "ai.onnx"}), default=0)
+    if newest > (limit := formats()["onnx"]["max_opset"]):
+        expected = f"at most {limit}, which {formats()['onnx']['max_runtime']} loads"
+        yield Problem("ONNX opset", entry, expected, str(newest), f"export for opset {limit} or less")
     if not any(item.domain in {"", "ai.onnx"} for item in model.opset_import):
         yield Problem("ONNX opset", entry, "an opset import for ai.onnx", "none", "export the model again")
 

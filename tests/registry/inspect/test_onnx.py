@@ -109,13 +109,18 @@ def test_ir_version_that_no_runtime_loads_is_a_problem(make_model: Make, save: S
     assert found.requires.ir_version == 14
 
 
-def test_opset_newer_than_the_library_is_reported_and_not_judged(make_model: Make, save: Save) -> None:
-    model = make_model(opset=99, nodes=(helper.make_node("FromTheFuture", ["y"], ["z"]),))
+@pytest.mark.parametrize("opset", [27, 28, 99])
+def test_opset_that_no_runtime_loads_is_a_problem_and_its_operators_are_not_judged(
+    make_model: Make, save: Save, opset: int
+) -> None:
+    """The newest onnx stamps opset 28 if nobody says otherwise."""
+    nodes = (helper.make_node("FromTheFuture", ["y"], ["z"]),) if opset == 99 else ()
 
-    found = inspect(save(model))
+    found = inspect(save(make_model(opset=opset, nodes=nodes)))
 
-    assert found.problems == ()
-    assert found.requires.opset == 99
+    assert rules(found) == ["ONNX opset"]
+    assert (found.problems[0].expected.split(",")[0], found.problems[0].actual) == ("at most 26", str(opset))
+    assert found.requires.opset == opset
 
 
 def test_model_without_an_opset_is_a_problem(make_model: Make, save: Save) -> None:

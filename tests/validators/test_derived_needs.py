@@ -4,9 +4,22 @@ import onnx
 import pytest
 
 from changeover_registry.inspect import inspect_variant
+from changeover_registry.inspect.inspection import formats
+from changeover_validators import tables
 from changeover_validators.vram.zoo import Architecture, architectures
 
 ATTENDING = {"vit", "segformer"}
+
+
+def test_what_inspection_calls_newest_is_the_newest_of_the_tables() -> None:
+    """The registry may not read the validators' tables, so the two are held together here."""
+    newest = tables.runtime_limits(formats()["onnx"]["max_runtime"].rpartition(" ")[2] + ".0")
+
+    assert newest is not None
+    assert (formats()["onnx"]["max_ir_version"], formats()["onnx"]["max_opset"]) == (
+        newest.max_ir_version,
+        newest.max_opset,
+    )
 
 
 @pytest.mark.parametrize("size", [(None, None), (512, 512), (1024, 512)])
