@@ -91,7 +91,11 @@ def test_the_constants_have_the_form_of_the_record() -> None:
     held = {"process": 300_000_000, "device_rise": 1, "reserved": 0}
     steps = {"bare context": held, "torch": held, "first MatMul": {**held, "process": 410_000_000, "reserved": 10**7}}
     session = {"onnxruntime": "1.26.0", "process": None, "device_rise": 900_000_000, "arena_bytes": 500_000_000}
-    found = {"context": {"torch": "2.11.0+cu130", "steps": steps}, "onnx": [{"not_measured": "x"}, session]}
+    alone = {"onnxruntime": "1.26.0", "process": None, "device_rise": 0, "net": "single", "pattern": False}
+    small = {**alone, "width": 100, "height": 100, "arena_bytes": 160_000 + 5000 + 20_000}
+    large = {**alone, "width": 200, "height": 100, "arena_bytes": 320_000 + 5000 + 40_000}
+    rows = [{"not_measured": "x"}, {**session, "net": "spread", "pattern": True}, small, large]
+    found = {"context": {"torch": "2.11.0+cu130", "steps": steps}, "onnx": rows}
     code = (
         "import json, sys; sys.path.insert(0, sys.argv[1]); import measure; from device import Card; "
         "card = Card('RTX', '580.1', '9.0', 1, 1); "
@@ -105,10 +109,52 @@ def test_the_constants_have_the_form_of_the_record() -> None:
     made = {name: Calibration.from_bytes(text.encode(), where=name) for name, text in texts.items()}
     assert (made["torch"].context_bytes, made["torch"].libraries_bytes) == (300_000_000, 100_000_000)
     assert (made["onnxruntime"].context_bytes, made["onnxruntime"].libraries_bytes) == (300_000_000, 100_000_000)
+    (rate,) = made["onnxruntime"].workspaces
+    assert (rate.operator, rate.constant_bytes, rate.per_thousand) == ("Conv", 5000, 2000)
     assert (made["torch"].version, made["torch"].gpu, made["torch"].driver) == ("2.11.0+cu130", "RTX", "580.1")
 
 
-@pytest.mark.parametrize("name", ["hourglass", "spread"])
+def test_the_report_of_a_gpu_tells_every_part_and_the_arena_is_read_from_the_runtimes_log() -> None:
+    """Forged figures, since no GPU is at hand; one trace and one session were not measured."""
+    log = (
+        "BFCArena] Extending BFCArena for CudaPinned. bin_num:0\nExtend] Extended allocation by 7 bytes.\n"
+        "BFCArena] Extending BFCArena for Cuda. bin_num:12\nExtend] Extended allocation by 4096 bytes.\n"
+        "Extend] Total allocated bytes: 4096\nBFCArena] Extending BFCArena for Cuda. bin_num:12\n"
+        "Extend] Extended allocation by 8192 bytes.\nExtend] Total allocated bytes: 12288\n"
+    )
+    at = {"net": "unet", "width": 64, "height": 32, "half": True}
+    step = {"process": None, "device_rise": 5_000_000, "reserved": 1_000_000}
+    counters = [{"allocated_bytes.all.peak": 3_000_000, "reserved_bytes.all.peak": 4_000_000}]
+    workspace = {"operator": "conv", "search": True, "first_run": 2_000_000, "second_run": 1_000_000, **at}
+    found = {
+        "card": {"name": "RTX", "driver": "580.1", "capability": "9.0"},
+        "context": {"torch": "2.11.0", "steps": {"bare context": step, "torch": step}},
+        "workspace": {"cudnn": 91300, "rows": [workspace]},
+        "onnx": [{**at, "name": "own", "not_measured": "no onnxruntime"}, {**at, **step, "name": "own", "log": log}],
+        "traces": [{**at, "counters": counters}, {**at, "not_measured": "the ten minutes were over"}],
+    }
+    code = (
+        "import json, sys; sys.path.insert(0, sys.argv[1]); import measure; found = json.loads(sys.argv[2]); "
+        "row = found['onnx'][1]; found['onnx'][1] = row | measure._arena({'stderr': row.pop('log')}); "
+        "print(found['onnx'][1]['regions']); print(*measure._report(found), sep=chr(10))"
+    )
+
+    done = run("-c", code, str(TOOLS), json.dumps(found), isolated=True)
+
+    assert done.stdout.splitlines()[0] == "[4096, 8192]", done.stderr
+    for said in (
+        "RTX, driver 580.1",
+        "torch: 5.0, 1.0; as the rise of the whole device",
+        "conv, 64x32, fp16, search on: 2.0, 1.0",
+        "own: not measured: no onnxruntime",
+        "own: 0.0, 5.0",
+        "unet 64x32 fp16: 3.0, 4.0",
+        "not measured: the ten minutes were over",
+    ):
+        assert said in done.stdout
+
+
+@pytest.mark.parametrize("name", ["hourglass", "spread", "single"])
 def test_the_onnx_nets_run_at_any_size(name: str) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     spec = importlib.util.spec_from_file_location("gpu_fixtures", TOOLS / "fixtures.py")

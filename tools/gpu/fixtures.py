@@ -147,6 +147,10 @@ def _hourglass(conv: Callable[..., str]) -> None:
         now, before = conv(now, before, after, pads=[1, 1, 1, 1]), after
 
 
+def _single(conv: Callable[..., str]) -> None:
+    conv("x", 3, 1, pads=[1, 1, 1, 1])
+
+
 def _spread(conv: Callable[..., str]) -> None:
     now, before = "x", 3
     for after, dilation in ((24, 1), (24, 2), (24, 4), (24, 8), (1, 1)):
@@ -154,4 +158,4 @@ def _spread(conv: Callable[..., str]) -> None:
         before = after
 
 
-ONNX: dict[str, Callable[..., None]] = {"hourglass": _hourglass, "spread": _spread}
+ONNX: dict[str, Callable[..., None]] = {"hourglass": _hourglass, "spread": _spread, "single": _single}

@@ -81,8 +81,9 @@ def measure(folder: Path) -> str:
         session.found["workspace"] = _quiet(session.part("workspace", {"sizes": list(SIZES.values())[:2]}))
         session.found["onnx"] = _sessions(session)
         session.found["traces"] = _traces(session, folder)
-    report = "\n".join(_report(session.found)) + "\n"
+    # The figures first: whatever goes wrong with what is made of them, they are there.
     _write(folder / "measurements.json", json.dumps(session.found, indent=1, sort_keys=True) + "\n")
+    report = "\n".join(_report(session.found)) + "\n"
     _write(folder / "report.txt", report)
     if card is not None:
         for runtime, calibration in _calibrations(session.found, card).items():
@@ -164,9 +165,25 @@ def _calibrations(found: Mapping[str, Any], card: Card) -> dict[str, dict[str, A
     if rows:
         beside = [(row["process"] or row["device_rise"]) - row["arena_bytes"] for row in rows]
         bare = _held(steps.get("bare context", {})) or 0
-        version, rates = rows[0]["onnxruntime"], ()
-        made["onnxruntime"] = _calibration(card, "onnxruntime", version, bare, max(max(beside) - bare, 0), rates)
+        libraries = max(max(beside) - bare, 0)
+        made["onnxruntime"] = _calibration(card, "onnxruntime", rows[0]["onnxruntime"], bare, libraries, _rates(rows))
     return made
+
+
+def _rates(rows: list[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
+    """The scratch memory of a convolution as a constant and bytes for a thousand outputs, never below a figure.
+
+    From one convolution alone at two sizes, in an arena that takes exactly what is asked for: what it holds beyond the
+    image and the answer.
+    """
+    exact = [row for row in rows if row["net"] == "single" and not row["pattern"]]
+    extras = {row["width"] * row["height"]: row["arena_bytes"] - 4 * 4 * row["width"] * row["height"] for row in exact}
+    if len(extras) < 2:
+        return ()
+    (few, least), (many, most) = min(extras.items()), max(extras.items())
+    rate = max(-(-(most - least) * 1000 // (many - few)), 0)
+    constant = max(0, *(extra - rate * count // 1000 for count, extra in extras.items()))
+    return ({"operator": "Conv", "constant_bytes": constant, "per_thousand": rate},)
 
 
 def _calibration(
