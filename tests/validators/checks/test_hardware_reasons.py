@@ -362,3 +362,28 @@ def test_gpu_that_nuke_is_set_to_and_that_is_gone_leaves_the_answer_open(
     assert isinstance(only, NotRun)
     assert only.code == Reason.GPUS_UNKNOWN
     assert "nuke_gpu in host.toml" in only.remedy
+
+
+def test_nuke_whose_cuda_nobody_states_is_held_to_the_newest_build_of_its_torch(
+    make_release: MakeRelease, make_variant: MakeVariant
+) -> None:
+    variant = make_variant(**cat(torch_line="1.12.1"))
+    nukes = nuke("15.0v4", "1.12.1")
+
+    for cards, outcome in (((gpu(),), "passed"), (BLACKWELL, "refused")):
+        given = found(host(gpus=cards, nukes=nukes), variant, Policy(), make_release)
+
+        assert [f.outcome for f in given if f.subject == "cat/nuke-15.0"] == [outcome]
+
+
+def test_nuke_on_a_driver_below_its_torchs_floor_is_not_available_on_a_gpu(
+    make_release: MakeRelease, make_variant: MakeVariant
+) -> None:
+    facts = host(driver="470.256.02", cuda_driver="11.4", nukes=nuke("17.0v1", "2.7.1"))
+
+    given = found(facts, make_variant(**cat(torch_line="2.1.1")), Policy(), make_release)
+
+    (refused,) = [f for f in given if f.subject == "cat/nuke-17.0"]
+    assert isinstance(refused, Refused)
+    assert refused.code == Reason.DRIVER_TOO_OLD
+    assert refused.rule == "not available on a GPU in Nuke 17.0"

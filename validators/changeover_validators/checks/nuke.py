@@ -65,7 +65,9 @@ def _file(variant: Variant, nuke: NukeInstall) -> Iterable[Problem]:
 
 def _gpus(nuke: NukeInstall, facts: HostFacts) -> Iterable[Problem]:
     """The embedded torch runs on no GPU that its CUDA toolkit does not serve, nor under a driver that is too old."""
-    line = tables.nuke_toolkit(nuke.line)
+    # Where nobody says which build a Nuke embeds, the newest build of that torch is the most that it can be.
+    embedded = nuke.torch_line if isinstance(nuke.torch_line, str) else ""
+    line = tables.nuke_toolkit(nuke.line) or tables.newest_torch_toolkit(embedded)
     toolkit = tables.toolkit(line) if line else None
     if toolkit is None or not chosen_gpus(facts):
         return

@@ -18,6 +18,7 @@ __all__ = [
     "RuntimeSet",
     "below_cpu_floor",
     "cpu_floor",
+    "newest_torch_toolkit",
     "nuke_jit",
     "nuke_platform",
     "nuke_python",
@@ -162,6 +163,12 @@ def torch_build(version: str) -> Build | None:
         served=(announced["lowest"], announced["highest"]) if announced else None,
         row=row_name("torch", kind, row) if row else "",
     )
+
+
+def newest_torch_toolkit(version: str) -> str | None:
+    """The newest CUDA toolkit that any build of the torch `version` was read to have, where one was."""
+    found = [str(row["toolkit"]) for row in rows("torch")["binary"] if row["version"] == version]
+    return max(found, key=capability_key, default=None)
 
 
 def torchscript_limit(version: str) -> int | None:
