@@ -19,6 +19,7 @@ from changeover_registry.records.memory import MemoryPlan
 from changeover_registry.records.release import Contract, Tile
 from changeover_validators.runtimes.memory_plan import (
     ArenaSettings,
+    described,
     fixed_shapes,
     providers,
     register_arena,
@@ -285,6 +286,25 @@ def test_shrinking_is_asked_for_by_the_number_of_the_run() -> None:
     on_gpu = run_options(onnxruntime, MemoryPlan(shrink="each-run"), 1, "cuda")
     assert on_gpu is not None
     assert on_gpu.get_run_config_entry("memory.enable_memory_arena_shrinkage") == "gpu:0"
+
+
+@pytest.mark.parametrize(
+    ("plan", "words"),
+    [
+        (MemoryPlan(), "the runtime's own settings"),
+        (MemoryPlan(initial_chunk_bytes=64 * MIB, pattern=False), "a first region of 64 MiB, no pattern"),
+        (
+            MemoryPlan(extend="same-as-requested", shrink="after-warm-up", freeze=True),
+            "growth as requested, shrink after warm up, frozen shapes",
+        ),
+        (
+            MemoryPlan(cudnn_search="heuristic", cudnn_max_workspace=False),
+            "cuDNN search heuristic, cuDNN workspace bounded",
+        ),
+    ],
+)
+def test_a_plan_is_told_in_one_line(plan: MemoryPlan, words: str) -> None:
+    assert described(plan) == words
 
 
 def test_shapes_are_fixed_by_a_tile_or_a_resize_and_else_follow_the_plate(contract: Contract) -> None:

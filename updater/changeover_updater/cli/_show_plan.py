@@ -15,6 +15,7 @@ from changeover_updater.eligible import PassedOver, blocking, describe
 from changeover_updater.plan import Plan
 from changeover_validators.golden.catalogue import METRICS, SUMMARIES
 from changeover_validators.golden.gates import EMPTY, FLICKER
+from changeover_validators.runtimes.memory_plan import described
 
 __all__ = ["SIGNS", "plan_object", "promote_line", "show_plan", "show_verdict"]
 
@@ -158,6 +159,8 @@ def _show_point(report: PointReport, aliases: Mapping[str, str], digest: str, *,
         largest = report.memory[-1]
         facts.append(f"{largest.bytes / 2**20:.0f} MiB at {largest.width}x{largest.height} ({report.memory_label})")
     say(f"  [bold]{escape(str(report.point))}[/]: {', '.join(facts)}")
+    if report.memory_plan is not None:
+        say(f"    [dim]memory plan: {described(report.memory_plan)}[/]")
     lines = [(m.metric, m.mean, m.lower or "-", m.upper or "-", m.margin, str(m.shots)) for m in report.metrics]
     if lines:
         rows("", ("metric", "better by", "at least", "at most", "margin", "shots"), lines, indent=4)

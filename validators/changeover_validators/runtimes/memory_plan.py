@@ -21,6 +21,7 @@ __all__ = [
     "WARM_UP_RUNS",
     "ArenaSettings",
     "Settings",
+    "described",
     "fixed_shapes",
     "needs_arena",
     "providers",
@@ -206,6 +207,26 @@ def run_options(runtime_module: Any, plan: MemoryPlan, run_number: int, provider
 def shrinks(plan: MemoryPlan, run_number: int) -> bool:
     """Whether the arena gives back what it can at the end of the run that is number `run_number`, from 1 on."""
     return plan.shrink == "each-run" or (plan.shrink == "after-warm-up" and run_number == WARM_UP_RUNS)
+
+
+def described(plan: MemoryPlan) -> str:
+    """A plan in one line, for a person: what differs from the runtime's own settings."""
+    own, words = MemoryPlan(), []
+    if plan.extend != own.extend:
+        words.append("growth as requested")
+    if plan.initial_chunk_bytes is not None:
+        words.append(f"a first region of {plan.initial_chunk_bytes / 2**20:.0f} MiB")
+    if not plan.pattern:
+        words.append("no pattern")
+    if plan.shrink != own.shrink:
+        words.append(f"shrink {plan.shrink.replace('-', ' ')}")
+    if plan.freeze:
+        words.append("frozen shapes")
+    if plan.cudnn_search is not None:
+        words.append(f"cuDNN search {plan.cudnn_search}")
+    if plan.cudnn_max_workspace is not None:
+        words.append(f"cuDNN workspace {'unbounded' if plan.cudnn_max_workspace else 'bounded'}")
+    return ", ".join(words) or "the runtime's own settings"
 
 
 def fixed_shapes(contract: Contract, tile: Tile) -> Mapping[str, tuple[int, ...]] | None:
