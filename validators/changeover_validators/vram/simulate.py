@@ -36,7 +36,7 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """The most in use so far, and what the arena held at the end of a run, in bytes."""
+    """The most in use so far, and the most that the arena held in a run, in bytes."""
 
     max_in_use: int
     total: int
@@ -88,16 +88,19 @@ def simulate(
     at_load = Usage(arena.max_in_use, arena.total)
     usages = []
     if opening is not None:
-        _run(arena, opening, scratch)
+        _give_back(arena, _run(arena, opening, scratch))
     block = packed_bytes(_events(buffers)) if plan.pattern else 0
     for number in range(1, runs + 1):
         if number == 1 or not block:
-            _run(arena, buffers, scratch)
+            outputs = _run(arena, buffers, scratch)
         else:
-            _run_in_block(arena, buffers, scratch, block)
-        if _shrinks(plan, number + (opening is not None)):
-            arena.shrink()
+            outputs = _run_in_block(arena, buffers, scratch, block)
+        # Nothing is given back while operators run, so this is the most of the run.
         usages.append(Usage(arena.max_in_use, arena.total))
+        if _shrinks(plan, number + (opening is not None)):
+            # The run ends with this, and the caller still holds what it was given: regions with outputs stay.
+            arena.shrink()
+        _give_back(arena, outputs)
     requested, temporary = _requested(buffers, scratch)
     return Simulated(at_load, usages[0], usages[-1], arena.total, loaded.reserved + requested, block, temporary)
 
@@ -119,7 +122,8 @@ def _load(arena: Arena, loaded: Loaded) -> None:
         arena.allocate(size)
 
 
-def _run(arena: Arena, buffers: BufferPlan, scratch: Scratch) -> None:
+def _run(arena: Arena, buffers: BufferPlan, scratch: Scratch) -> tuple[int, ...]:
+    """One run, tensor by tensor; what the caller is given is still held."""
     handles: dict[str, int] = {}
     for step in buffers.steps:
         for name, size in step.taken:
@@ -129,22 +133,26 @@ def _run(arena: Arena, buffers: BufferPlan, scratch: Scratch) -> None:
         for name in step.freed:
             if name in handles:
                 arena.free(handles.pop(name))
-    for handle in handles.values():
-        arena.free(handle)
+    return tuple(handles.values())
 
 
-def _run_in_block(arena: Arena, buffers: BufferPlan, scratch: Scratch, block: int) -> None:
+def _run_in_block(arena: Arena, buffers: BufferPlan, scratch: Scratch, block: int) -> tuple[int, ...]:
+    """One run whose tensors lie in one block, without those that the caller is given, which are still held."""
     try:
         whole = arena.allocate(block)
     except ArenaFullError:
         # onnxruntime logs that the block is not to be had, and runs tensor by tensor as the first time.
-        _run(arena, buffers, scratch)
-        return
+        return _run(arena, buffers, scratch)
     outside: list[int] = []
     for step in buffers.steps:
         outside += [arena.allocate(size) for name, size in step.taken if name in buffers.given_out and size]
         _compute(arena, step, scratch)
-    for handle in (*outside, whole):
+    arena.free(whole)
+    return tuple(outside)
+
+
+def _give_back(arena: Arena, handles: tuple[int, ...]) -> None:
+    for handle in handles:
         arena.free(handle)
 
 
