@@ -3,7 +3,7 @@
 import shlex
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -52,7 +52,6 @@ def check(  # noqa: PLR0917 - each is an option of the command
     from changeover_updater.bench import Watch
     from changeover_updater.check import Case
     from changeover_updater.check import check as judge
-    from changeover_updater.cli._show_doctor import impact_object
     from changeover_updater.judged_facts import keep_facts
     from changeover_updater.reports import publish, shot_aliases
     from changeover_updater.signed import baseline_of, sign_verdict
@@ -86,13 +85,18 @@ def check(  # noqa: PLR0917 - each is an option of the command
         digest = sign_verdict(call, site, verdict)
         line.step("write the report")
         page = publish(site, studio, digest, notice)
-    answer = {"verdict": digest, **verdict.model_dump(mode="json", exclude_none=True)}
-    aliases = shot_aliases(site, verdict)
     became = None if host is None else _became(station, studio, case)
-    if became is not None:
-        answer["impact"] = impact_object(became)
+    answer = _answer(digest, verdict, became)
+    aliases = shot_aliases(site, verdict)
     emit(answer, as_json=as_json, show=lambda: _show(digest, verdict, aliases, page, became))
     raise typer.Exit(_EXIT_CODES[verdict.decision])
+
+
+def _answer(digest: str, verdict: "Verdict", became: "Impact | None") -> dict[str, Any]:
+    from changeover_updater.cli._show_doctor import impact_object
+
+    answer = {"verdict": digest, **verdict.model_dump(mode="json", exclude_none=True)}
+    return answer if became is None else {**answer, "impact": impact_object(became)}
 
 
 def _became(station: "Station", studio: "Studio", case: "Case") -> "Impact":
