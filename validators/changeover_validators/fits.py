@@ -239,5 +239,7 @@ def _why(one: Judged, chosen: Judged | None) -> str:
 
 def _line(finding: Refused | NotRun) -> str:
     if isinstance(finding, Refused):
-        return f"{finding.rule}: expected {finding.expected}, found {finding.actual}"
+        # The budget is told once for all points.
+        expected = "" if finding.check == "vram" else f"expected {finding.expected}, found "
+        return f"{finding.rule}: {expected}{finding.actual}"
     return f"unknown: {finding.why}"

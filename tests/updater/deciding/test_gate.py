@@ -135,6 +135,7 @@ def test_release_that_waits_does_not_keep_others_from_being_taken(build: Any) ->
 
     assert {move.where: move.outcome for move in plan.moves} == {"beta": "keep", "stable": "take"}
     assert plan.exit_code == 4
+    assert plan.generation is not None
     assert [channel.channel for channel in plan.generation.channels] == ["stable"]
     assert next(move.why for move in plan.moves if move.where == "beta").startswith("installed, and waits")
 

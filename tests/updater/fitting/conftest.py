@@ -153,7 +153,7 @@ def record() -> dict[str, MemoryAnswer]:
                 target = Target(
                     runtime="onnxruntime",
                     version=onnxruntime.__version__,
-                    provider=provider,  # type: ignore[arg-type]  # one of two
+                    provider=provider,
                     interpreter=sys.executable,
                     context_bytes=400 * MIB if provider == "cuda" else 0,
                 )

@@ -16,7 +16,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from changeover_registry import signing
+from changeover_registry.records.policy import Policy, VramPolicy
 from changeover_registry.records.verdict import Verdict
+from changeover_validators.checks.budget import Budget, budget
 from changeover_validators.probe import forged_host
 from changeover_validators.runtimes.sandbox import available
 
@@ -252,8 +254,10 @@ def test_eight_gib_card_gets_the_tile_that_fits_and_a_smaller_budget_is_refused_
     world.publish("1.0.0")
 
     whole, tile = _needed(judged(world, "tiny-roto@1.0.0", "--host", "rtx-2070-8gib")[1])
-    gpu = forged_host("rtx-2070-8gib").gpus[0]  # type: ignore[index]
-    left = gpu.total_mib - gpu.reserved_mib - 1024 - 512
+    without_nuke = Policy(vram=VramPolicy(nuke_baseline_mib=0))
+    found = budget(forged_host("rtx-2070-8gib"), without_nuke, "cuda")
+    assert isinstance(found, Budget)
+    left = found.allowed_bytes // 2**20
     assert whole > tile + 2
     few = _with_baseline(world, left - tile - 1)
     none = _with_baseline(world, left - tile + 1)

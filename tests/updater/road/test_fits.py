@@ -190,7 +190,7 @@ def test_fixed_file_has_one_size_and_no_tile_to_solve_for(tmp_path: Path, capsys
 
 def test_fits_imports_no_torch_and_answers_for_a_net_of_300_nodes(tmp_path: Path) -> None:
     path = tmp_path / "deep.onnx"
-    dims = [1, 3, "h", "w"]
+    dims: list[str | int | None] = [1, 3, "h", "w"]
     names = ["x", *(f"t{number}" for number in range(299)), "y"]
     nodes = [
         helper.make_node("Relu" if number % 2 else "Sigmoid", [source], [target])

@@ -10,10 +10,10 @@ import pytest
 
 from changeover_registry.records.memory import MemoryPlan
 from changeover_registry.records.policy import Policy, VramPolicy
+from changeover_validators.runtimes.capi import NativeError
 from changeover_validators.runtimes.endings import cause_of_error
 from changeover_validators.vram.footprint import Room
 from changeover_validators.vram.native import NativeSession
-from changeover_validators.vram.native_runtime import NativeError
 from changeover_validators.vram.onnx_predictor import OnnxPredictor
 from changeover_validators.vram.predictor import Target
 from changeover_validators.vram.solve import Tried, largest_size

@@ -1,7 +1,7 @@
 """How answers about memory are shown to a person: one model on one host, and releases against hosts."""
 
 from changeover_registry.records.base import Unknown
-from changeover_registry.records.findings import NotRun, Passed, Refused
+from changeover_registry.records.findings import NotRun, Refused
 from changeover_registry.records.memory import MemoryAnswer, MemoryPlan
 from changeover_updater.cli._output import escape, mark, rows, say
 from changeover_updater.fits import Answered, Solved
@@ -17,6 +17,7 @@ _SIGNS = {"fits": "ok", "over-budget": "no", "incompatible": "no", "unknown": "o
 _WORDS = {"fits": "fits", "over-budget": "does not fit", "incompatible": "cannot run", "unknown": "not known"}
 _COLOURS = {"fits": "green", "over-budget": "red", "incompatible": "red", "unknown": "yellow"}
 _SHOWN = 3
+_FIGURE = 7
 
 
 def show_fits(answered: Answered, solved: tuple[Solved, ...] | None, *, explain: bool) -> None:
@@ -50,7 +51,7 @@ def _show_memory(answered: Answered, near: Judged, found: MemoryAnswer) -> None:
     lines: list[tuple[str, str, str]] = [
         (part.name, f"{part.bytes / MIB:,.1f}", part.label) for part in found.parts if part.name != "resting"
     ]
-    lines.append(("[bold]one instance[/]", f"[bold]{found.total_bytes / MIB:,.1f}[/]", found.label))
+    lines.append(("[bold]one instance[/]", f"{found.total_bytes / MIB:,.1f}", found.label))
     lines += [
         (f"{part.name} between frames", f"{part.bytes / MIB:,.1f}", part.label)
         for part in found.parts
@@ -62,7 +63,9 @@ def _show_memory(answered: Answered, near: Judged, found: MemoryAnswer) -> None:
         if near.need.changeover_bytes is not None:
             lines.append(("at the changeover", f"{near.need.changeover_bytes / MIB:,.1f}", ""))
     say(f"  [bold]{escape(title)}[/]")
-    rows("", ("memory", "MiB", "how known"), lines, indent=4)
+    wide = max(len(figure) for _, figure, _ in lines)
+    aligned = [(name, figure.rjust(wide), known) for name, figure, known in lines]
+    rows("", ("memory", "MiB".rjust(wide), "how known"), aligned, indent=4)
     say(
         f"    steady: {mib(found.steady.in_use_bytes):,} MiB in use, arena {mib(low):,} to {mib(high):,} MiB "
         f"over {found.range.sessions} sessions; {escape(_options(key.plan))}"
@@ -92,10 +95,11 @@ def _show_points(answered: Answered, *, explain: bool) -> None:
     lines = []
     for one in answered.fits.points:
         chosen = one is answered.fits.chosen
-        reason = "chosen" if chosen else why[one.point] if explain else _short(one)
-        need = f"{mib(one.need.bytes):,}" if one.need else "-"
+        told = explain or one.outcome != "fits"
+        reason = "chosen" if chosen else why[one.point] if told else "would do"
+        need = f"{mib(one.need.bytes):,}".rjust(_FIGURE) if one.need else "-".rjust(_FIGURE)
         lines.append((mark(_SIGNS[one.outcome]), escape(str(one.point)), need, escape(reason)))
-    rows("", ("", "operating point", "MiB", "why"), lines, indent=2)
+    rows("", ("", "operating point", "MiB".rjust(_FIGURE), "why"), lines, indent=2)
 
 
 def _show_remedies(points: tuple[Judged, ...]) -> None:
@@ -103,18 +107,6 @@ def _show_remedies(points: tuple[Judged, ...]) -> None:
     found = (finding for one in points for finding in one.findings if isinstance(finding, (Refused, NotRun)))
     for remedy in list(dict.fromkeys(finding.remedy for finding in found if finding.remedy))[:_SHOWN]:
         say(f"  what to do: {escape(remedy)}")
-
-
-def _short(one: Judged) -> str:
-    """The reasons of a point, the first few words of each."""
-    if one.outcome == "fits":
-        return "would do"
-    found = [finding for finding in one.findings if not isinstance(finding, Passed)]
-    texts = [
-        f"{f.rule}: found {f.actual}" if isinstance(f, Refused) else f.why if isinstance(f, NotRun) else ""
-        for f in found
-    ]
-    return "; ".join(texts[:_SHOWN]) + (f"; {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else "")
 
 
 def _show_solved(one: Solved) -> None:
