@@ -53,7 +53,14 @@ plate = [4096, 2160]
 nuke_baseline_mib = 1024
 display_reserve_mib = 1024
 headroom_mib = 512
+# A headroom of their own for cards with and without a display; without it, headroom_mib.
+# display_headroom_mib = 1024
+# compute_headroom_mib = 256
+# What a runtime takes before it loads a model, where nobody measured it.
 context_mib = 400
+# How many nodes of one script hold the model at once; and whether old and new are both resident while nodes move.
+# instances = 2
+# changeover = "unload-first"
 
 [speed]
 # A candidate may take this many times the current release's seconds a frame.
