@@ -1,11 +1,13 @@
 """Chosen plans against what the arena of a real session holds, on every architecture of the zoo."""
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
 from changeover_registry.records.memory import MemoryPlan
+from changeover_registry.records.release import Contract, TensorIn, TensorOut
 from changeover_validators.vram.bench_plans import Compared, Ran, main, run_here
 from changeover_validators.vram.onnx_predictor import OnnxPredictor
 from changeover_validators.vram.plans import choose_plan
@@ -49,6 +51,38 @@ def test_the_chosen_plan_holds_less_than_the_runtimes_own_settings_and_answers_t
     assert choice.plan != MemoryPlan()
     assert planned.peak_bytes < own.peak_bytes
     assert planned.digest == own.digest
+    assert abs(planned.peak_bytes / choice.answer.range.high_bytes - 1) <= 0.01
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "answer", "side"),
+    [
+        ("sinet.onnx", "data", "Softmax/1", 320),
+        ("prisma.onnx", "input_3", "permute_2", 256),
+        ("deeplab.onnx", "MobilenetV2/MobilenetV2/input:0", "transpose:0", 513),
+    ],
+)
+def test_published_portrait_models_hold_less_than_half_and_answer_the_same_bits(
+    name: str, given: str, answer: str, side: int
+) -> None:
+    root = Path(__file__).parents[3]
+    path = Path(os.environ.get("CHANGEOVER_TEST_DATA", root.parent / "shared" / "data")) / "models" / name
+    if not path.is_file():
+        pytest.skip(f"no {path}")
+    contract = Contract(
+        evaluation="stateless",
+        inputs=(TensorIn(name=given, port="plate", channels=("R", "G", "B")),),
+        output=TensorOut(name=answer, port="matte"),
+        colour="srgb",
+    )
+    target = Target("onnxruntime", onnxruntime.__version__, "cpu", interpreter=sys.executable)
+    choice = choose_plan(OnnxPredictor(path.parent, name, contract, target, sessions=2), side, side)
+
+    feeds = ((given, (1, 3, side, side)),)
+    own, planned = run_here(path, MemoryPlan(), feeds, RUNS), run_here(path, choice.plan, feeds, RUNS)
+
+    assert planned.digest == own.digest
+    assert planned.peak_bytes < own.peak_bytes / 2
     assert abs(planned.peak_bytes / choice.answer.range.high_bytes - 1) <= 0.01
 
 
