@@ -92,6 +92,7 @@ def test_facts_of_the_verdict_that_were_not_kept_leave_the_host_class_to_compare
     _, found = told(studio, "--host", facts_file(tmp_path, studio))
 
     assert found["since"]["note"] == "the facts of then were not kept; the host class is the same"
+    assert "the facts of then were not kept" in studio.ok("doctor", "--host", facts_file(tmp_path, studio))
 
 
 def test_doctor_works_without_a_site_and_looks_at_a_shipped_host(tmp_path: Path, studio: Any) -> None:
@@ -100,6 +101,31 @@ def test_doctor_works_without_a_site_and_looks_at_a_shipped_host(tmp_path: Path,
     assert run(["--config", str(tmp_path / "none.toml"), "doctor", "--host", "rtx-4090-24gib"]) == 0
     planned = ["--host", "quadro-p4000-8gib", "--after", "rtx-4090-24gib"]
     assert run(["--config", str(tmp_path / "none.toml"), "doctor", *planned]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "lines"),
+    [
+        (("--host", "rtx-5090-compiled-32gib"), 0, ("runtime set: cuda12", "set CUDA_CACHE_MAXSIZE=4294967296")),
+        (("--host", "quadro-m6000-24gib"), 0, ("no set suits this driver and these GPUs: cuda13: GPU architecture",)),
+        (("--host", "old-driver-16gib"), 3, ("runtime set: cuda12", "expected driver 580.65.06 or newer")),
+        (
+            ("--host", "rtx-4090-24gib", "--after", "rtx-a4000-16gib"),
+            0,
+            ("breaking change: CUDA 13 becomes CUDA 12", "driver: 580.65.06 -> 570.133.07"),
+        ),
+        (("--host", "no-gpu", "--after", "no-gpu"), 0, ("nothing that a check reads has changed",)),
+    ],
+)
+def test_what_a_person_reads_names_the_set_the_cost_and_the_breaking_change(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], code: int, lines: tuple[str, ...]
+) -> None:
+    from changeover_updater.cli.main import run
+
+    assert run(["--config", str(tmp_path / "none.toml"), "doctor", *arguments]) == code
+
+    out = " ".join(capsys.readouterr().out.split())
+    assert [line for line in lines if line not in out] == []
 
 
 def test_site_that_cannot_be_read_is_one_line_and_the_rest_is_told(studio: Any, tmp_path: Path) -> None:
