@@ -5,7 +5,7 @@ The measuring is done in an isolated child (`changeover_validators.vram.measure`
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from changeover_registry.errors import InvalidInputError, RefusedError, UndecidedError
 from changeover_registry.records.base import Unknown
@@ -14,6 +14,7 @@ from changeover_registry.records.memory import Calibration, MemoryAnswer, Memory
 from changeover_registry.records.policy import Policy
 from changeover_registry.records.release import Tile, Variant
 from changeover_updater.predicting import Builder, Predictors, nearest
+from changeover_updater.runtimes import Runtimes
 from changeover_updater.subjects import Subject
 from changeover_validators.devices import nuke_gpus
 from changeover_validators.runtimes.interface import OWN_PLAN, RunRequest
@@ -21,9 +22,20 @@ from changeover_validators.vram.calibrate import Subject as Throwaway
 from changeover_validators.vram.calibrate import calibrate
 from changeover_validators.vram.curves import tensor_size
 from changeover_validators.vram.measure import STEADY_RUNS, Place, beside, is_alarm, measure_memory
+from changeover_validators.vram.measure_nuke import NukeMemory, measure_in_nuke
 from changeover_validators.vram.spill import spilled
 
-__all__ = ["Measured", "Point", "Wish", "calibration", "measure", "point_of", "with_runtime"]
+__all__ = [
+    "Measured",
+    "Point",
+    "Wish",
+    "calibration",
+    "cat_of",
+    "measure",
+    "measure_cat",
+    "point_of",
+    "with_runtime",
+]
 
 _WALL_SECONDS = 600.0
 _RAM_SHARE_MIB = 65536
@@ -109,12 +121,9 @@ def point_of(subject: Subject, policy: Policy, wish: Wish) -> Point:
         known = ", ".join(variant.id for variant in subject.release.variants)
         raise _bad("--variant", f"a variant that runs outside Nuke, of {known}", str(wish.variant or "none"))
     variant = variants[0]
-    tiles = [tile for tile in variant.contract.tiles if wish.tile in {None, tile.size}]
-    if not tiles:
-        known = ", ".join(map(str, variant.contract.tiles))
-        raise _bad("--tile", f"a tile of {variant.id}: {known}", str(wish.tile))
-    width, height = tensor_size(variant.contract, *policy.vram.plate, tiles[0])
-    return Point(variant, tiles[0], wish.provider, width, height)
+    tile = _tile_of(variant, wish)
+    width, height = tensor_size(variant.contract, *policy.vram.plate, tile)
+    return Point(variant, tile, wish.provider, width, height)
 
 
 def with_runtime(facts: HostFacts, point: Point, builders: tuple[Builder, ...]) -> tuple[HostFacts, RuntimeFacts]:
@@ -184,6 +193,36 @@ def calibration(
     place = _place(facts, made_at)
     capability = next((gpu.compute_capability for gpu in _cards(facts) if gpu.name == place.gpu), "unknown")
     return calibrate(Throwaway(request, width, height), place, capability if isinstance(capability, str) else "unknown")
+
+
+def cat_of(subject: Subject, wish: Wish) -> Variant | None:
+    """The ``.cat`` that a person names; one that nobody names is not measured, for it needs a licence of Nuke."""
+    named = subject.release.variant(wish.variant) if wish.variant is not None else None
+    return named if named is not None and named.runtime == "nuke-cat" else None
+
+
+def measure_cat(subject: Subject, cat: Variant, wish: Wish, facts: HostFacts, policy: Policy) -> NukeMemory:
+    """What a licensed Nuke of this host holds while it runs a ``.cat`` at the policy's plate.
+
+    Raises:
+        InvalidInputError: The variant has no such tile.
+        UndecidedError: Not run: no licensed Nuke here loads it, or no bubblewrap.
+        MeasurementError: Nuke crashed, hung, took too much memory, or did not use the GPU that was asked for.
+    """
+    tile = _tile_of(cat, wish)
+    runtimes = Runtimes(facts, policy)
+    ran = replace(runtimes.evidence(subject.release, cat), variant=cat)
+    request = runtimes.nuke_request(subject.release, ran, subject.folder(cat), tile, wish.provider)
+    size = tensor_size(cat.contract, *policy.vram.plate, Tile(size=0))
+    return measure_in_nuke(request, *size, runs=wish.runs)
+
+
+def _tile_of(variant: Variant, wish: Wish) -> Tile:
+    tiles = [tile for tile in variant.contract.tiles if wish.tile in {None, tile.size}]
+    if not tiles:
+        known = ", ".join(map(str, variant.contract.tiles))
+        raise _bad("--tile", f"a tile of {variant.id}: {known}", str(wish.tile))
+    return tiles[0]
 
 
 def _request(

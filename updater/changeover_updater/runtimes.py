@@ -123,7 +123,9 @@ class Runtimes:
         from changeover_validators.runtimes.process import ModelProcess
 
         if ran.nuke is not None:
-            return self._nuke(release, ran, ran.nuke, folder, tile, provider)
+            from changeover_validators.runtimes.nuke import NukeProcess
+
+            return NukeProcess(self.nuke_request(release, ran, folder, tile, provider))
         return ModelProcess(
             RunRequest(
                 interpreter=ran.runtime.interpreter,
@@ -142,31 +144,30 @@ class Runtimes:
             )
         )
 
-    def _nuke(
-        self, release: Release, ran: Evidence, nuke: NukeInstall, folder: Path, tile: Tile, provider: str
-    ) -> Process:
-        from changeover_validators.runtimes.nuke import NukeProcess
+    def nuke_request(self, release: Release, ran: Evidence, folder: Path, tile: Tile, provider: str) -> NukeRequest:
+        """What a licensed Nuke of this host is asked to run for a ``.cat``.
 
-        program = executable_of(nuke.path, nuke.line)
-        if program is None:
+        Raises:
+            UndecidedError: There is none.
+        """
+        program = None if ran.nuke is None else executable_of(ran.nuke.path, ran.nuke.line)
+        if ran.nuke is None or program is None:
             raise self._nothing(ran.variant)
-        return NukeProcess(
-            NukeRequest(
-                nuke=program,
-                script=plugin_folder() / "score.py",
-                folder=folder,
-                entry=ran.variant.entry,
-                contract=ran.variant.contract,
-                tile=tile,
-                half=ran.variant.precision == "fp16",
-                provider=provider,
-                wall_seconds=_FRAME_SECONDS,
-                start_seconds=_START_SECONDS,
-                ram_mib=_RAM_MIB,
-                ports=release.interface.inputs,
-                outputs=release.interface.outputs,
-                visible=tuple(map(Path, nuke.reads or ())),
-            )
+        return NukeRequest(
+            nuke=program,
+            script=plugin_folder() / "score.py",
+            folder=folder,
+            entry=ran.variant.entry,
+            contract=ran.variant.contract,
+            tile=tile,
+            half=ran.variant.precision == "fp16",
+            provider=provider,
+            wall_seconds=_FRAME_SECONDS,
+            start_seconds=_START_SECONDS,
+            ram_mib=_RAM_MIB,
+            ports=release.interface.inputs,
+            outputs=release.interface.outputs,
+            visible=tuple(map(Path, ran.nuke.reads or ())),
         )
 
     def _nothing(self, variant: Variant) -> UndecidedError:

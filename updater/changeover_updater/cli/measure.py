@@ -1,5 +1,6 @@
 """The command ``measure``: what a model takes of memory on this machine, beside what was predicted."""
 
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from changeover_updater.site import Site
     from changeover_updater.station import Station
     from changeover_updater.subjects import Subject
+    from changeover_validators.vram.measure_nuke import NukeMemory
 
 __all__ = ["measure"]
 
@@ -30,7 +32,9 @@ def measure(  # noqa: PLR0917 - each is an option of the command
         int | None, typer.Option(min=0, help="The tile's size, 0 for the whole frame; else the first.")
     ] = None,
     provider: Annotated[Literal["cpu", "cuda"] | None, typer.Option(help="Else cuda where there is a GPU.")] = None,
-    variant: Annotated[str | None, typer.Option(help="The variant; else the first that runs outside Nuke.")] = None,
+    variant: Annotated[
+        str | None, typer.Option(help="The variant; else the first that runs outside Nuke. A .cat needs a licence.")
+    ] = None,
     runs: Annotated[int, typer.Option(min=1, max=100, help="Runs after the warm-up of two.")] = 3,
     own_settings: Annotated[
         bool, typer.Option("--own-settings", help="Under the runtime's own settings, not the chosen memory plan.")
@@ -39,7 +43,7 @@ def measure(  # noqa: PLR0917 - each is an option of the command
     as_json: JsonFlag = False,
 ) -> None:
     """Measure what a model takes of memory here, in an isolated process, and hold its prediction against that."""
-    from changeover_updater.measure import Wish, calibration, point_of, with_runtime
+    from changeover_updater.measure import Wish, calibration, cat_of, measure_cat, point_of, with_runtime
     from changeover_updater.measure import measure as measure_point
     from changeover_updater.memory import calibration_of, keep_calibration, measurements
     from changeover_updater.predicting import Predictors
@@ -54,6 +58,11 @@ def measure(  # noqa: PLR0917 - each is an option of the command
     wish = Wish(
         variant, tile, provider or ("cuda" if isinstance(own.gpus, tuple) and own.gpus else "cpu"), runs, own_settings
     )
+    cat = cat_of(subject, wish)
+    if cat is not None:
+        inside = measure_cat(subject, cat, wish, own, asked.policy)
+        emit(_cat_object(inside), as_json=as_json, show=lambda: _show_cat(inside))
+        return
     point = point_of(subject, asked.policy, wish)
     facts, runtime = with_runtime(own, point, here)
     site = None if local else call.site()
@@ -113,6 +122,21 @@ def _show(found: "Measured", kept: str | None) -> None:
         say(f"  predicted: {span} ({predicted.label}), off by {float(measured.error):+.1%}")
     if kept is not None:
         say(f"  kept: {escape(kept)}")
+
+
+def _cat_object(found: "NukeMemory") -> dict[str, object]:
+    from changeover_registry.records.base import Unknown
+
+    fields = {**asdict(found), "model_bytes": found.model_bytes}
+    return {name: value.model_dump() if isinstance(value, Unknown) else value for name, value in fields.items()}
+
+
+def _show_cat(found: "NukeMemory") -> None:
+    say(f"{mark('ok')} {escape(found.nuke)} on {escape(found.gpu or 'the CPU')}")
+    held = (("before the model", found.before), ("first frame", found.first), ("steady", found.steady))
+    rows("", ("", "Nuke holds of the GPU"), [(name, _figure(value)) for name, value in held], indent=2)
+    say(f"  the model alone: {_figure(found.model_bytes)}; by the driver: {_figure(found.accounted)}")
+    say(f"  of the host's memory: {_figure(found.resident)}")
 
 
 def _lines(measured: "MemoryMeasurement") -> tuple[tuple[str, str, str], ...]:
