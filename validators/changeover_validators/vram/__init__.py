@@ -5,7 +5,6 @@ installation can do. All that reads a model needs the extra `run` (onnx): import
 """
 
 from changeover_validators.vram.curves import tensor_size
-from changeover_validators.vram.liveness import Prediction, curve, predict
 from changeover_validators.vram.solve import largest_size, largest_tile
 
-__all__ = ["Prediction", "curve", "largest_size", "largest_tile", "predict", "tensor_size"]
+__all__ = ["largest_size", "largest_tile", "tensor_size"]
