@@ -1,6 +1,6 @@
 """Does the prediction hold for every release of a runtime? The same models on many releases, predicted and run.
 
-    python -m changeover_validators.vram.drift [--release V ...] [--only NAME ...] [--here] [--markdown]
+    python -m changeover_validators.vram.drift [--release V ...] [--only NAME ...] [--here] [--sessions N] [--markdown]
 
 Each release is installed into a throw-away environment, predicted for by sessions that are built there, and run there
 by its own Python module, whose log tells what the arena holds: nothing of the measurement is shared with the
@@ -26,7 +26,7 @@ from changeover_validators.vram import arena_log
 from changeover_validators.vram.bench_cases import SIZES
 from changeover_validators.vram.environments import interpreter_with, lend_packages, runtime_requirements
 from changeover_validators.vram.onnx_predictor import OnnxPredictor
-from changeover_validators.vram.predictor import SESSIONS, Target
+from changeover_validators.vram.predictor import Target
 from changeover_validators.vram.zoo import Architecture, architectures
 
 __all__ = ["LIMIT", "RELEASES", "Row", "arena_of_runs", "main", "rows_of", "table"]
@@ -36,7 +36,7 @@ NAMES = ("unet", "resnet-aspp", "vit", "convgru", "attention-gate", "segformer")
 LIMIT = 0.02
 """How far off a prediction may be, as a share of the arena."""
 _RUNS, _PROCESSES = 3, 3
-_SESSIONS = 2 * SESSIONS
+_SESSIONS = 10
 """Of two answers that are equally likely, five sessions miss one in one of sixteen tables; ten, in one of 512."""
 
 
@@ -80,9 +80,10 @@ def arena_of_runs(python: Path, model: Path, feeds: Mapping[str, tuple[int, ...]
 
 
 def rows_of(
-    release: str, python: Path, chosen: Sequence[Architecture], folder: Path, size: tuple[int, int] = SIZES["512p"]
+    release: str, python: Path, chosen: Sequence[Architecture], folder: Path, sessions: int = _SESSIONS
 ) -> list[Row]:
     """Predictions and runs on one release, whose interpreter is `python`; models are written to `folder`."""
+    size = SIZES["512p"]
     target = Target("onnxruntime", release, "cpu", interpreter=str(python))
     found = []
     for architecture in chosen:
@@ -90,7 +91,7 @@ def rows_of(
             path = folder / "model.onnx"
             architecture.build(path, *(fixed or ()))
             contract = architecture.contract_at(*fixed) if fixed else architecture.contract
-            predictor = OnnxPredictor(folder, path.name, contract, target, sessions=_SESSIONS)
+            predictor = OnnxPredictor(folder, path.name, contract, target, sessions=sessions)
             answer = predictor.answer(*size, MemoryPlan())
             real = tuple(arena_of_runs(python, path, architecture.feeds(*size)) for _ in range(_PROCESSES))
             found.append(Row(release, architecture.name, form, answer.range, real))
@@ -139,6 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--release", action="append", help=f"a release from 1.20 on (default: {' '.join(RELEASES)})")
     parser.add_argument("--only", action="append", help=f"a name of the zoo (default: {' '.join(NAMES)})")
     parser.add_argument("--here", action="store_true", help="only the runtime of this interpreter")
+    parser.add_argument("--sessions", type=int, default=_SESSIONS, help=f"of a prediction (default {_SESSIONS})")
     parser.add_argument("--markdown", action="store_true")
     given = parser.parse_args(arguments)
     chosen = [item for item in architectures() if item.name in (given.only or NAMES)]
@@ -147,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"onnxruntime {release}\n")
         with tempfile.TemporaryDirectory(prefix="changeover-drift-") as folder:
             python = Path(sys.executable) if given.here else _fresh(release, Path(folder))
-            rows += rows_of(release, python, chosen, Path(folder))
+            rows += rows_of(release, python, chosen, Path(folder), given.sessions)
     sys.stdout.write(table(rows, markdown=given.markdown))
     return int(any(abs(row.error) > LIMIT for row in rows))
 
