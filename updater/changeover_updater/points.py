@@ -146,8 +146,13 @@ def _largest(bench: Bench, release: Release, facts: HostFacts, report: PointRepo
     allowed = budget(facts, policy, report.point.provider)
     if isinstance(allowed, Unknown):
         return "use a host with more memory"
-    predictor = predictors_of(bench, facts).of(release, variant, report.point.provider)
-    best = largest_size(predictor, variant.contract, Room(allowed.allowed_bytes, policy)).best
+    predictors = predictors_of(bench, facts)
+    predictor = predictors.of(release, variant, report.point.provider)
+
+    def plan(tile: Tile, width: int, height: int) -> MemoryPlan:
+        return predictors.plan(predictor, variant, tile, (width, height), quick=True)
+
+    best = largest_size(predictor, variant.contract, Room(allowed.allowed_bytes, policy), plan).best
     if best is None or best.need_bytes is None:
         return "use a host with more memory; no tile of this variant fits"
     point = report.point.model_copy(update={"tile": best.tile})
