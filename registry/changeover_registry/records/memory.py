@@ -75,7 +75,10 @@ class MemoryPart(Value):
 
 
 class MemoryRange(Value):
-    """The least and the most over `sessions` identical sessions, which may order their work differently."""
+    """The least and the most over `sessions` identical sessions, which may order their work differently.
+
+    On a GPU whose workspaces nobody measured, the least is with what the runtime's own bound leaves them.
+    """
 
     low_bytes: int = _Bytes
     high_bytes: int = _Bytes

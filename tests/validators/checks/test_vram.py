@@ -252,3 +252,29 @@ def test_gate_waits_where_free_memory_is_not_known_and_goes_where_nothing_is_loa
     assert changeover_gate(host(card(free_mib=UNKNOWN)), needed).answer == "wait"
     assert changeover_gate(host(card(free_mib=UNKNOWN)), None) == Gate("go")
     assert changeover_gate(forged_host("no-gpu"), needed) == Gate("go")
+
+
+@pytest.mark.parametrize(
+    ("low", "label", "kind"),
+    [
+        (0.5, "modelled", NotRun),
+        (0.5, "calibrated", Refused),
+        (1.1, "modelled", Refused),
+    ],
+    ids=["budget between the ends", "ends of a calibrated card", "both ends over it"],
+)
+def test_budget_between_what_a_card_takes_at_least_and_at_most_is_refused_only_where_it_was_measured(
+    low: float, label: str, kind: type[Finding]
+) -> None:
+    facts = forged_host("rtx-2070-8gib")
+    room = allowed(facts)
+    answer = predicted(room * 2).model_copy(update={"label": label})
+    curve = (at(room * 2, requested=MIB).model_copy(update={"low_bytes": int(room * low)}),)
+
+    found = check_vram(point(), Memory(curve, answer), facts, ALONE)
+
+    assert isinstance(found, kind)
+    assert found.code == ("workspace-unknown" if kind is NotRun else "over-budget")
+    if isinstance(found, NotRun):
+        assert "never measured" in found.why
+        assert "changeover measure" in found.remedy

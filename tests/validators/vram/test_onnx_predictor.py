@@ -171,8 +171,21 @@ def test_less_workspace_where_the_plan_bounds_it(tmp_path: Path) -> None:
     free = found.answer(1024, 1024, MemoryPlan())
     bound = found.answer(1024, 1024, MemoryPlan(cudnn_search="heuristic", cudnn_max_workspace=False))
 
-    assert bound.requested_bytes < free.requested_bytes
+    assert bound.range.high_bytes < free.range.high_bytes
     assert bound.part("workspace") <= 32 << 20
+
+
+def test_what_nobody_measured_on_a_gpu_is_the_width_of_the_range(tmp_path: Path) -> None:
+    OPEN["unet"].build(tmp_path / "model.onnx")
+    target = Target("onnxruntime", "1.31.1", "cuda", "A4000", interpreter=sys.executable)
+    found = OnnxPredictor(tmp_path, "model.onnx", OPEN["unet"].contract, target, sessions=1)
+
+    free = found.answer(1024, 1024, MemoryPlan())
+    bound = found.answer(1024, 1024, MemoryPlan(cudnn_max_workspace=False))
+
+    assert free.range.low_bytes == bound.range.high_bytes == bound.range.low_bytes
+    assert free.requested_bytes == bound.requested_bytes
+    assert free.label == "modelled"
 
 
 def loop(path: Path) -> None:

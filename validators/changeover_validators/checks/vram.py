@@ -90,7 +90,7 @@ def check_vram(
         return _not_run(point, "budget-unknown", why, "run changeover facts on this host")
     case = _Case(point, memory, policy, allowed, old, largest)
     found = at_plate(memory.curve, policy.vram.plate)
-    return _between(case) if found is None else _compared(case, case.footprint(found), "")
+    return _between(case) if found is None else _compared(case, found, "")
 
 
 def changeover_gate(facts: HostFacts, needed: Footprint | None, old: Footprint | None = None) -> Gate:
@@ -142,8 +142,9 @@ def _footprint(found: CurvePoint, provider: str, answer: MemoryAnswer | None, po
     return Footprint(min(context, found.bytes), max(0, found.bytes - context), label)
 
 
-def _compared(case: _Case, footprint: Footprint, at: str) -> Finding:
+def _compared(case: _Case, found: CurvePoint, at: str) -> Finding:
     """A prediction against the budget; `at` says which other plate it was made for."""
+    footprint = case.footprint(found)
     need = case.need(footprint)
     width, height = case.policy.vram.plate
     allowed = case.allowed.allowed_bytes
@@ -156,6 +157,9 @@ def _compared(case: _Case, footprint: Footprint, at: str) -> Finding:
             evidence=_evidence(case, footprint),
         )
     alone = need.alone_bytes > allowed
+    least = _least(case, found)
+    if least is not None and least.bytes <= allowed:
+        return _open(case, need, least, at)
     what = "" if alone else " while the release in use is resident"
     return _refused(
         case,
@@ -168,6 +172,27 @@ def _compared(case: _Case, footprint: Footprint, at: str) -> Finding:
     )
 
 
+def _least(case: _Case, found: CurvePoint) -> Need | None:
+    """What must fit at the range's low end, where the range is wide because nobody measured such a card."""
+    answer = case.memory.answer
+    if case.point.provider == "cpu" or found.low_bytes is None or answer is None or answer.label != "modelled":
+        return None
+    return case.need(case.footprint(found.model_copy(update={"bytes": found.low_bytes})))
+
+
+def _open(case: _Case, need: Need, least: Need, at: str) -> Finding:
+    """Between the ends of the range lies the budget, so only a measurement can tell."""
+    width, height = case.policy.vram.plate
+    why = (
+        f"{mib(least.bytes)} to {mib(need.bytes)} MiB at {width}x{height}{at} with tile {case.point.tile}, "
+        f"{_counted(case, need)}, and {mib(case.allowed.allowed_bytes)} MiB are allowed: what cuDNN takes on such a "
+        "card was never measured"
+    )
+    tile = "" if case.largest is None else f", or use tile {case.largest}, which fits in any case"
+    remedy = f"run changeover measure on a host with this card, or make gpu there for a calibration{tile}"
+    return _not_run(case.point, "workspace-unknown", why, remedy)
+
+
 def _between(case: _Case) -> Finding:
     """The answer for a plate that was not predicted."""
     plate, point, memory = case.policy.vram.plate, case.point, case.memory
@@ -176,7 +201,7 @@ def _between(case: _Case) -> Finding:
         # A larger plate that fits answers for a smaller one; one that does not fit says nothing about it.
         footprint = case.footprint(larger)
         if case.need(footprint).bytes <= allowed:
-            return _compared(case, footprint, f" (predicted at {larger.width}x{larger.height})")
+            return _compared(case, larger, f" (predicted at {larger.width}x{larger.height})")
     asked = asked_for(memory.curve, plate, pixels=memory.pixels, attention=memory.attention)
     least = instances_of(case.policy) * asked.least if asked else 0
     if least > allowed:

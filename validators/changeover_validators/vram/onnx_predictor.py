@@ -96,8 +96,7 @@ class OnnxPredictor:
         key = (width, height, plan)
         if key not in self._answers:
             planned = self._sessions_at(width, height, plan)
-            pairs = [(self._simulated(one, plan, upward=up), one) for one in planned for up in _directions(plan)]
-            self._answers[key] = self._answer(width, height, plan, pairs)
+            self._answers[key] = self._answer(width, height, plan, self._all(planned, plan), self._least(planned, plan))
         return self._answers[key]
 
     def runs_in(self, width: int, height: int, plan: MemoryPlan, limit_bytes: int) -> bool:
@@ -109,6 +108,16 @@ class OnnxPredictor:
             except ArenaFullError:
                 return False
         return True
+
+    def _all(self, planned: tuple[_Planned, ...], plan: MemoryPlan) -> list[tuple[Simulated, _Planned]]:
+        return [(self._simulated(one, plan, upward=up), one) for one in planned for up in _directions(plan)]
+
+    def _least(self, planned: tuple[_Planned, ...], plan: MemoryPlan) -> list[Simulated]:
+        """The runs with what cuDNN takes at the least, where nobody has calibrated what it takes."""
+        calibration = self._target.calibration
+        if not self._is_elsewhere or (calibration is not None and calibration.workspaces):
+            return []
+        return [run for run, _ in self._all(planned, plan.model_copy(update={"cudnn_max_workspace": False}))]
 
     @cached_property
     def _digest(self) -> str:
@@ -226,7 +235,12 @@ class OnnxPredictor:
         return {tensor.name: (1, len(tensor.channels), height, width) for tensor in self._contract.inputs}
 
     def _answer(
-        self, width: int, height: int, plan: MemoryPlan, pairs: list[tuple[Simulated, _Planned]]
+        self,
+        width: int,
+        height: int,
+        plan: MemoryPlan,
+        pairs: list[tuple[Simulated, _Planned]],
+        least: list[Simulated],
     ) -> MemoryAnswer:
         by_total = sorted(pairs, key=lambda pair: (pair[0].steady.total, pair[0].steady.max_in_use))
         runs = [run for run, _ in by_total]
@@ -236,13 +250,13 @@ class OnnxPredictor:
             key=self._key(width, height, plan),
             steady=Steady(in_use_bytes=middle.steady.max_in_use, arena_bytes=middle.steady.total),
             range=MemoryRange(
-                low_bytes=runs[0].steady.total,
+                low_bytes=min(run.steady.total for run in (*least, runs[0])),
                 high_bytes=runs[-1].steady.total,
                 sessions=len(pairs) // len(_directions(plan)),
             ),
             parts=parts,
             total_bytes=sum(part.bytes for part in parts if part.name != "resting"),
-            requested_bytes=max(run.requested for run in runs),
+            requested_bytes=max(run.requested for run in least or runs),
             label=self._label,
         )
 
