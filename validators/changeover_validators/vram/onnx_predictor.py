@@ -44,6 +44,7 @@ __all__ = ["OnnxPredictor"]
 _SECONDS = 120.0
 _RAM_MIB = 16384
 _RUNS = 3
+_CONTEXT_STEP = 16 << 20
 
 Shapes = Mapping[str, tuple[int, ...]]
 _Key = tuple[tuple[str, tuple[int, ...]], ...] | None
@@ -314,7 +315,9 @@ class OnnxPredictor:
         """What is there before any model: the interpreter on the CPU, the CUDA context and its libraries on a GPU."""
         calibration = self._target.calibration
         if not self._is_elsewhere:
-            return self._resident_bytes, "measured" if self._is_here else "modelled"
+            # Pages that happen to be resident differ from process to process; in whole steps they do not.
+            steps = -(-self._resident_bytes // _CONTEXT_STEP)
+            return steps * _CONTEXT_STEP, "measured" if self._is_here else "modelled"
         if calibration is None:
             return self._target.context_bytes, "modelled"
         return calibration.context_bytes + calibration.libraries_bytes, "calibrated"
