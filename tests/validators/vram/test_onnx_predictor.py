@@ -283,3 +283,28 @@ def test_real_models_come_out_within_a_hundredth(name: str) -> None:
     assert found is not None
     assert answer.steady.arena_bytes == pytest.approx(found.total_allocated, rel=0.01)
     assert answer.steady.in_use_bytes == pytest.approx(found.max_in_use, rel=0.02)
+
+
+@pytest.mark.parametrize("target", [HERE, Target("onnxruntime", "1.31.1", "cuda", "A4000")], ids=["cpu", "cuda"])
+def test_an_operator_whose_scratch_memory_nobody_knows_is_undecided_and_named(target: Target, tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Reshape", ["image", "flat"], ["steps"]),
+        helper.make_node("LSTM", ["steps", "w", "r"], ["", "state"], hidden_size=4),
+        helper.make_node("ReduceMean", ["state"], ["mean"], keepdims=0),
+        helper.make_node("Mul", ["image", "mean"], ["matte"]),
+    ]
+    weights = [
+        onnx.numpy_helper.from_array(np.array([3, 1, 64], np.int64), "flat"),
+        onnx.numpy_helper.from_array(np.zeros((1, 16, 64), np.float32), "w"),
+        onnx.numpy_helper.from_array(np.zeros((1, 16, 4), np.float32), "r"),
+    ]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, 8, 8]) for name in ("image", "matte")]
+    model = helper.make_model(
+        helper.make_graph(nodes, "lstm", ends[:1], ends[1:], weights),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+
+    with pytest.raises(UndecidedError, match="LSTM"):
+        OnnxPredictor(tmp_path, "model.onnx", OPEN["unet"].contract, target, sessions=1).answer(8, 8, MemoryPlan())

@@ -34,8 +34,9 @@ from changeover_validators.vram.in_place import aliases, in_place, is_probed
 from changeover_validators.vram.optimised import Operation, OptimisedGraph, SessionGraph
 from changeover_validators.vram.predictor import SESSIONS, Target
 from changeover_validators.vram.raw_graph import raw_sessions
-from changeover_validators.vram.scratch import ScratchRules, scratch_bytes
+from changeover_validators.vram.scratch import WITHOUT_FORMULA, ScratchRules, scratch_bytes
 from changeover_validators.vram.sessions import BuiltSession, SessionsProcess
+from changeover_validators.vram.shapes import undecided
 from changeover_validators.vram.simulate import Loaded, Simulated, simulate
 from changeover_validators.vram.workspace import workspace_bytes
 
@@ -188,6 +189,7 @@ class OnnxPredictor:
                 yield session
 
     def _plan(self, session: BuiltSession, width: int, height: int) -> _Planned:
+        self._refuse_unknown(session.graph)
         images = self._image_shapes(width, height)
         opening_states = {state.input: state.shape for state in self._contract.states}
         graph = session.graph.at(images | opening_states)
@@ -198,6 +200,14 @@ class OnnxPredictor:
         self._resident_bytes = max(self._resident_bytes, session.resident_bytes)
         graph = _with_copies(graph) if self._is_elsewhere else graph
         return _Planned(plan_buffers(graph, self._reuse), opening, graph, session.loaded, _opset(session.graph))
+
+    def _refuse_unknown(self, graph: OptimisedGraph) -> None:
+        """An operator whose scratch memory is not known makes every figure a guess."""
+        found = sorted(
+            {node.op_type for node in graph.model.graph.node if (node.domain, node.op_type) in WITHOUT_FORMULA}
+        )
+        if found:
+            raise undecided(graph.where, "operators whose scratch memory is known", f"{', '.join(found)}")
 
     def _steps(self, graph: SessionGraph) -> BufferPlan:
         return plan_buffers(_with_copies(graph) if self._is_elsewhere else graph, self._reuse)

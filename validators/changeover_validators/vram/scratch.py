@@ -1,8 +1,8 @@
 """Scratch memory: what an operator of onnxruntime's CPU provider takes while it computes, and gives back at its end.
 
 Found by running graphs of one operator at several sizes and reading what the arena held (`probes`); the formulas are
-exact on releases 1.23 to 1.32 where no release is named. What is not in this table takes none, or is not known:
-`is_known` tells which. What this leaves out: workspaces of cuDNN, which only a calibration knows.
+exact on releases 1.23 to 1.32 where no release is named. What is not in this table takes none; what takes some that no
+formula tells is in `WITHOUT_FORMULA`. What this leaves out: workspaces of cuDNN, which only a calibration knows.
 """
 
 import math
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from changeover_validators.vram.optimised import Operation, Tensor
 
-__all__ = ["ScratchRules", "scratch_bytes"]
+__all__ = ["WITHOUT_FORMULA", "ScratchRules", "scratch_bytes"]
 
 _STRIPE = 65536
 """Bytes that a convolution lays out at a time, for each thread."""
@@ -20,6 +20,18 @@ _LINEAR_SINCE_MINOR = 27
 """From 1.27 on grouped convolutions take stripes too."""
 _BLOCKED = "com.microsoft.nchwc"
 _MICROSOFT = "com.microsoft"
+
+
+WITHOUT_FORMULA = frozenset(
+    {
+        *(
+            ("", name)
+            for name in ("GRU", "LSTM", "QLinearConv", "ConvInteger", "RNN", "DFT", "STFT", "NonMaxSuppression")
+        ),
+        *((_MICROSOFT, name) for name in ("DynamicQuantizeLSTM", "MultiHeadAttention", "QAttention", "QLinearConv")),
+    }
+)
+"""Operators that are known to take scratch memory, by an amount that nobody has found the rule of."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -199,6 +199,25 @@ def _upsample(node: "onnx.NodeProto", model: "onnx.ModelProto") -> list["onnx.No
     return [_made("Resize", [node.input[0], "", name], [node.output[0]])]
 
 
+def _attention(node: "onnx.NodeProto", model: "onnx.ModelProto") -> list["onnx.NodeProto"]:
+    """The fused one: its weight makes queries, keys and values, and the output is as wide as the values."""
+    import onnx
+
+    found = [tensor.dims for tensor in model.graph.initializer if tensor.name == node.input[1]]
+    found += [
+        [dim.dim_value for dim in item.type.tensor_type.shape.dim]
+        for item in model.graph.input
+        if item.name == node.input[1]
+    ]
+    sizes = next((tuple(item.ints) for item in node.attribute if item.name == "qkv_hidden_sizes"), None)
+    if not found or len(node.output) > 1:
+        return [node]
+    weight, width = f"{node.output[0]}/shape", sizes[2] if sizes else found[0][1] // 3
+    shape = [found[0][0], width]
+    model.graph.input.append(onnx.helper.make_tensor_value_info(weight, onnx.TensorProto.FLOAT, shape))
+    return [_made("MatMul", [node.input[0], weight], [node.output[0]])]
+
+
 def _gemm(node: "onnx.NodeProto", _model: "onnx.ModelProto") -> list["onnx.NodeProto"]:
     made = _made("Gemm", list(node.input[:3]), [node.output[0]])
     made.attribute.extend(item for item in node.attribute if item.name in {"alpha", "beta", "transA", "transB"})
@@ -216,6 +235,7 @@ _BLOCKED: dict[str, Callable[..., list["onnx.NodeProto"]]] = {
     "Upsample": _upsample,
 }
 _FUSED: dict[str, Callable[..., list["onnx.NodeProto"]]] = {
+    "Attention": _attention,
     "FusedConv": _convolution,
     "FusedGemm": _gemm,
     "NhwcMaxPool": _pool,
