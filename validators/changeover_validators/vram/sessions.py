@@ -5,7 +5,6 @@ session: the graph that it would run, and what its arena held after loading. Wha
 (`sessions_child`) and what follows from it (`onnx_predictor`).
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -19,9 +18,6 @@ from changeover_validators.vram.simulate import Loaded
 __all__ = ["BuiltSession", "SessionsProcess", "loaded_from"]
 
 _MODEL_LIMIT_BYTES = 256 << 20
-_ASKED = re.compile(r"rounded_bytes:\s*(\d+)")
-_REGION = re.compile(r"Extended allocation by (\d+)")
-_RESERVED = re.compile(r"Reserving memory in BFCArena .*size: (\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,25 +61,21 @@ class SessionsProcess(ModelProcess):
         frame = self._exchange({"kind": "session", "shapes": fixed, "standard": standard}, [], _MODEL_LIMIT_BYTES)
         if len(frame.blobs) != 1:
             raise self._broken("an answer without a model")
-        log = frame.head.get("log")
-        lines = [str(line) for line in log] if isinstance(log, list) else []
-        loaded = loaded_from(lines, _figure(frame.head.get("in_use")), _figure(frame.head.get("total")))
         graph = read_optimised(bytes(frame.blobs[0]), self._where)
-        return BuiltSession(graph, loaded, _figure(frame.head.get("resident")) or 0)
+        return BuiltSession(graph, loaded_from(frame.head), _figure(frame.head.get("resident")) or 0)
 
 
-def loaded_from(lines: Sequence[str], in_use: int | None, total: int | None) -> Loaded:
-    """The arena after loading, out of its log lines and its figures.
+def loaded_from(told: Mapping[str, object]) -> Loaded:
+    """The arena after loading, out of what the child tells: the requests behind its regions, and its figures.
 
-    Lines tell the request behind each region and each reserve; the figures tell what of it is still held. A release
-    without figures (before 1.23) is taken to hold all that it asked for.
+    A release without figures (before 1.23) is taken to hold all that it asked for. What is no figure counts as none.
     """
-    found = "\n".join(lines)
-    regions = [int(text) for text in _REGION.findall(found)]
-    asked = [int(text) for text in _ASKED.findall(found)][: len(regions)]
+    given = told.get("asked")
+    asked = [size for size in map(_figure, given) if size] if isinstance(given, list) else []
+    in_use, total = _figure(told.get("in_use")), _figure(told.get("total"))
     if in_use is None or total is None:
-        return Loaded(sum(int(text) for text in _RESERVED.findall(found)), tuple(asked), tuple(asked))
-    reserved = max(total - sum(regions), 0)
+        return Loaded(_figure(told.get("reserved")) or 0, tuple(asked), tuple(asked))
+    reserved = max(total - (_figure(told.get("regions")) or 0), 0)
     return Loaded(reserved, tuple(asked), _held(asked, max(in_use - reserved, 0)))
 
 

@@ -2,11 +2,12 @@
 
 It speaks the pipe of `runtimes.child` in the same isolation and is started by `sessions`. Building folds constants,
 which executes operators of the model, so it is done here and nowhere else. A session is asked for by ``session``; the
-answer is the optimised model without its weights, and the arena's own lines of the log about loading.
+answer is the optimised model without its weights, and what the log of its arena tells of loading.
 """
 
 import contextlib
 import os
+import re
 import tempfile
 import time
 from pathlib import Path
@@ -25,6 +26,9 @@ __all__ = ["Built"]
 _WEIGHTS = "weights.bin"
 _SMALL_BYTES = 1024
 _KIB = 1024
+_ASKED = re.compile(r"rounded_bytes:\s*(\d+)")
+_REGION = re.compile(r"Extended allocation by (\d+)")
+_RESERVED = re.compile(r"Reserving memory in BFCArena .*size: (\d+)")
 
 
 class Built(Served):
@@ -98,12 +102,16 @@ def _written_to(folder: Path, options: Any) -> Path:  # noqa: ANN401 - the libra
 
 
 def _figures(runtime: NativeRuntime, session: NativeInference, provider: str, first: int) -> dict[str, Any]:
-    """What the arena holds; None where this release tells no figures, and then the log alone tells."""
-    found = read_statistics(runtime.api, session.pointer, provider)
-    lines = list(runtime.log[first:])
-    if found is None:
-        return {"in_use": None, "total": None, "log": lines}
-    return {"in_use": found.in_use, "total": found.total_allocated, "log": lines}
+    """What the arena holds, None where this release tells no figures, and what the log tells of loading."""
+    found, told = read_statistics(runtime.api, session.pointer, provider), "\n".join(runtime.log[first:])
+    regions = [int(text) for text in _REGION.findall(told)]
+    return {
+        "in_use": None if found is None else found.in_use,
+        "total": None if found is None else found.total_allocated,
+        "asked": [int(text) for text in _ASKED.findall(told)][: len(regions)],
+        "regions": sum(regions),
+        "reserved": sum(int(text) for text in _RESERVED.findall(told)),
+    }
 
 
 def _resident() -> int:
