@@ -188,7 +188,7 @@ def test_free_memory_that_nvml_does_not_tell_now_is_unknown(
     assert isinstance(facts.gpus, tuple)
     for kept, gpu in zip(facts.gpus, found, strict=True):
         parts = (gpu, *(gpu.instances if isinstance(gpu.instances, tuple) else ()))
-        assert all(isinstance(part.free_mib, Unknown) for part in parts)  # type: ignore[attr-defined]
+        assert all(isinstance(part.free_mib, Unknown) for part in parts)
         assert gpu.total_mib == kept.total_mib
 
 

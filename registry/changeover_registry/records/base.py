@@ -221,7 +221,7 @@ class Record(Value):
 
 def _invalid(error: ValidationError, where: str) -> InvalidInputError:
     first, *rest = error.errors()
-    field = ".".join(str(part) for part in first["loc"]) or "(whole record)"
+    field = ".".join(str(part) for part in first["loc"] if not _KIND.match(str(part))) or "(whole record)"
     expected, actual = _expected(first)
     more = f" ({len(rest)} more in this file)" if rest else ""
     return InvalidInputError(
@@ -249,6 +249,8 @@ def _expected(problem: Any) -> tuple[str, str]:  # noqa: ANN401 - pydantic's Err
     return _LEAD.sub("", problem["msg"]), _short(given)
 
 
+_KIND = re.compile(r"constrained-|tuple\[")
+"""The kinds that pydantic names beside a field which may also be unknown; whoever wrote the file knows none of them."""
 _LEAD = re.compile(r"^(Input|[A-Z]\w+) should (be )?")
 
 

@@ -1,33 +1,48 @@
 """Host facts: what is known of one machine, with unknown as a value. Made only by the probe, or read from a file."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from changeover_registry.records.base import Record, Text, Unknown, Value
 
 __all__ = ["Gpu", "HostFacts", "MigInstance", "NukeInstall", "RuntimeFacts"]
 
+_Total = Annotated[int, Field(gt=0)]
+_Share = Annotated[int, Field(ge=0)]
+_Capability = Annotated[str, Field(pattern=r"^[1-9][0-9]?\.[0-9]{1,2}$")]
 
-class MigInstance(Value):
+
+class _DeviceMemory(Value):
+    """The memory of a GPU or of an instance in MiB. Each figure is rounded by itself, so their sum proves nothing."""
+
+    total_mib: _Total | Unknown
+    reserved_mib: _Share | Unknown
+    free_mib: _Share | Unknown
+
+    @field_validator("reserved_mib", "free_mib")
+    @classmethod
+    def _within_total(cls, value: int | Unknown, info: ValidationInfo) -> int | Unknown:
+        total = info.data.get("total_mib")
+        if isinstance(value, int) and isinstance(total, int) and value > total:
+            message = f"expected at most total_mib, which is {total}, found {value}"
+            raise ValueError(message)
+        return value
+
+
+class MigInstance(_DeviceMemory):
     """One instance of a divided GPU: its UUID, its profile such as ``3g.40gb``, its own memory in MiB."""
 
     uuid: str | Unknown
     profile: Text | Unknown
-    total_mib: int | Unknown
-    reserved_mib: int | Unknown
-    free_mib: int | Unknown
 
 
-class Gpu(Value):
+class Gpu(_DeviceMemory):
     """One GPU. Memory in MiB. `compute_capability` is ``major.minor``."""
 
     name: Text
     uuid: str | Unknown
-    compute_capability: str | Unknown
-    total_mib: int | Unknown
-    reserved_mib: int | Unknown
-    free_mib: int | Unknown
+    compute_capability: _Capability | Unknown
     display: bool | Unknown
     mig: bool | Unknown = False
     instances: tuple[MigInstance, ...] | Unknown | None = None
@@ -83,8 +98,8 @@ class HostFacts(Record):
     kernel: str | Unknown
     glibc: str | Unknown | None = None
     cpu_level: str | Unknown
-    cores: int | Unknown
-    ram_mib: int | Unknown
+    cores: _Total | Unknown
+    ram_mib: _Total | Unknown
     driver: str | Unknown | None = None
     cuda_driver: str | Unknown | None = None
     gpus: tuple[Gpu, ...] | Unknown
