@@ -127,7 +127,14 @@ def test_what_the_caller_gets_is_never_given_back() -> None:
     assert freed(found, Reuse()) == [[], []]
 
 
-def test_an_output_that_nobody_reads_is_given_back_at_once() -> None:
+def test_an_output_that_nobody_reads_is_held_to_the_end_of_the_run() -> None:
     found = graph(("Conv", ("x", "w"), "a"), ("Conv", ("x", "w"), "y"), outputs=("y",))
 
-    assert freed(found, Reuse()) == [["a"], []]
+    assert freed(found, Reuse()) == [[], []]
+
+
+def test_a_buffer_that_nobody_reads_is_taken_over_and_given_back_after_its_last_reader() -> None:
+    found = graph(("Conv", ("x", "w"), "a"), ("Conv", ("x", "w"), "b"), ("Conv", ("b", "w"), "y"), outputs=("y",))
+
+    assert taken(found, Reuse()) == [["a"], [], ["y"]]
+    assert freed(found, Reuse()) == [[], [], ["a"]]

@@ -125,10 +125,11 @@ def _same(tensors: Mapping[str, Tensor], one: str, other: str) -> bool:
 
 
 def _release(state: _State, operation: Operation, index: int) -> None:
-    for name in (*operation.inputs, *operation.outputs):
+    for place, name in enumerate((*operation.inputs, *operation.outputs)):
         if name:
             original = state.buffer[name]
-            state.last_use[original] = index
+            if place < len(operation.inputs):
+                state.last_use[original] = index
             state.uses[original] -= 1
             if state.uses[original] == 0:
                 state.free.insert(0, original)
@@ -140,7 +141,8 @@ def _steps(state: _State) -> Iterator[Step]:
     outputs = set(state.graph.outputs)
     for name, index in state.made_by.items():
         taken[index].append((name, state.graph.tensors[name].bytes))
-        if name not in outputs:
+        # What nobody reads is free to be taken over, and given back only when the run ends.
+        if name not in outputs and name in state.last_use:
             freed[state.last_use[name]].append(name)
     for operation, takes, frees in zip(state.graph.operations, taken, freed, strict=True):
         yield Step(operation, tuple(takes), tuple(frees))

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from packaging.version import Version
 
+from changeover_registry.errors import ChangeoverError
 from changeover_registry.records.memory import (
     MemoryAnswer,
     MemoryKey,
@@ -34,7 +35,7 @@ from changeover_validators.vram.in_place import aliases, in_place, is_probed
 from changeover_validators.vram.optimised import Operation, OptimisedGraph, SessionGraph
 from changeover_validators.vram.predictor import SESSIONS, Target
 from changeover_validators.vram.raw_graph import raw_sessions
-from changeover_validators.vram.scratch import WITHOUT_FORMULA, ScratchRules, scratch_bytes
+from changeover_validators.vram.scratch import ScratchRules, is_known, scratch_bytes
 from changeover_validators.vram.sessions import BuiltSession, SessionsProcess
 from changeover_validators.vram.shapes import undecided
 from changeover_validators.vram.simulate import Loaded, Simulated, simulate
@@ -42,8 +43,8 @@ from changeover_validators.vram.workspace import workspace_bytes
 
 __all__ = ["OnnxPredictor"]
 
-_SECONDS = 120.0
-_RAM_MIB = 16384
+_SECONDS = 60.0
+_MOST_MIB = 16384
 _RUNS = 3
 _CONTEXT_STEP = 16 << 20
 
@@ -86,7 +87,7 @@ class OnnxPredictor:
     ) -> None:
         self._folder, self._entry, self._contract, self._target = folder, entry, contract, target
         self._sandbox, self._count = sandbox, sessions
-        self._built: dict[_Key, tuple[BuiltSession, ...]] = {}
+        self._built: dict[_Key, tuple[BuiltSession, ...] | ChangeoverError] = {}
         self._planned: dict[tuple[int, int, bool], tuple[_Planned, ...]] = {}
         self._answers: dict[tuple[int, int, MemoryPlan], MemoryAnswer] = {}
         self._scratches: dict[tuple[int, bool | None], Mapping[int, tuple[int, ...]]] = {}
@@ -155,8 +156,15 @@ class OnnxPredictor:
     def _sessions(self, frozen: Shapes | None) -> tuple[BuiltSession, ...]:
         key = None if frozen is None else tuple(sorted(frozen.items()))
         if key not in self._built:
-            self._built[key] = self._build(frozen)
-        return self._built[key]
+            try:
+                self._built[key] = self._build(frozen)
+            except ChangeoverError as error:
+                # Not tried again for each tile: what could not be built in a minute will not be in the next.
+                self._built[key] = error
+        found = self._built[key]
+        if isinstance(found, ChangeoverError):
+            raise found
+        return found
 
     def _build(self, frozen: Shapes | None) -> tuple[BuiltSession, ...]:
         if self._target.interpreter is None:
@@ -171,10 +179,15 @@ class OnnxPredictor:
             provider="cpu",
             sandbox=self._sandbox,
             wall_seconds=_SECONDS,
-            ram_mib=_RAM_MIB,
+            ram_mib=_ram_mib(self._workers),
             threads=self._target.threads,
         )
         return tuple(self._build_each(request, frozen))
+
+    @property
+    def _workers(self) -> int:
+        """How many children build at a time."""
+        return min(self._count, os.cpu_count() or 1)
 
     def _build_each(self, request: RunRequest, frozen: Shapes | None) -> Iterator[BuiltSession]:
         """Each session in a process of its own: the order of work hangs on the addresses that a process gets."""
@@ -183,16 +196,16 @@ class OnnxPredictor:
             with SessionsProcess(request) as child:
                 return child.started.runtime_version, child.build(frozen, standard=self._is_elsewhere)
 
-        with ThreadPoolExecutor(max_workers=min(self._count, os.cpu_count() or 1)) as pool:
+        with ThreadPoolExecutor(max_workers=self._workers) as pool:
             for version, session in pool.map(build, range(self._count)):
                 self._built_by = version
                 yield session
 
     def _plan(self, session: BuiltSession, width: int, height: int) -> _Planned:
-        self._refuse_unknown(session.graph)
         images = self._image_shapes(width, height)
         opening_states = {state.input: state.shape for state in self._contract.states}
         graph = session.graph.at(images | opening_states)
+        self._refuse_unknown(graph, session.graph.where)
         settled = {state.input: graph.tensors[state.output].dims for state in self._contract.states}
         opening = None
         if any(settled[name] != shape for name, shape in opening_states.items()):
@@ -201,13 +214,11 @@ class OnnxPredictor:
         graph = _with_copies(graph) if self._is_elsewhere else graph
         return _Planned(plan_buffers(graph, self._reuse), opening, graph, session.loaded, _opset(session.graph))
 
-    def _refuse_unknown(self, graph: OptimisedGraph) -> None:
+    def _refuse_unknown(self, graph: SessionGraph, where: str) -> None:
         """An operator whose scratch memory is not known makes every figure a guess."""
-        found = sorted(
-            {node.op_type for node in graph.model.graph.node if (node.domain, node.op_type) in WITHOUT_FORMULA}
-        )
+        found = {operation.operator for operation in graph.operations if not is_known(operation)}
         if found:
-            raise undecided(graph.where, "operators whose scratch memory is known", f"{', '.join(found)}")
+            raise undecided(where, "operators whose scratch memory is known", ", ".join(sorted(found)))
 
     def _steps(self, graph: SessionGraph) -> BufferPlan:
         return plan_buffers(_with_copies(graph) if self._is_elsewhere else graph, self._reuse)
@@ -348,6 +359,13 @@ def _with_copies(graph: SessionGraph) -> SessionGraph:
 def _directions(plan: MemoryPlan) -> tuple[bool, ...]:
     """Both orders of addresses where many regions of one size make the order count; the system's decides."""
     return (False, True) if plan.extend == "same-as-requested" else (False,)
+
+
+def _ram_mib(children: int) -> int:
+    """What each of so many children may take: together no more than half of this machine's memory."""
+    if not hasattr(os, "sysconf"):  # pragma: windows
+        return _MOST_MIB
+    return min(_MOST_MIB, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // (2 * children) >> 20)
 
 
 def _input_bytes(graph: SessionGraph) -> int:

@@ -1,8 +1,9 @@
 """Scratch memory: what an operator of onnxruntime's CPU provider takes while it computes, and gives back at its end.
 
 Found by running graphs of one operator at several sizes and reading what the arena held (`probes`); the formulas are
-exact on releases 1.23 to 1.32 where no release is named. What is not in this table takes none; what takes some that no
-formula tells is in `WITHOUT_FORMULA`. What this leaves out: workspaces of cuDNN, which only a calibration knows.
+exact on releases 1.23 to 1.32 where no release is named. An operator is known (`is_known`) if it was seen to take none,
+or has a formula that holds as it is used; every other one is not, for it may take any amount. What this leaves out:
+workspaces of cuDNN, which only a calibration knows.
 """
 
 import math
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 
 from changeover_validators.vram.optimised import Operation, Tensor
 
-__all__ = ["WITHOUT_FORMULA", "ScratchRules", "scratch_bytes"]
+__all__ = ["ScratchRules", "is_known", "scratch_bytes"]
 
 _STRIPE = 65536
 """Bytes that a convolution lays out at a time, for each thread."""
@@ -20,18 +21,6 @@ _LINEAR_SINCE_MINOR = 27
 """From 1.27 on grouped convolutions take stripes too."""
 _BLOCKED = "com.microsoft.nchwc"
 _MICROSOFT = "com.microsoft"
-
-
-WITHOUT_FORMULA = frozenset(
-    {
-        *(
-            ("", name)
-            for name in ("GRU", "LSTM", "QLinearConv", "ConvInteger", "RNN", "DFT", "STFT", "NonMaxSuppression")
-        ),
-        *((_MICROSOFT, name) for name in ("DynamicQuantizeLSTM", "MultiHeadAttention", "QAttention", "QLinearConv")),
-    }
-)
-"""Operators that are known to take scratch memory, by an amount that nobody has found the rule of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +40,16 @@ def scratch_bytes(operation: Operation, tensors: Shapes, rules: ScratchRules) ->
     """The temporary allocations of `operation`, in bytes and in order, all alive at once."""
     formula = _FORMULAS.get((operation.domain, operation.operator))
     return () if formula is None else formula(operation, tensors, rules)
+
+
+def is_known(operation: Operation) -> bool:
+    """Whether `scratch_bytes` tells the truth about `operation`."""
+    name = (operation.domain, operation.operator)
+    if name in {("", "Resize"), ("", "Upsample")}:
+        return not operation.attributes.get("antialias")
+    if name == ("", "Einsum"):
+        return len(operation.inputs) == 1 or _letters(operation) in _PRODUCTS
+    return name in _FORMULAS or name in _TAKES_NONE or operation.domain == _BLOCKED
 
 
 def _convolution(operation: Operation, tensors: Shapes, rules: ScratchRules) -> tuple[int, ...]:
@@ -87,8 +86,6 @@ def _resize(operation: Operation, tensors: Shapes, _rules: ScratchRules) -> tupl
     taken, given = tensors[operation.inputs[0]].dims, tensors[operation.outputs[0]].dims
     if operation.attributes.get("mode") != "linear" or taken == given:
         return ()
-    if operation.attributes.get("antialias"):
-        return (taken[1] * taken[2] * given[3] * _FLOAT,)
     return (16 * (given[-1] + given[-2]),)
 
 
@@ -127,11 +124,23 @@ def _mean_variance(operation: Operation, tensors: Shapes, _rules: ScratchRules) 
 
 
 def _einsum(operation: Operation, tensors: Shapes, _rules: ScratchRules) -> tuple[int, ...]:
+    """A permutation takes a copy; a product takes its output twice and copies of its factors."""
     taken = [tensors[name].bytes for name in operation.inputs]
     if len(taken) == 1:
         return (taken[0],)
     given = tensors[operation.outputs[0]].bytes
-    return (given, given, *taken)
+    again = taken[1:] if _letters(operation) == _OUTER else []
+    return (given, given, *taken, *again)
+
+
+def _letters(operation: Operation) -> str:
+    """The equation with its letters in order of appearance, without blanks."""
+    equation = str(operation.attributes.get("equation", "")).replace(" ", "")
+    names: dict[str, str] = {}
+    for letter in equation:
+        if letter.isalpha():
+            names.setdefault(letter, chr(ord("a") + len(names)))
+    return "".join(names.get(letter, letter) for letter in equation)
 
 
 def _attention(operation: Operation, tensors: Shapes, rules: ScratchRules) -> tuple[int, ...]:
@@ -165,3 +174,30 @@ _FORMULAS: Mapping[tuple[str, str], _Formula] = {
     ("", "Einsum"): _einsum,
     (_MICROSOFT, "Attention"): _attention,
 }
+
+_OUTER = "abcd,abed->abce"
+"""Queries and keys: ``bhid,bhjd->bhij``."""
+_PRODUCTS = frozenset({_OUTER, "abc,acd->abd"})
+
+_STANDARD = (
+    "Abs", "Acos", "Acosh", "Add", "AffineGrid", "And", "ArgMax", "ArgMin", "Asin", "Asinh", "Atan", "Atanh",
+    "AveragePool", "BatchNormalization", "BitShift", "Cast", "CastLike", "Ceil", "Celu", "Clip", "Col2Im",
+    "Compress", "Concat", "Constant", "ConstantOfShape", "Cos", "Cosh", "CumSum", "DepthToSpace",
+    "DequantizeLinear", "Div", "Dropout", "Elu", "Equal", "Erf", "Exp", "Expand", "EyeLike", "Flatten", "Floor",
+    "Gather", "GatherElements", "GatherND", "Gelu", "Gemm", "GlobalAveragePool", "GlobalMaxPool", "Greater",
+    "GreaterOrEqual", "GridSample", "HardSigmoid", "HardSwish", "Identity", "InstanceNormalization", "IsInf",
+    "IsNaN", "LayerNormalization", "LeakyRelu", "Less", "LessOrEqual", "Log", "LpPool", "MatMul", "MaxPool",
+    "MemcpyFromHost", "MemcpyToHost", "Mish", "Mod", "Mul", "Neg", "Not", "OneHot", "Or", "PRelu", "Pad", "Pow",
+    "QuantizeLinear", "RMSNormalization", "Range", "Reciprocal", "ReduceL1", "ReduceL2", "ReduceLogSum",
+    "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare",
+    "Relu", "Reshape", "RoiAlign", "RotaryEmbedding", "Round", "ScatterElements", "ScatterND", "Selu", "Shape",
+    "Shrink", "Sigmoid", "Sign", "SimplifiedLayerNormalization", "Sin", "Sinh", "Size", "Slice", "Softplus",
+    "Softsign", "SpaceToDepth", "Split", "Sqrt", "Squeeze", "Sub", "Swish", "Tan", "Tanh", "ThresholdedRelu",
+    "Tile", "TopK", "Transpose", "Trilu", "Unsqueeze", "Xor",
+)  # fmt: skip
+_OPTIMISED = (
+    "BiasAdd", "FusedGemm", "FusedMatMul", "Gelu", "NhwcMaxPool", "QuickGelu", "RotaryEmbedding",
+    "SkipLayerNormalization", "SkipSimplifiedLayerNormalization", "Trilu",
+)  # fmt: skip
+_TAKES_NONE = frozenset({*(("", name) for name in _STANDARD), *((_MICROSOFT, name) for name in _OPTIMISED)})
+"""Seen to take none, in graphs of one operator and in whole nets."""

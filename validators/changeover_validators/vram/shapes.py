@@ -86,7 +86,8 @@ def _inferred(model: "onnx.ModelProto", where: str) -> "onnx.ModelProto":
     from onnx import shape_inference
 
     try:
-        return shape_inference.infer_shapes(model, data_prop=True)
+        # Values are followed here (`_fold`): the library would compute whatever a file of a kilobyte asks for.
+        return shape_inference.infer_shapes(model, data_prop=False)
     except (shape_inference.InferenceError, ValueError, RuntimeError) as error:
         raise undecided(where, "a graph whose shapes can be inferred", str(error).splitlines()[0]) from error
 
