@@ -90,6 +90,8 @@ class Move:
     """Why it is kept, as a number: 5 trust, 3 refused, 4 undecided."""
     withdrawn: str | None = None
     """Why its vendor took back what is in use there after the plan; it is told, and never taken away."""
+    waits: bool = False
+    """Whether it is kept only because the GPU has no room at this moment: nothing is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +244,7 @@ def _same_scope(one: GenerationPin, other: GenerationPin) -> bool:
 def _move(known: Known, target: Target, judged: Judged) -> Move:
     before, wanted = _before(known.current, target), str(target.release)
     outcome: Outcome
-    why, exit_code = "", 0
+    why, exit_code, waits = "", 0, False
     smoke = next((finding for key, finding in known.smoke if key == wanted), None)
     if smoke is not None:
         # What a channel or pin already has is never taken away; a further variant that fails does not come.
@@ -253,11 +255,11 @@ def _move(known: Known, target: Target, judged: Judged) -> Move:
     elif isinstance(judged, Eligible) and judged.accepted:
         outcome = "take"
         if known.gated and judged.gate.answer == "wait":
-            outcome, why, exit_code = "keep", _waits(known, judged), 4
+            outcome, why, exit_code, waits = "keep", _waits(known, judged), 4, True
     else:
         outcome, why, exit_code = "keep", _why_not(judged, wanted), _code(judged)
     gone = _gone(known, before if outcome == "keep" else wanted)
-    return Move(target.where, target.release.model, before, wanted, outcome, why, exit_code, gone)
+    return Move(target.where, target.release.model, before, wanted, outcome, why, exit_code, gone, waits)
 
 
 def _waits(known: Known, judged: Eligible) -> str:

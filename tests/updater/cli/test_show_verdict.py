@@ -1,16 +1,20 @@
 """How a verdict is shown: the gated metrics of each shot, the worst first, better and worse by the catalogue."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from changeover_registry.records.findings import NotRun, Refused
+from changeover_registry.records.memory import MemoryAnswer, MemoryPlan, Steady
 from changeover_registry.records.release import ReleaseRef, Tile
 from changeover_registry.records.verdict import MetricSummary, OperatingPoint, PointReport, ShotScore, SignOff, Verdict
-from changeover_updater.cli._show_plan import _cell, promote_line, show_verdict
+from changeover_updater.cli._show_plan import _cell, promote_line, show_plan, show_verdict
+from changeover_updater.plan import Move, Plan
 from changeover_validators.golden.catalogue import METRICS, SUMMARIES, Metric
 
+SAMPLE = Path(__file__).parents[2] / "samples" / "memory-1.json"
 NAMES = ("jaccard:davis2017", "mad:rvm", "dtssd:rvm", "boundary_iou:cheng2021")
 
 
@@ -81,6 +85,46 @@ def test_sign_off_stands_at_the_top(capsys: pytest.CaptureFixture[str]) -> None:
     word = SignOff(of="f" * 64, name="Ada Lovelace", note="as good", by="sup", at="2026-11-22T12:00:00Z")
     out = shown(capsys, verdict((), (), sign_off=word))
     assert "signed off by Ada Lovelace, 2026-11-22T12:00:00Z, of verdict ffffffffffff: as good" in out
+
+
+def test_verdict_of_a_question_of_what_if_names_the_host_that_was_judged(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert "rtx-a4000-16gib" in shown(capsys, verdict((), (), judged_host="rtx-a4000-16gib"))
+    assert "what if" not in shown(capsys, verdict((), ()))
+
+
+def test_memory_is_shown_with_its_plan_why_it_was_chosen_its_range_and_its_parts(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    answer = MemoryAnswer.from_bytes(SAMPLE.read_bytes(), where="sample")
+    steady = Steady(in_use_bytes=600 * 2**20, arena_bytes=711 * 2**20)
+    plan = MemoryPlan(initial_chunk_bytes=920 * 2**20, pattern=False)
+    changes = {"memory_plan": plan, "memory_answer": answer, "measured_memory": steady}
+    report = verdict((), ()).points[0].model_copy(update=changes)
+
+    out = shown(capsys, verdict((), (), points=(report,)))
+
+    assert "memory plan: a first region of 920 MiB, no pattern" in out
+    assert "settings that may be chosen; docs/explanation/memory-plans.md" in out
+    assert "1920x1088: arena 707 MiB over 5 sessions, in all 715 MiB, modelled" in out
+    assert "weights 42 MiB (measured), activations 534 MiB (modelled)" in out
+    assert "resting between frames 42 MiB (modelled)" in out
+    assert "measured: 600 MiB in use, arena 711 MiB" in out
+    assert "context" not in out, "parts of nothing are left out"
+
+
+def test_release_that_waits_for_room_is_not_shown_like_a_refusal(capsys: pytest.CaptureFixture[str]) -> None:
+    moves = (
+        Move("beta", "acme/x", None, "acme/x@2.0.0-d", "keep", "installed, and waits: 100 MiB are free", 4, waits=True),
+        Move("stable", "acme/x", None, "acme/x@1.0.0-d", "keep", "golden: worst shot", 3),
+    )
+    show_plan(Plan(moves=moves, judged=(), generation=None, hold=None, held=frozenset()))
+
+    waits, _, refused, *_ = capsys.readouterr().out.splitlines()
+
+    assert waits == "? beta: waits to change to acme/x@2.0.0-d"
+    assert refused == "✗ stable: not changed to acme/x@1.0.0-d"
 
 
 @pytest.mark.parametrize("metric", [*METRICS, *SUMMARIES], ids=lambda metric: metric.name)

@@ -113,11 +113,11 @@ def test_plan_says_what_would_wait_with_exit_code_4_and_takes_it_when_there_is_r
         plans[free] = make_plan(replace(known, gated=True))
         assert make_plan(known).exit_code == 0
 
-    assert [(m.outcome, m.exit_code) for m in plans[100].moves] == [("keep", 4)]
+    assert [(m.outcome, m.exit_code, m.waits) for m in plans[100].moves] == [("keep", 4, True)]
     assert plans[100].exit_code == 4
     assert plans[100].moves[0].why.startswith("will be installed, and waits: 100 MiB are free")
     assert plans[100].generation is None
-    assert [(m.outcome, m.exit_code) for m in plans[4000].moves] == [("take", 0)]
+    assert [(m.outcome, m.exit_code, m.waits) for m in plans[4000].moves] == [("take", 0, False)]
     assert plans[4000].generation is not None
 
 

@@ -15,7 +15,7 @@ from changeover_updater.eligible import PassedOver, blocking, describe
 from changeover_updater.plan import Plan
 from changeover_validators.golden.catalogue import METRICS, SUMMARIES
 from changeover_validators.golden.gates import EMPTY, FLICKER
-from changeover_validators.runtimes.memory_plan import described
+from changeover_validators.runtimes.memory_plan import CHOSEN, described, predicted
 
 __all__ = ["SIGNS", "plan_object", "promote_line", "show_plan", "show_verdict"]
 
@@ -79,9 +79,9 @@ def show_plan(plan: Plan, *, done: bool = False) -> None:
         verb = {
             "take": "changed to" if done else "change to",
             "same": "stays",
-            "keep": "not changed to",
+            "keep": "waits to change to" if move.waits else "not changed to",
         }
-        sign = "skip" if plan.hold and move.outcome == "take" else _OUTCOMES[move.outcome]
+        sign = "skip" if plan.hold and move.outcome == "take" else "open" if move.waits else _OUTCOMES[move.outcome]
         before = f" (from {move.before.partition('@')[2]})" if move.before and move.outcome == "take" else ""
         stays = f"  WITHDRAWN: {move.withdrawn}" if move.withdrawn and move.outcome != "keep" else ""
         say(f"{mark(sign)} {move.where}: {verb[move.outcome]} [bold]{escape(move.wanted)}[/]{escape(before + stays)}")
@@ -142,6 +142,8 @@ def show_verdict(digest: str, verdict: Verdict, aliases: Mapping[str, str] = {},
     )
     say(f"  [dim]against {escape(current)}{golden}, sandbox {verdict.sandbox}[/]")
     say(f"  [dim]verdict {digest[:12]}, {verdict.made_at}, by {escape(verdict.made_by)} on {escape(verdict.host)}[/]")
+    if verdict.judged_host:
+        say(f"  [dim]checks 1 to 6 were judged for [bold]{escape(verdict.judged_host)}[/], a question of what if[/]")
     if verdict.sign_off:
         word = verdict.sign_off
         say(f"  [dim]signed off by {escape(word.name)}, {word.at}, of verdict {word.of[:12]}: {escape(word.note)}[/]")
@@ -159,8 +161,7 @@ def _show_point(report: PointReport, aliases: Mapping[str, str], digest: str, *,
         largest = report.memory[-1]
         facts.append(f"{largest.bytes / 2**20:.0f} MiB at {largest.width}x{largest.height} ({report.memory_label})")
     say(f"  [bold]{escape(str(report.point))}[/]: {', '.join(facts)}")
-    if report.memory_plan is not None:
-        say(f"    [dim]memory plan: {described(report.memory_plan)}[/]")
+    _show_memory(report)
     lines = [(m.metric, m.mean, m.lower or "-", m.upper or "-", m.margin, str(m.shots)) for m in report.metrics]
     if lines:
         rows("", ("metric", "better by", "at least", "at most", "margin", "shots"), lines, indent=4)
@@ -169,6 +170,25 @@ def _show_point(report: PointReport, aliases: Mapping[str, str], digest: str, *,
     for warning in report.warnings or ():
         say(f"    {mark('open')} {escape(warning)}")
     _show_point_findings(report, digest)
+
+
+def _show_memory(report: PointReport) -> None:
+    """The plan in words and why it was chosen, then the prediction under it: its range and its parts."""
+    if report.memory_plan is not None:
+        say(f"    [dim]memory plan: {described(report.memory_plan)}[/]")
+        say(f"    [dim]  chosen because {CHOSEN}; docs/explanation/memory-plans.md says more[/]")
+    found, measured = report.memory_answer, report.measured_memory
+    if found is not None:
+        say(f"    [dim]memory at a tensor of {found.key.width}x{found.key.height}: {predicted(found)}[/]")
+        said = ((f"{part.name}{' between frames' if part.name == 'resting' else ''}", part) for part in found.parts)
+        parts = [f"{name} {_mib(part.bytes)} ({part.label})" for name, part in said if part.bytes]
+        say(f"    [dim]  {', '.join(parts)}[/]")
+    if measured is not None:
+        say(f"    [dim]  measured: {_mib(measured.in_use_bytes)} in use, arena {_mib(measured.arena_bytes)}[/]")
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:.0f} MiB"
 
 
 def _show_noise(report: PointReport) -> None:

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from changeover_registry.errors import InvalidInputError, UndecidedError
-from changeover_registry.records.memory import MemoryPlan
+from changeover_registry.records.memory import MemoryAnswer, MemoryPlan
 from changeover_registry.records.release import Contract, Tile
 from changeover_validators.runtimes.placement import placement_entries
 
 __all__ = [
+    "CHOSEN",
     "PROVIDERS",
     "WARM_UP_RUNS",
     "ArenaSettings",
@@ -24,6 +25,7 @@ __all__ = [
     "described",
     "fixed_shapes",
     "needs_arena",
+    "predicted",
     "providers",
     "register_arena",
     "run_options",
@@ -37,6 +39,9 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 WARM_UP_RUNS = 2
 """The first run tells what is needed, the second lays out the memory pattern; from the third on nothing changes."""
+
+CHOSEN = "at its most it needs the least of all settings that may be chosen"
+"""Why a plan that is not the runtime's own stands in a verdict, for a person."""
 
 _STRATEGY = {"next-power-of-two": 0, "same-as-requested": 1}
 _STRATEGY_NAMES = {"next-power-of-two": "kNextPowerOfTwo", "same-as-requested": "kSameAsRequested"}
@@ -227,6 +232,14 @@ def described(plan: MemoryPlan) -> str:
     if plan.cudnn_max_workspace is not None:
         words.append(f"cuDNN workspace {'unbounded' if plan.cudnn_max_workspace else 'bounded'}")
     return ", ".join(words) or "the runtime's own settings"
+
+
+def predicted(answer: MemoryAnswer) -> str:
+    """A prediction in one line, for a person: the arena's range, and with all the rest the most that is taken."""
+    low, high = (f"{size / 2**20:.0f}" for size in (answer.range.low_bytes, answer.range.high_bytes))
+    arena = f"{high} MiB" if low == high else f"{low} to {high} MiB"
+    sessions = f"{answer.range.sessions} session{'s' if answer.range.sessions > 1 else ''}"
+    return f"arena {arena} over {sessions}, in all {answer.total_bytes / 2**20:.0f} MiB, {answer.label}"
 
 
 def fixed_shapes(contract: Contract, tile: Tile) -> Mapping[str, tuple[int, ...]] | None:

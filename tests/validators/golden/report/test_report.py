@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from changeover_registry import canonical
+from changeover_registry.records.memory import MemoryAnswer, MemoryPlan, Steady
 from changeover_registry.records.policy import GoldenPolicy, Guards, Policy
 from changeover_registry.records.verdict import ShotScore, Verdict
 from changeover_validators.golden.report.build import Sources, build_report
@@ -176,6 +177,28 @@ def test_a_verdict_of_before_this_release_is_shown_as_far_as_it_goes() -> None:
     assert report.points[0].gates[0].label == "J"
     assert "speed was not run" in page
     assert "ab0100" not in page
+
+
+def test_memory_stands_with_its_plan_in_words_its_parts_and_its_range(make_story: Make) -> None:
+    answer = MemoryAnswer.from_bytes((SAMPLES / "memory-1.json").read_bytes(), where="sample")
+    plan = MemoryPlan(initial_chunk_bytes=920 * 2**20, pattern=False)
+    steady = Steady(in_use_bytes=600 * 2**20, arena_bytes=711 * 2**20)
+    story = make_story(shots=1, frames=2)
+
+    planned = change_point(story, memory_plan=plan, memory_answer=answer, measured_memory=steady).page()
+    own = change_point(story, memory_answer=answer).page()
+
+    assert "Memory plan: a first region of 920 MiB, no pattern; at its most it needs the least of all" in planned
+    assert "1920 × 1088, onnxruntime 1.31.1, cpu: arena 707 MiB over 5 sessions, in all 715 MiB, modelled" in planned
+    rows = re.findall(r'<th scope="row">([^<]+)</th><td class="num">(\d+) MiB</td><td>(\w+)</td>', planned)
+    assert ("activations", "534", "modelled") in rows
+    assert rows[-3:] == [
+        ("in all", "715", "modelled"),
+        ("resting, between frames", "42", "modelled"),
+        ("arena, in the run", "711", "measured"),
+    ]
+    assert "Memory plan: the runtime&#39;s own settings." in own
+    assert "Memory plan" not in story.page()
 
 
 @pytest.mark.parametrize("decision", ["accept", "reject", "inconclusive", "error"])

@@ -14,6 +14,7 @@ from changeover_registry.records import release as records
 from changeover_registry.records.choice import Override
 from changeover_registry.records.findings import Finding, NotApplicable, NotRun, Passed, Refused
 from changeover_registry.records.golden import GoldenSet, GoldenShot
+from changeover_registry.records.memory import MemoryPlan
 from changeover_registry.records.policy import Policy
 from changeover_registry.records.scores import ShotScores
 from changeover_registry.records.verdict import MetricSummary, NoiseFloor, PointReport, Verdict
@@ -33,6 +34,7 @@ from changeover_validators.golden.report.model import (
 )
 from changeover_validators.golden.report.shots import Kept, gain_of, known_metric, shots_of, unit_of
 from changeover_validators.golden.thresholds import limits, thresholds
+from changeover_validators.runtimes.memory_plan import CHOSEN, described
 from changeover_validators.verdict import point_decision
 
 __all__ = ["Sources", "aliases_of", "build_report"]
@@ -229,10 +231,20 @@ def _point(sources: Sources, report: PointReport, aliases: Aliases) -> Point:
         current_peak_ram_bytes=report.current_peak_ram_bytes,
         memory=report.memory,
         memory_label=report.memory_label,
+        memory_plan=_memory_plan(report),
+        memory_answer=report.memory_answer,
+        measured_memory=report.measured_memory,
         noise=tuple(_noise(floor, report.metrics) for floor in report.noise or () if _matters(floor, report.metrics)),
         detects=tuple(_detects(report, sources.policy)),
         warnings=tuple(aliases.text(warning) for warning in report.warnings or ()),
     )
+
+
+def _memory_plan(report: PointReport) -> str:
+    """The plan in words and why it is there; nothing where no memory was predicted."""
+    if report.memory_plan is not None:
+        return f"{described(report.memory_plan)}; {CHOSEN}"
+    return described(MemoryPlan()) if report.memory_answer else ""
 
 
 def _kept(sources: Sources, scores: Mapping[str, ShotScores]) -> Kept:

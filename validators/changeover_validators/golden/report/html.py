@@ -21,6 +21,7 @@ from changeover_validators.golden.report import chart
 from changeover_validators.golden.report.headline import worst_metric
 from changeover_validators.golden.report.model import Point, Report, Shot, said_time
 from changeover_validators.golden.report.shots import known_metric
+from changeover_validators.runtimes.memory_plan import predicted
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -157,6 +158,7 @@ def _template() -> "Template":
         "signed": _signed,
         "seconds": _seconds,
         "mib": _mib,
+        "predicted": predicted,
         "plain": _plain,
         "moment": said_time,
         "digest12": digest12,

@@ -12,6 +12,7 @@ from typing import Literal
 
 from changeover_registry.records.findings import Finding
 from changeover_registry.records.golden import Approval
+from changeover_registry.records.memory import MemoryAnswer, Steady
 from changeover_registry.records.release import ReleaseRef
 from changeover_registry.records.scores import Picture, WorstFrame
 from changeover_registry.records.verdict import CurvePoint, Decision, SpeedPoint
@@ -232,7 +233,7 @@ class ContractLine:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One operating point: what was measured there. Times in microseconds, memory in bytes."""
+    """One operating point: what was measured there. Times in microseconds, memory in bytes, its plan in words."""
 
     name: str
     decision: Decision
@@ -252,6 +253,9 @@ class Point:
     current_peak_ram_bytes: int | None = None
     memory: tuple[CurvePoint, ...] = ()
     memory_label: str = ""
+    memory_plan: str = ""
+    memory_answer: MemoryAnswer | None = None
+    measured_memory: Steady | None = None
     noise: tuple[Noise, ...] = ()
     detects: tuple[Detectable, ...] = ()
     warnings: tuple[str, ...] = ()
