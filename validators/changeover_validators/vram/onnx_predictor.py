@@ -278,7 +278,8 @@ class OnnxPredictor:
             ),
             parts=parts,
             total_bytes=sum(part.bytes for part in parts if part.name != "resting"),
-            requested_bytes=max(run.requested for run in least or runs),
+            # A workspace that is cut off at a bound does not grow evenly, so it is no part of what is interpolated.
+            requested_bytes=max(run.alive for run in least) if least else max(run.requested for run in runs),
             label=self._label,
         )
 

@@ -44,13 +44,17 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Simulated:
-    """`requested` is the most that buffers, scratch and reserved weights asked for at once, without rounding."""
+    """`requested` is the most that buffers, scratch and reserved weights asked for at once, without rounding.
+
+    `alive` is the same without scratch.
+    """
 
     loaded: Usage
     first: Usage
     steady: Usage
     resting: int
     requested: int
+    alive: int
     block: int
     scratch: int
 
@@ -102,7 +106,17 @@ def simulate(
             arena.shrink()
         _give_back(arena, outputs)
     requested, temporary = _requested(buffers, scratch)
-    return Simulated(at_load, usages[0], usages[-1], arena.total, loaded.reserved + requested, block, temporary)
+    alive, _ = _requested(buffers, lambda _: ())
+    return Simulated(
+        at_load,
+        usages[0],
+        usages[-1],
+        arena.total,
+        loaded.reserved + requested,
+        loaded.reserved + alive,
+        block,
+        temporary,
+    )
 
 
 def _load(arena: Arena, loaded: Loaded) -> None:
