@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from changeover_registry.errors import InvalidInputError
+from changeover_registry.errors import ChangeoverError, InvalidInputError
 from changeover_registry.records.base import Unknown
 from changeover_registry.records.facts import Gpu, HostFacts
 from changeover_registry.records.memory import MemoryAnswer, MemoryPlan
@@ -23,7 +23,7 @@ from changeover_validators.fits import Fits, Judged, codes, judge_points, passed
 from changeover_validators.probe import forged_host, forged_hosts
 from changeover_validators.vram.curves import tensor_size
 from changeover_validators.vram.footprint import Footprint, Room, footprint_of, need_of
-from changeover_validators.vram.solve import Solution, Tried, largest_size, largest_tile, tiles_of
+from changeover_validators.vram.solve import Solution, Tried, largest_on_plate, largest_tile, tiles_of
 
 __all__ = [
     "EXIT_CODES",
@@ -31,27 +31,37 @@ __all__ = [
     "Solved",
     "answer",
     "answer_object",
+    "current_footprint",
     "fits_object",
     "host_of_gpu",
+    "not_counted",
     "on_cpu",
+    "plan_note",
     "plate_of",
+    "range_note",
     "solve_tiles",
 ]
 
 EXIT_CODES = {"fits": 0, "over-budget": 3, "incompatible": 3, "unknown": 4}
 _STATIC_SAVES = 2
 """How many times less a session of fixed shapes might ask for: more than was ever seen (research, hardware, 1.2)."""
-_PLATE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
+_PLATE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A question and what came of it."""
+    """A question and what came of it.
+
+    `old` is what the release in use takes there, None where none is; `usual` is the policy's own plate, where the
+    question is about another one.
+    """
 
     subject: Subject
     facts: HostFacts
     policy: Policy
     fits: Fits
+    old: Footprint | Unknown | None = None
+    usual: tuple[int, int] | None = None
 
     @property
     def nearest(self) -> Judged | None:
@@ -136,11 +146,60 @@ def answer(
     policy: Policy,
     predictors: Predictors,
     old: Footprint | Unknown | None = None,
+    usual: tuple[int, int] | None = None,
 ) -> Answered:
     """Judge every operating point of `subject` on the host of `facts` at the policy's plate."""
     predicting = _Predicting(subject, facts, policy, predictors, old if isinstance(old, Footprint) else None)
     found = judge_points(subject.release, facts, policy, predicting, old)
-    return Answered(subject, facts, policy, predicting.settled(found))
+    return Answered(subject, facts, policy, predicting.settled(found), old, usual)
+
+
+def current_footprint(
+    current: Subject, facts: HostFacts, policy: Policy, predictors: Predictors, provider: str
+) -> Footprint | Unknown:
+    """What the release in use takes on a host that no verdict was made on: predicted, as of any other release.
+
+    It is taken at the point that would be used there; where none fits, at the one that needs least.
+    """
+    nothing = Unknown(unknown=f"nothing is known of {current.name}")
+    try:
+        found = answer(current, facts, policy, predictors).fits
+    except ChangeoverError:
+        return nothing
+    known = [one for one in found.points if one.answer and one.need and one.point.provider == provider]
+    fitting = next((one for one in known if one.outcome == "fits"), None)
+    near = fitting or min(known, key=lambda one: one.need.bytes if one.need else 0, default=None)
+    return footprint_of(near.answer) if near and near.answer else nothing
+
+
+def not_counted(answered: Answered) -> str | None:
+    """That the changeover is not counted, and why, where the policy asks for it and the release in use is unknown."""
+    if not isinstance(answered.old, Unknown) or answered.policy.vram.changeover == "unload-first":
+        return None
+    return f"the changeover is not counted: {answered.old.unknown}"
+
+
+def plan_note(answered: Answered) -> str | None:
+    """That another plan is served than the one of this answer: a verdict's plan is the one for the policy's plate."""
+    near, usual = answered.nearest, answered.usual
+    variant = answered.subject.release.variant(near.point.variant) if near else None
+    if near is None or near.answer is None or variant is None or usual is None:
+        return None
+    if tensor_size(variant.contract, *usual, near.point.tile) == (near.answer.key.width, near.answer.key.height):
+        return None
+    return (
+        f"the plan is chosen for this plate; a release is checked and served under the plan for the policy's "
+        f"({usual[0]}x{usual[1]}), with which this plate may take more"
+    )
+
+
+def range_note(found: MemoryAnswer) -> str | None:
+    """What the width of a range on a GPU is that nobody measured: less the sessions than what cuDNN takes."""
+    key = found.key
+    modelled = (key.runtime, key.provider, found.label) == ("onnxruntime", "cuda", "modelled")
+    if not modelled or key.plan.cudnn_max_workspace is False:
+        return None
+    return "least with onnxruntime's bound for cuDNN's workspace, most with all that cuDNN may take: not measured"
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,14 +241,17 @@ class _Predicting:
 
 
 def solve_tiles(answered: Answered, predictors: Predictors, old: Footprint | None = None) -> tuple[Solved, ...]:
-    """The largest tile of each variant that the host can run, with the next larger one; what is unknown is left out."""
+    """The largest tile of each variant that the host can run, with the next larger one.
+
+    What is unknown is left out, and so is a variant whose tensor has one size whatever the tile.
+    """
     if isinstance(answered.fits.budget, Unknown):
         return ()
     room = Room(answered.fits.budget.allowed_bytes, answered.policy, old)
     found = []
     for variant_id, provider in dict.fromkeys((one.point.variant, one.point.provider) for one in answered.fits.points):
         variant = answered.subject.release.variant(variant_id)
-        if variant is None or not _predicted(answered, variant_id, provider):
+        if variant is None or variant.contract.resize is not None or not _predicted(answered, variant_id, provider):
             continue
         found.append(_solved(answered, predictors, variant, provider, room))
     return tuple(found)
@@ -211,7 +273,8 @@ def _solved(answered: Answered, predictors: Predictors, variant: Variant, provid
         return predictors.plan(predictor, variant, tile, (width, height), quick=True)
 
     allowed = largest_tile(predictor, variant.contract, tiles_of(variant), plate, room, plan)
-    return Solved(variant.id, provider, allowed, largest_size(predictor, variant.contract, room, quick_plan))
+    any_size = largest_on_plate(predictor, variant.contract, plate, room, quick_plan)
+    return Solved(variant.id, provider, allowed, any_size)
 
 
 def answer_object(answered: Answered, solved: tuple[Solved, ...] | None = None) -> dict[str, Any]:
@@ -221,12 +284,15 @@ def answer_object(answered: Answered, solved: tuple[Solved, ...] | None = None) 
         "model": answered.subject.name,
         "host": answered.facts.host,
         "plate": list(answered.policy.vram.plate),
+        "fixed_tensor": list(answered.subject.fixed) if answered.subject.fixed else None,
         "answer": answered.fits.outcome,
         "exit_code": EXIT_CODES[answered.fits.outcome],
         "chosen": str(answered.fits.chosen.point) if answered.fits.chosen else None,
         "point": str(near.point) if near else None,
         **_of(near.answer if near else None),
+        "plan_note": plan_note(answered),
         "need": _need(near),
+        "changeover_note": not_counted(answered),
         "budget": _budget(answered.fits.budget),
         "reasons": []
         if answered.fits.chosen
@@ -260,8 +326,8 @@ def fits_object(one: Judged) -> dict[str, Any]:
 def _of(found: MemoryAnswer | None) -> Mapping[str, Any]:
     """The figures of an answer with the tuple that they belong to; a number never stands alone."""
     if found is None:
-        names = ("runtime", "provider", "options", "steady", "range", "parts", "total_bytes", "label", "key")
-        return dict.fromkeys(names)
+        names = ("runtime", "provider", "options", "steady", "range", "range_note", "parts", "resting_bytes")
+        return dict.fromkeys((*names, "total_bytes", "label", "key"))
     body = found.model_dump(mode="json")
     return {
         "runtime": f"{found.key.runtime} {found.key.version}",
@@ -269,7 +335,9 @@ def _of(found: MemoryAnswer | None) -> Mapping[str, Any]:
         "options": found.key.plan.model_dump(mode="json"),
         "steady": body["steady"],
         "range": body["range"],
-        "parts": body["parts"],
+        "range_note": range_note(found),
+        "parts": [part for part in body["parts"] if part["name"] != "resting"],
+        "resting_bytes": found.part("resting"),
         "total_bytes": found.total_bytes,
         "label": found.label,
         "key": found.key.model_dump(mode="json", exclude={"plan"}, exclude_none=True),
@@ -299,9 +367,16 @@ def _solution(one: Solved) -> dict[str, Any]:
     return {
         "variant": one.variant,
         "provider": one.provider,
-        "allowed": {"best": _tried(one.allowed.best), "larger": _tried(one.allowed.larger)},
-        "any_size": {"best": _tried(one.any_size.best), "larger": _tried(one.any_size.larger)},
+        "allowed": _sizes(one.allowed),
+        "any_size": _sizes(one.any_size),
     }
+
+
+def _sizes(found: Solution) -> dict[str, Any]:
+    """The largest that fits and the next larger one; where none fits, the smallest that was tried."""
+    if found.best is None:
+        return {"best": None, "larger": None, "smallest": _tried(found.larger)}
+    return {"best": _tried(found.best), "larger": _tried(found.larger)}
 
 
 def _tried(one: Tried | None) -> dict[str, Any] | None:

@@ -4,6 +4,7 @@ Hosts of one class get one answer, so each class is judged once. Hosts come from
 in `changeover_validators.fits`.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +13,13 @@ from typing import Any
 from changeover_registry.errors import InvalidInputError
 from changeover_registry.records.facts import HostFacts
 from changeover_registry.records.findings import NotRun, Refused
-from changeover_updater.fits import Answered
+from changeover_updater.fits import Answered, not_counted, plan_note
 from changeover_validators.checks.budget import Budget, mib
 from changeover_validators.classes import host_class
 from changeover_validators.fits import Judged, Outcome, codes
 from changeover_validators.probe import forged_hosts
 
-__all__ = ["Cell", "Fleet", "Row", "cell_of", "fleet_object", "fleet_of", "host_files"]
+__all__ = ["Cell", "Fleet", "Row", "cell_of", "fleet_object", "fleet_of", "host_files", "named_apart"]
 
 Ask = Callable[[HostFacts], Sequence[Answered]]
 """The answers about each release on one host, in the order of the releases."""
@@ -28,7 +29,7 @@ Ask = Callable[[HostFacts], Sequence[Answered]]
 class Cell:
     """One release on one host class: the point that would be used, or the reason code that limits it, and the figures.
 
-    `text` is one short line for a table; `why` is the whole reason.
+    `text` is one short line for a table; `why` is the whole reason; `notes` say what the figure leaves out.
     """
 
     outcome: Outcome
@@ -38,6 +39,7 @@ class Cell:
     allowed_bytes: int | None
     text: str
     why: str
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,8 @@ def cell_of(answered: Answered) -> Cell:
     if found.chosen is not None:
         need = found.chosen.need.bytes if found.chosen.need else None
         text = f"{found.chosen.point}" + (f", {mib(need):,} of {mib(allowed):,} MiB" if need and allowed else "")
-        return Cell("fits", str(found.chosen.point), None, need, allowed, text, text)
+        notes = tuple(filter(None, (_fixed(answered), not_counted(answered), plan_note(answered))))
+        return Cell("fits", str(found.chosen.point), None, need, allowed, text, text, notes)
     limiting = _limiting(answered)
     if limiting is None:
         return Cell(found.outcome, None, "no-variant", None, allowed, "no variant", "the release has no variant")
@@ -86,6 +89,11 @@ def cell_of(answered: Answered) -> Cell:
     why = next((_why(finding) for finding in limiting.findings if isinstance(finding, (Refused, NotRun))), "")
     text = f"{code}: {mib(need):,} of {mib(allowed):,} MiB" if need and allowed else _limit(limiting)
     return Cell(found.outcome, str(limiting.point), code, need, allowed, text, why)
+
+
+def _fixed(answered: Answered) -> str | None:
+    fixed = answered.subject.fixed
+    return f"the file takes {fixed[0]}x{fixed[1]} only" if fixed else None
 
 
 def _limit(limiting: Judged) -> str:
@@ -131,6 +139,15 @@ def host_files(given: Sequence[Path]) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def named_apart(hosts: Sequence[tuple[Path, HostFacts]]) -> tuple[HostFacts, ...]:
+    """The facts of several files; where files say one host name, each is called by its file's name as well."""
+    counts = Counter(facts.host for _, facts in hosts)
+    return tuple(
+        facts if counts[facts.host] == 1 else facts.model_copy(update={"host": f"{facts.host} ({path.name})"})
+        for path, facts in hosts
+    )
+
+
 def fleet_object(fleet: Fleet) -> dict[str, Any]:
     """For ``--json``."""
     return {
@@ -149,6 +166,7 @@ def fleet_object(fleet: Fleet) -> dict[str, Any]:
                         "need_bytes": cell.need_bytes,
                         "allowed_bytes": cell.allowed_bytes,
                         "why": cell.why,
+                        "notes": list(cell.notes),
                     }
                     for release, cell in zip(fleet.releases, row.cells, strict=True)
                 ],

@@ -3,10 +3,10 @@
 Decided on the facts that were given, this machine's or another's from a file; nothing is measured.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 
-from changeover_registry.errors import MeasurementError, RefusedError, UndecidedError
+from changeover_registry.errors import MeasurementError, RefusedError, UndecidedError, UnreachableError
 from changeover_registry.records.base import Unknown
 from changeover_registry.records.facts import HostFacts
 from changeover_registry.records.findings import Finding, NotApplicable, NotRun, Passed, Refused
@@ -16,10 +16,12 @@ from changeover_registry.records.release import Release, Tile, Variant
 from changeover_registry.records.verdict import OperatingPoint, PointReport
 from changeover_updater.bench import Bench, variant_of
 from changeover_updater.eligible import blocking, describe
+from changeover_updater.fits import current_footprint
 from changeover_updater.memory import calibration_of
 from changeover_updater.predicting import Predictors, builders_of
 from changeover_updater.resident import resident
-from changeover_updater.studio import read_verdicts
+from changeover_updater.studio import FiledVerdict, read_verdicts
+from changeover_updater.subjects import Subject
 from changeover_validators.checks.budget import budget, mib
 from changeover_validators.checks.hardware import check_hardware, providers_for
 from changeover_validators.checks.vram import check_vram
@@ -56,10 +58,29 @@ def points_of(
     verdicts = read_verdicts(bench.site, bench.studio, baseline.digest()) if baseline else ()
     for variant in release.variants:
         for provider in providers_for(variant, facts, bench.studio.policy):
-            old = resident(baseline, verdicts, bench.studio.policy, provider)
+            old = _old(bench, baseline, verdicts, predictors, provider)
             for tile in variant.contract.tiles:
                 point = OperatingPoint(variant=variant.id, precision=variant.precision, tile=tile, provider=provider)
                 yield _with_memory(bench, release, facts, point, predictors, old)
+
+
+def _old(
+    bench: Bench,
+    baseline: Release | None,
+    verdicts: Iterable[FiledVerdict],
+    predictors: Predictors,
+    provider: str,
+) -> Footprint | Unknown | None:
+    """What the release in use takes: by its verdicts, or, on another host than this machine, as predicted."""
+    found = resident(baseline, verdicts, bench.studio.policy, provider)
+    if baseline is None or not isinstance(found, Unknown) or predictors.facts == bench.own:
+        return found
+    try:
+        bench.install(baseline, tuple(variant for variant in baseline.variants if variant.runtime != "nuke-cat"))
+    except UnreachableError:
+        return found
+    current = Subject(f"{baseline.model}@{baseline.version}", baseline, partial(bench.folder, baseline))
+    return current_footprint(current, predictors.facts, bench.studio.policy, predictors, provider)
 
 
 def predictors_of(bench: Bench, facts: HostFacts) -> Predictors:

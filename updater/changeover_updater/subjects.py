@@ -35,11 +35,15 @@ _IMAGE_AXES = 4
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A release, what to call it, and where the files of its variants lie."""
+    """A release, what to call it, and where the files of its variants lie.
+
+    `fixed` is the width and height in pixels of a file that takes no other; nobody says how a plate becomes that.
+    """
 
     name: str
     release: Release
     folder: Callable[[Variant], Path]
+    fixed: tuple[int, int] | None = None
 
 
 def is_file(text: str) -> bool:
@@ -96,7 +100,7 @@ def file_subject(path: Path) -> Subject:
         interface=_interface(variant.contract),
         variants=(variant,),
     )
-    return Subject(path.name, release, lambda _: path.parent)
+    return Subject(path.name, release, lambda _: path.parent, variant.contract.resize)
 
 
 def _inspected(path: Path) -> Inspection:

@@ -141,7 +141,8 @@ def memory_of(
     variant: Variant, tile: Tile, curve: tuple[CurvePoint, ...], answer: MemoryAnswer | None = None
 ) -> Memory:
     """What is known of a variant's memory under `tile`."""
-    return Memory(curve, answer, tensor_pixels(variant.contract, tile), bool(variant.requires.global_attention))
+    pixels, one_size = tensor_pixels(variant.contract, tile), variant.contract.resize is not None
+    return Memory(curve, answer, pixels, bool(variant.requires.global_attention), one_size)
 
 
 def _of(variant: Variant, findings: Iterable[Finding]) -> tuple[Finding, ...]:

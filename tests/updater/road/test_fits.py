@@ -57,7 +57,9 @@ def test_file_is_answered_for_a_shipped_card_without_site_store_or_gpu(net: str,
     assert found["range"]["low_bytes"] <= found["steady"]["arena_bytes"] <= found["range"]["high_bytes"]
     parts = {part["name"]: part["bytes"] for part in found["parts"]}
     assert parts["context"] == 400 << 20
-    assert sum(size for name, size in parts.items() if name != "resting") == found["total_bytes"]
+    assert sum(parts.values()) == found["total_bytes"]
+    assert 0 < found["resting_bytes"] <= found["total_bytes"]
+    assert "cuDNN" in found["range_note"]
     assert found["need"]["alone_bytes"] == parts["context"] + 2 * (found["total_bytes"] - parts["context"])
     assert found["key"]["width"] == 1920
     assert found["key"]["gpu"] == "NVIDIA RTX A4000"
@@ -184,8 +186,11 @@ def test_fixed_file_has_one_size_and_no_tile_to_solve_for(tmp_path: Path, capsys
 
     assert (code, solved) == (0, 0)
     assert (found["key"]["width"], found["key"]["height"]) == (512, 256)
-    assert "largest tile that the loader and the contract allow: none" in text
-    assert "of any size" not in text
+    assert found["fixed_tensor"] == [512, 256]
+    assert "the file takes 512x256 only" in text.splitlines()[0]
+    assert "4096x2160" not in text
+    assert "no tile can be solved for: the tensor is 512x256 whatever the tile" in text
+    assert "next larger" not in text
 
 
 def test_fits_imports_no_torch_and_answers_for_a_net_of_300_nodes(tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 import json
 from typing import Any
 
-from changeover_registry.records.findings import NotRun
+from changeover_registry.records.findings import NotRun, Passed
+from changeover_updater.bench import Bench, Watch
 from changeover_updater.points import points_of
+from changeover_updater.studio import read_studio
 from changeover_validators.probe import forged_host
 
 
@@ -40,17 +42,25 @@ def test_release_in_use_counts_beside_the_one_that_is_asked_about(world: Any) ->
     assert beside["bytes"] == beside["changeover_bytes"]
 
 
-def test_release_in_use_without_a_verdict_is_said_to_be_unknown(world: Any) -> None:
-    world.served("1.0.0")
-    world.publish("1.1.0")
-    for path in world.site.verdicts.glob("*.json"):
-        path.unlink()
+def test_release_in_use_without_a_verdict_of_that_provider_is_predicted_and_counted(world: Any) -> None:
+    first = world.served("1.0.0")
+    second = world.publish("1.1.0")
 
-    code, found = asked(world, "fits", "tiny-roto@1.1.0", "--provider", "cpu", "--host", "no-gpu")
+    # The verdict of 1.0.0 is of the CPU, and the question is about a GPU.
+    code, found = asked(world, "fits", "tiny-roto@1.1.0", "--gpu", "RTX A4000")
 
-    details = [finding.get("detail", "") for one in found["points"] for finding in one["findings"]]
-    assert code == 0
-    assert any("of which nothing is known" in detail for detail in details)
+    need, parts = found["need"], {part["name"]: part["bytes"] for part in found["parts"]}
+    assert (code, found["changeover_note"]) == (0, None)
+    # Both releases are one net, so the worst moment holds one instance more.
+    assert need["changeover_bytes"] == need["alone_bytes"] + found["total_bytes"] - parts["context"]
+    assert need["bytes"] == need["changeover_bytes"]
+
+    studio = read_studio(world.site, world.station)
+    bench = Bench(world.site, world.station, studio, world.facts, Watch.silent())
+    reports = points_of(bench, second, forged_host("rtx-a4000-16gib"), first)
+    details = [finding.detail for report in reports for finding in report.findings if isinstance(finding, Passed)]
+    assert details
+    assert all("2 instances and the release in use" in detail for detail in details)
 
 
 def test_release_folder_is_asked_about_before_it_is_published(world: Any) -> None:
@@ -70,9 +80,6 @@ def test_fleet_without_names_shows_what_the_channels_point_at(world: Any) -> Non
 
 
 def test_every_point_of_a_check_keeps_its_curve_and_its_answer(world: Any) -> None:
-    from changeover_updater.bench import Bench, Watch
-    from changeover_updater.studio import read_studio
-
     release = world.publish("1.0.0")
     studio = read_studio(world.site, world.station)
     bench = Bench(world.site, world.station, studio, world.facts, Watch.silent())

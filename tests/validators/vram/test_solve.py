@@ -17,6 +17,7 @@ from changeover_validators.vram.footprint import Footprint, Room
 from changeover_validators.vram.solve import (
     MARGIN,
     NUKE_TILES,
+    largest_on_plate,
     largest_size,
     largest_tile,
     margin_of,
@@ -250,3 +251,21 @@ def test_margin_is_rounded_against_the_model(allowed: int) -> None:
     assert margin_of(allowed) <= Fraction(97, 100) * allowed < margin_of(allowed) + 1
     assert within(Room(allowed_for(5000), ALONE), Linear(per_pixel=0).answer(1, 1, MemoryPlan()))
     assert not within(Room(allowed_for(5000) - 1, ALONE), Linear(per_pixel=0).answer(1, 1, MemoryPlan()))
+
+
+@pytest.mark.parametrize(
+    ("share", "best", "larger"),
+    [(Fraction(2), 0, None), (Fraction(3, 4), 1080, 0), (Fraction(1, 8), 504, 512)],
+    ids=["whole frame fits", "tile as high as the plate fits", "tile within the plate fits"],
+)
+def test_largest_tile_of_any_size_is_never_beyond_the_plate(
+    contract: Make, share: Fraction, best: int, larger: int | None
+) -> None:
+    model, wide = Linear(weights=0), contract(tiles=TILES)
+    whole = needs(model, wide, Tile(size=0))
+
+    found = largest_on_plate(model, wide, PLATE, Room(allowed_for(int(whole * share)), ALONE))
+
+    # 1080 x 1080 takes 0.563 of the frame, and 504 x 504 the most that is below an eighth of it.
+    assert found.best is not None
+    assert (found.best.tile.size, found.larger.tile.size if found.larger else None) == (best, larger)

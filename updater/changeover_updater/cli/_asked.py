@@ -9,13 +9,14 @@ from typing import Annotated
 
 import typer
 
+from changeover_registry.errors import UnreachableError
 from changeover_registry.records.base import Unknown
 from changeover_registry.records.facts import HostFacts
 from changeover_registry.records.memory import Calibration
 from changeover_registry.records.policy import Policy
-from changeover_registry.records.release import Release
+from changeover_registry.records.release import Release, Variant
 from changeover_updater.cli._context import Invocation
-from changeover_updater.predicting import Builder, builders_in
+from changeover_updater.predicting import Builder, Predictors, builders_in
 from changeover_updater.resident import resident
 from changeover_updater.studio import FiledVerdict
 from changeover_updater.subjects import Subject, file_subject, folder_subject, is_file, is_folder
@@ -32,23 +33,44 @@ PolicyOption = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One release that is asked about, and what is in use in its place."""
+    """One release that is asked about, and what is in use in its place; `install` brings the files of that here."""
 
     subject: Subject
-    baseline: Release | None = None
+    current: Subject | None = None
     verdicts: tuple[FiledVerdict, ...] = ()
+    install: Callable[[], None] = lambda: None
 
-    def old(self, facts: HostFacts, policy: Policy) -> Footprint | Unknown | None:
-        """What the release in use takes on that host, by its verdicts."""
-        return resident(self.baseline, self.verdicts, policy, "cpu" if facts.gpus == () else "cuda")
+    def old(self, facts: HostFacts, policy: Policy, predictors: Predictors) -> Footprint | Unknown | None:
+        """What the release in use takes on that host: by its verdicts, else as predicted.
+
+        Raises:
+            TrustError: A file of it is not the signed one.
+        """
+        provider = "cpu" if facts.gpus == () else "cuda"
+        found = resident(self.current.release if self.current else None, self.verdicts, policy, provider)
+        if self.current is None or not isinstance(found, Unknown):
+            return found
+        from changeover_updater.fits import current_footprint
+
+        try:
+            self.install()
+        except UnreachableError:
+            return Unknown(unknown=f"nothing is known of {self.current.name}, whose files cannot be had")
+        return current_footprint(self.current, facts, policy, predictors, provider)
+
+    def folder(self, release: Release, variant: Variant) -> Path:
+        """Where the files of a variant of either release lie."""
+        own = self.current is None or release.digest() == self.subject.release.digest()
+        return (self.subject if own or self.current is None else self.current).folder(variant)
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The questions, and the policy under which they are asked."""
+    """The questions, and the policy under which they are asked; `usual` is its own plate where another is asked for."""
 
     questions: tuple[Question, ...]
     policy: Policy
+    usual: tuple[int, int] | None = None
 
 
 def ask_about(call: Invocation, names: tuple[str, ...], policy: Path | None, plate: str | None) -> Asked:
@@ -68,9 +90,10 @@ def ask_about(call: Invocation, names: tuple[str, ...], policy: Path | None, pla
     else:
         questions, signed = _of_site(call, names, local)
         rules = rules or signed
+    usual = rules.vram.plate
     if plate is not None:
         rules = rules.model_copy(update={"vram": rules.vram.model_copy(update={"plate": plate_of(plate)})})
-    return Asked(questions, rules)
+    return Asked(questions, rules, None if rules.vram.plate == usual else usual)
 
 
 def _local(name: str) -> Subject | None:
@@ -91,17 +114,23 @@ def _of_site(
     # Nothing is run here, so the facts of this machine are not asked for.
     bench = Bench(site, station, studio, _nobody(call), Watch.silent())
 
+    def subject(release: Release) -> Subject:
+        return Subject(f"{release.model}@{release.version}", release, lambda v: bench.folder(release, v))
+
     def question(release: Release) -> Question:
         baseline = baseline_of(studio, release, studio.policy.channel)
         verdicts = read_verdicts(site, studio, baseline.digest()) if baseline else ()
         bench.install(release, release.variants)
-        subject = Subject(f"{release.model}@{release.version}", release, lambda v: bench.folder(release, v))
-        return Question(subject, baseline, verdicts)
+        if baseline is None:
+            return Question(subject(release))
+        return Question(
+            subject(release), subject(baseline), verdicts, lambda: bench.install(baseline, baseline.variants)
+        )
 
     pointed = {str(pointer.release): pointer.release for choice in studio.choices for pointer in choice.channels}
     chosen = [bench.release(ref) for _, ref in sorted(pointed.items())] if not names else []
     both = zip(names, local, strict=True)
-    asked = [Question(subject) if subject else question(studio.find(name)) for name, subject in both]
+    asked = [Question(own) if own else question(studio.find(name)) for name, own in both]
     return (*asked, *map(question, chosen)), studio.policy
 
 

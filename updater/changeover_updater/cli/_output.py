@@ -78,7 +78,10 @@ def notice(text: str) -> None:
 
 def print_error(text: str) -> None:
     """The one line of an error."""
-    console(stderr=True).print(f"[bold red]error:[/] {escape(text)}")
+    out = console(stderr=True)
+    # A terminal would break a long list of names in the middle of a name.
+    out.soft_wrap = not out.is_terminal
+    out.print(f"[bold red]error:[/] {escape(text)}")
 
 
 def mark(kind: str) -> str:

@@ -50,11 +50,9 @@ def fits(  # noqa: PLR0917 - each is an option of the command
     question, rules, facts = asked.questions[0], asked.policy, _facts(call, host, gpu)
     if provider == "cpu":
         facts, rules = on_cpu(facts, rules)
-    old = question.old(facts, rules)
-    predictors = Predictors(
-        facts, rules, builders(call), lambda _, variant: question.subject.folder(variant), calibrations(call)
-    )
-    answered = answer(question.subject, facts, rules, predictors, old)
+    predictors = Predictors(facts, rules, builders(call), question.folder, calibrations(call))
+    old = question.old(facts, rules, predictors)
+    answered = answer(question.subject, facts, rules, predictors, old, asked.usual)
     beside = old if isinstance(old, Footprint) else None
     solved = solve_tiles(answered, predictors, beside) if solve == "tile" else None
     emit(

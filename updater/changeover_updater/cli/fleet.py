@@ -34,7 +34,7 @@ def fleet(
     from changeover_updater.cli._asked import ask_about, builders, calibrations
     from changeover_updater.cli._show_fits import show_fleet
     from changeover_updater.fits import answer
-    from changeover_updater.fleet import fleet_object, fleet_of, host_files
+    from changeover_updater.fleet import fleet_object, fleet_of, host_files, named_apart
     from changeover_updater.predicting import Made, Predictors
 
     if not host:
@@ -47,8 +47,9 @@ def fleet(
         )
     call = invocation(context)
     asked, built, measured = ask_about(call, tuple(releases or ()), policy, plate), builders(call), calibrations(call)
-    hosts = [read_facts(path) for path in host_files(host)]
-    folders = {question.subject.release.digest(): question.subject.folder for question in asked.questions}
+    hosts = named_apart([(path, read_facts(path)) for path in host_files(host)])
+    subjects = [one for question in asked.questions for one in (question.current, question.subject) if one]
+    folders = {subject.release.digest(): subject.folder for subject in subjects}
     shared = Made()
     with progress() as line:
 
@@ -63,7 +64,14 @@ def fleet(
                 shared,
             )
             return [
-                answer(question.subject, facts, asked.policy, predictors, question.old(facts, asked.policy))
+                answer(
+                    question.subject,
+                    facts,
+                    asked.policy,
+                    predictors,
+                    question.old(facts, asked.policy, predictors),
+                    asked.usual,
+                )
                 for question in asked.questions
             ]
 

@@ -36,12 +36,14 @@ class Memory:
         answer: The prediction at the policy's plate; it tells the context apart from each instance.
         pixels: The pixels of a plate's tensor (`curves.tensor_pixels`); without it, those of the plate.
         attention: Whether the model has global attention.
+        one_size: Whether the tensor has one size whatever plate and tile, so that no smaller tile helps.
     """
 
     curve: tuple[CurvePoint, ...] = ()
     answer: MemoryAnswer | None = None
     pixels: Callable[[Plate], int] | None = None
     attention: bool = False
+    one_size: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +168,8 @@ def _compared(case: _Case, found: CurvePoint, at: str) -> Finding:
         code="over-budget" if alone else "over-budget-at-changeover",
         evidence=_evidence(case, footprint),
         rule=_rule(case.point) + ("" if alone else " at the changeover"),
-        actual=f"{mib(need.alone_bytes if alone else need.bytes)} MiB at {width}x{height} with tile "
-        f"{case.point.tile}{what}, {_counted(case, need)}, {footprint.label}",
+        actual=f"{mib(need.alone_bytes if alone else need.bytes)} MiB at {width}x{height} "
+        f"{_tiled(case.point.tile)}{what}, {_many(case) if alone else _counted(case, need)}, {footprint.label}",
         remedy=_remedy(case, alone=alone),
     )
 
@@ -184,7 +186,7 @@ def _open(case: _Case, need: Need, least: Need, at: str) -> Finding:
     """Between the ends of the range lies the budget, so only a measurement can tell."""
     width, height = case.policy.vram.plate
     why = (
-        f"{mib(least.bytes)} to {mib(need.bytes)} MiB at {width}x{height}{at} with tile {case.point.tile}, "
+        f"{mib(least.bytes)} to {mib(need.bytes)} MiB at {width}x{height}{at} {_tiled(case.point.tile)}, "
         f"{_counted(case, need)}, and {mib(case.allowed.allowed_bytes)} MiB are allowed: what cuDNN takes on such a "
         "card was never measured"
     )
@@ -205,7 +207,7 @@ def _between(case: _Case) -> Finding:
     asked = asked_for(memory.curve, plate, pixels=memory.pixels, attention=memory.attention)
     least = instances_of(case.policy) * asked.least if asked else 0
     if least > allowed:
-        actual = f"at least {mib(least)} MiB at {plate[0]}x{plate[1]} with tile {point.tile}, by the plates known"
+        actual = f"at least {mib(least)} MiB at {plate[0]}x{plate[1]} {_tiled(point.tile)}, by the plates known"
         evidence = (f"budget {case.allowed.terms()}", "bounds of what is asked for at the plates known")
         rule, remedy = _rule(point), _remedy(case, alone=True)
         return _refused(case, code="over-budget", evidence=evidence, rule=rule, actual=actual, remedy=remedy)
@@ -217,9 +219,17 @@ def _rule(point: OperatingPoint) -> str:
     return "RAM budget" if point.provider == "cpu" else "VRAM budget"
 
 
-def _counted(case: _Case, need: Need) -> str:
+def _tiled(tile: Tile) -> str:
+    return f"with tile {tile}" if tile.size else "as a whole frame"
+
+
+def _many(case: _Case) -> str:
     number = instances_of(case.policy)
-    many = f"{number} instances" if number > 1 else "1 instance"
+    return f"{number} instances" if number > 1 else "1 instance"
+
+
+def _counted(case: _Case, need: Need) -> str:
+    many = _many(case)
     if isinstance(case.old, Unknown) and need.both:
         return f"{many}, beside a release in use of which nothing is known"
     if need.changeover_bytes is None:
@@ -253,11 +263,12 @@ def _refused(case: _Case, *, code: str, evidence: tuple[str, ...], rule: str, ac
 
 def _remedy(case: _Case, *, alone: bool) -> str:
     if not alone:
-        return 'set changeover = "unload-first" under [vram] in policy.toml, or use a smaller tile'
+        unload = 'set changeover = "unload-first" under [vram] in policy.toml'
+        return unload if case.memory.one_size else f"{unload}, or use a smaller tile"
     if case.largest is not None:
         point = case.point
         return f"the largest operating point that fits is {point.variant}/{case.largest}/{point.provider}"
-    return "use a smaller tile, or a host with more memory"
+    return "use a host with more memory" if case.memory.one_size else "use a smaller tile, or a host with more memory"
 
 
 def _not_run(point: OperatingPoint, code: str, why: str, remedy: str) -> NotRun:

@@ -25,6 +25,7 @@ __all__ = [
     "PlanFor",
     "Solution",
     "Tried",
+    "largest_on_plate",
     "largest_size",
     "largest_tile",
     "margin_of",
@@ -169,3 +170,21 @@ def largest_size(
         middle = (low + high + 1) // 2
         low, high = (middle, high) if fits(middle) else (low, middle - 1)
     return Solution(tried.get(low), tried.get(low + 1))
+
+
+def largest_on_plate(
+    predictor: Predictor,
+    contract: Contract,
+    plate: tuple[int, int],
+    room: Room,
+    plan_for: PlanFor = lambda _tile, _width, _height: MemoryPlan(),
+) -> Solution:
+    """As `largest_size`, and never beyond a plate of that width and height: the whole frame, else a tile within it.
+
+    A tile that is larger than the shorter side of the plate would be filled up with nothing.
+    """
+    whole = try_size(predictor, contract, Tile(size=0), plate, room, plan_for)
+    if whole.fits:
+        return Solution(whole, None)
+    found = largest_size(predictor, contract, room, plan_for, most=min(*plate, LARGEST_TILE))
+    return found if found.larger is not None else Solution(found.best, whole)
