@@ -2,7 +2,7 @@ import pytest
 
 from changeover_registry.records.base import Unknown
 from changeover_registry.records.facts import Gpu, HostFacts
-from changeover_validators.devices import nuke_gpus
+from changeover_validators.devices import LOOK, NO_INTERPRETER, look, nuke_gpus
 from changeover_validators.probe import forged_host, forged_hosts
 
 
@@ -45,3 +45,8 @@ def test_unknown_cards_stay_unknown_whatever_nuke_is_set_to() -> None:
     facts = forged_host("unknown-gpus")
 
     assert nuke_gpus(facts.model_copy(update={"nuke_gpu": "GPU-1"})) == facts.gpus
+
+
+def test_fact_that_no_interpreter_could_tell_is_learned_by_naming_one() -> None:
+    assert "name an interpreter with the extra run" in look(Unknown(unknown=NO_INTERPRETER))
+    assert look(Unknown(unknown="no such library")) == LOOK

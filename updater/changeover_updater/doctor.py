@@ -4,7 +4,7 @@ Nothing is changed here and nothing is withdrawn: a runtime or a driver that was
 of a model, and what is in use goes on until a person changes it.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import BaseModel
@@ -13,7 +13,8 @@ from changeover_registry.errors import ChangeoverError
 from changeover_registry.records.base import Unknown
 from changeover_registry.records.facts import HostFacts, RuntimeFacts
 from changeover_registry.records.policy import Policy
-from changeover_registry.records.release import Release
+from changeover_registry.records.release import Release, ReleaseRef
+from changeover_registry.records.verdict import PointReport
 from changeover_updater.settings import Settings
 from changeover_updater.studio import FiledVerdict
 from changeover_validators import tables
@@ -144,6 +145,7 @@ def since_last(
     judged: Callable[[str], HostFacts | None],
     releases: Sequence[Release],
     policy: Policy,
+    points: Mapping[ReleaseRef, tuple[PointReport, ...]],
 ) -> Since | None:
     """What changed since the newest verdict that this host made on itself; None where it made none.
 
@@ -153,13 +155,14 @@ def since_last(
         judged: The facts of a digest, as they were kept.
         releases: What is in use here.
         policy: The studio's.
+        points: The operating points in use of those.
     """
     filed = next((f for f in verdicts if f.verdict.host == facts.host and f.verdict.judged_host is None), None)
     if filed is None:
         return None
     before = judged(filed.verdict.facts)
     if before is not None:
-        return Since(filed.digest, filed.verdict.made_at, impact(before, facts, releases, policy))
+        return Since(filed.digest, filed.verdict.made_at, impact(before, facts, releases, policy, points))
     same = filed.verdict.host_class == host_class(facts)
     note = "the facts of then were not kept; the host class is " + ("the same" if same else "another now")
     return Since(filed.digest, filed.verdict.made_at, None, note)
@@ -179,10 +182,16 @@ def settings_of(settings: Settings) -> tuple[Setting, ...]:
     return (
         Setting("host.toml", file, "read" if settings.config.is_file() else "not there"),
         *(_with_file(setting, read) for setting in chosen),
-        *(Setting(f"runtimes.{name}", path, file) for name, path in settings.runtimes),
+        *_interpreters(settings),
         *keys,
         *(Setting("nukes", version, file) for version in settings.nukes),
     )
+
+
+def _interpreters(settings: Settings) -> tuple[Setting, ...]:
+    """The interpreters that are named; that there is none is said, because GPUs and runtimes are unknown then."""
+    found = tuple(Setting(f"runtimes.{name}", path, str(settings.config)) for name, path in settings.runtimes)
+    return found or (Setting("runtimes", "none", "named nowhere"),)
 
 
 def gaps_of(facts: HostFacts) -> Iterable[Gap]:

@@ -28,7 +28,7 @@ from changeover_registry.records.base import Unknown
 from changeover_registry.records.facts import Gpu, HostFacts, MigInstance, NukeInstall, RuntimeFacts
 from changeover_validators import tables
 from changeover_validators.checks.hardware import gpu_capability
-from changeover_validators.devices import nuke_gpus
+from changeover_validators.devices import look, nuke_gpus
 
 __all__ = ["golden_class", "golden_class_of", "host_class"]
 
@@ -90,7 +90,7 @@ def _known(fact: str | Unknown) -> str:
         where="host facts",
         expected="a known architecture",
         actual=f"unknown: {fact.unknown}",
-        remedy="run changeover facts on this host",
+        remedy=look(fact),
     )
 
 

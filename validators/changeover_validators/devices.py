@@ -3,12 +3,25 @@
 Nuke's Inference runs on one GPU, chosen in its preferences, and takes another only after a restart. Where host.toml
 says which one (``nuke_gpu``), that one is meant; else it may be any of them, so each has to do. What this leaves out:
 memory, and what a check makes of the answer.
+
+Beside it stands how an unknown fact of a host is learned (`look`).
 """
 
 from changeover_registry.records.base import Unknown
 from changeover_registry.records.facts import Gpu, HostFacts
 
-__all__ = ["nuke_gpus"]
+__all__ = ["LOOK", "NO_INTERPRETER", "look", "nuke_gpus"]
+
+LOOK = "run changeover facts on this host"
+NO_INTERPRETER = "no interpreter is named under [runtimes] in host.toml"
+"""The reason of a fact that only an interpreter with the extra ``run`` could have told."""
+
+_NAME = "name an interpreter with the extra run under [runtimes] in host.toml, then: changeover facts"
+
+
+def look(fact: Unknown) -> str:
+    """How to learn an unknown fact: with no interpreter named, asking the host again would say the same again."""
+    return _NAME if NO_INTERPRETER in fact.unknown else LOOK
 
 
 def nuke_gpus(facts: HostFacts) -> tuple[Gpu, ...] | Unknown:

@@ -26,6 +26,7 @@ from changeover_registry.errors import InvalidInputError
 from changeover_registry.records.base import Unknown
 from changeover_registry.records.facts import Gpu, HostFacts, NukeInstall, RuntimeFacts
 from changeover_validators import tables
+from changeover_validators.devices import NO_INTERPRETER
 from changeover_validators.installs import PLACES, installed_nukes
 
 __all__ = ["forged_host", "forged_hosts", "nuke_found", "nuke_install", "probe", "probe_key", "with_free_memory"]
@@ -34,7 +35,6 @@ _CHILD = Path(__file__).with_name("probe_child.py")
 _SECONDS = 120
 _MACHINE = ("gpus", "cpu", "cpu_name")
 _LIBRARIES = ("onnxruntime", "torch")
-_NO_RUNTIMES = "no interpreter is named under [runtimes] in host.toml"
 _DRIVER_FILES = ("/proc/driver/nvidia/version", "C:/Windows/System32/nvml.dll")
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
@@ -205,7 +205,7 @@ def _first(answers: Mapping[str, Answers], question: str) -> Any:  # noqa: ANN40
     """The first interpreter's answer that is known, else the first reason."""
     given = [answer[question] for answer in answers.values() if question in answer]
     known = [answer for answer in given if not _is_unknown(answer)]
-    return next(iter([*known, *given]), _unknown(_NO_RUNTIMES))
+    return next(iter([*known, *given]), _unknown(NO_INTERPRETER))
 
 
 def _devices(answers: Mapping[str, Answers]) -> dict[str, Any]:
@@ -214,7 +214,7 @@ def _devices(answers: Mapping[str, Answers]) -> dict[str, Any]:
     usable = [found for found in given if "gpus" in found and not _is_unknown(found["gpus"])]
     if usable:
         return dict(usable[0])
-    reasons = [found.get("gpus", found) for found in given] or [_unknown(_NO_RUNTIMES)]
+    reasons = [found.get("gpus", found) for found in given] or [_unknown(NO_INTERPRETER)]
     return {"gpus": reasons[0], "driver": reasons[0], "cuda_driver": reasons[0]}
 
 
@@ -240,7 +240,7 @@ def _runtimes(runtimes: Mapping[str, str], answers: Mapping[str, Answers]) -> An
             else:
                 found[library, interpreter] = {"name": library, "interpreter": interpreter, **answer}
     if not found:
-        return reasons[0] if reasons else _unknown(_NO_RUNTIMES)
+        return reasons[0] if reasons else _unknown(NO_INTERPRETER)
     return [RuntimeFacts.model_validate_json(json.dumps(item)).model_dump(mode="json") for item in found.values()]
 
 

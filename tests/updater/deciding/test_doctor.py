@@ -79,6 +79,7 @@ def test_setting_that_nothing_names_says_so_and_a_file_that_is_not_there_too(set
     assert origins["host.toml"][1] == "not there"
     assert origins["site"] == ("none", "named nowhere")
     assert origins["station"][1] == "host"
+    assert origins["runtimes"] == ("none", "named nowhere")
 
 
 @pytest.mark.parametrize(

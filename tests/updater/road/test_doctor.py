@@ -78,6 +78,18 @@ def test_planned_update_that_breaks_what_is_in_use_is_refused_before_it_bites(st
     assert "it stays in use as installed" in " ".join(out.split())
 
 
+def test_planned_loss_of_memory_breaks_what_no_longer_has_room(studio: Any, tmp_path: Path) -> None:
+    own = facts_file(tmp_path, studio)
+    (tmp_path / "planned").mkdir()
+    after = facts_file(tmp_path / "planned", studio, ram_mib=200)
+
+    code, found = told(studio, "--host", own, "--after", after)
+
+    assert code == 3
+    assert {effect["code"] for effect in found["planned"]["effects"]} == {"over-budget"}
+    assert all("allowed before" in effect["why"] for effect in found["planned"]["effects"])
+
+
 def test_unknown_fact_is_told_with_how_to_learn_it(studio: Any, tmp_path: Path) -> None:
     code, out, _ = studio.run("doctor", "--host", facts_file(tmp_path, studio, gpus=Unknown(unknown="no library")))
 
@@ -159,5 +171,6 @@ def test_check_for_another_host_tells_what_would_break_and_keeps_the_facts_that_
 
     assert code == 3, err
     answer = json.loads(out)
+    assert {effect["release"] for effect in answer["impact"]["effects"]} == {"acme/tiny-roto@1.0.0"}
     assert {effect["code"] for effect in answer["impact"]["effects"]} == {"cpu-level-too-low"}
     assert judged_facts(studio.site, answer["facts"]) is not None

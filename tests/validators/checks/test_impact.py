@@ -4,12 +4,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from changeover_registry.records.base import Unknown
 from changeover_registry.records.facts import HostFacts, NukeInstall
 from changeover_registry.records.findings import Passed
 from changeover_registry.records.policy import HardwarePolicy, Policy
 from changeover_registry.records.release import Release, Requires, Variant
+from changeover_registry.records.verdict import CurvePoint, OperatingPoint, PointReport
 from changeover_validators.checks.hardware import check_hardware
-from changeover_validators.checks.impact import impact
+from changeover_validators.checks.impact import elsewhere, impact
 from changeover_validators.classes import host_class
 from changeover_validators.probe import forged_host, forged_hosts
 
@@ -156,6 +158,110 @@ def test_golden_class_that_cannot_be_told_any_more_is_re_opened(make_release: Ma
     (effect,) = impact(before, after, (make_release(),), ON_CPU).effects
 
     assert (effect.kind, effect.code) == ("unknown", "cpu-level-unknown")
+
+
+def report(release: Release, provider: str, size_bytes: int | None) -> PointReport:
+    """An operating point in use: predicted at the policy's plate, or by nobody."""
+    variant = release.variants[0]
+    point = OperatingPoint(variant=variant.id, precision="fp32", tile=variant.contract.tiles[0], provider=provider)
+    width, height = Policy().vram.plate
+    curve = () if size_bytes is None else (CurvePoint(width=width, height=height, bytes=size_bytes),)
+    return PointReport(point=point, memory=curve)
+
+
+def with_less_memory(facts: HostFacts, mib: object) -> HostFacts:
+    """The same card with other memory on it; the RAM where there is no card."""
+    if not facts.gpus:
+        return facts.model_copy(update={"ram_mib": mib})
+    assert isinstance(facts.gpus, tuple)
+    return facts.model_copy(update={"gpus": tuple(g.model_copy(update={"total_mib": mib}) for g in facts.gpus)})
+
+
+@pytest.mark.parametrize(
+    ("host", "provider", "left_mib", "before"),
+    [("rtx-a4000-16gib", "cuda", 4096, " MiB allowed before, "), ("no-gpu", "cpu", 2000, " MiB allowed before, ")],
+)
+def test_less_memory_breaks_an_operating_point_that_had_room(
+    make_release: MakeRelease, host: str, provider: str, left_mib: int, before: str
+) -> None:
+    facts, release = forged_host(host), make_release()
+    points = {release.ref(): (report(release, provider, 3 << 30),)}
+
+    found = impact(facts, with_less_memory(facts, left_mib), (release,), ON_CPU, points)
+
+    (broken,) = (effect for effect in found.effects if effect.kind == "breaks")
+    assert (broken.subject, broken.code) == (f"onnx-fp32/none/{provider}", "over-budget")
+    assert "expected at most" in broken.why
+    assert before in broken.why
+    assert broken.why.endswith(" MiB after")
+    assert found.breaks
+
+
+def test_memory_that_is_the_same_or_more_breaks_nothing(make_release: MakeRelease) -> None:
+    facts, release = forged_host("no-gpu"), make_release()
+    points = {release.ref(): (report(release, "cpu", 3 << 30),)}
+    assert isinstance(facts.ram_mib, int)
+
+    assert impact(facts, with_less_memory(facts, facts.ram_mib + 1024), (release,), ON_CPU, points).effects == ()
+    assert (
+        impact(with_less_memory(facts, 2000), with_less_memory(facts, 1900), (release,), ON_CPU, points).effects == ()
+    )
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "left", "why"),
+    [
+        (None, 2000, "no prediction of memory for this variant"),
+        (3 << 30, Unknown(unknown="not asked"), "the memory budget is unknown: not asked"),
+    ],
+)
+def test_less_memory_for_what_cannot_be_compared_is_unknown(
+    make_release: MakeRelease, size_bytes: int | None, left: object, why: str
+) -> None:
+    facts, release = forged_host("no-gpu"), make_release()
+    points = {release.ref(): (report(release, "cpu", size_bytes),)}
+
+    found = impact(facts, with_less_memory(facts, left), (release,), ON_CPU, points)
+
+    assert [(effect.kind, effect.subject) for effect in found.effects] == [("unknown", "onnx-fp32/none/cpu")]
+    assert found.effects[0].why.startswith(why)
+    assert " MiB allowed before, " in found.effects[0].why
+    assert (found.breaks, found.unsure) == (False, True)
+
+
+def test_host_that_would_run_it_but_has_no_room_mends_nothing(make_release: MakeRelease) -> None:
+    before, after, release = forged_host("old-driver-16gib"), forged_host("rtx-a4000-16gib"), make_release()
+
+    def kinds(size_bytes: int) -> list[str]:
+        points = {release.ref(): (report(release, "cuda", size_bytes),)}
+        return [effect.kind for effect in impact(before, after, (release,), Policy(), points).effects]
+
+    assert kinds(1 << 30) == ["mends"]
+    assert kinds(64 << 30) == []
+
+
+def test_other_machine_is_told_without_what_only_this_one_has(make_release: MakeRelease) -> None:
+    before, release = forged_host("no-gpu"), make_release()
+    here = impact(before, forged_host("rtx-a4000-16gib"), (release,), ON_CPU)
+    refused = impact(forged_host("quadro-p4000-8gib"), forged_host("old-driver-16gib"), (release,), ON_CPU)
+
+    assert {effect.kind for effect in here.effects} == {"breaks", "mends"}
+    assert elsewhere(here).effects == ()
+    assert refused.breaks
+    assert elsewhere(refused) == refused
+
+
+def test_other_machine_with_another_provider_is_told_why_it_does_not_run_there(make_release: MakeRelease) -> None:
+    before, release = forged_host("no-gpu"), make_release()
+    points = {release.ref(): (report(release, "cpu", 1 << 30), report(release, "cuda", 64 << 30))}
+
+    old_driver = elsewhere(impact(before, forged_host("old-driver-16gib"), (release,), ON_CPU, points))
+    small = elsewhere(impact(before, forged_host("rtx-a4000-16gib"), (release,), ON_CPU, points))
+
+    assert [(e.kind, e.code) for e in old_driver.effects] == [("breaks", "driver-too-old")]
+    assert [(e.kind, e.code, e.subject) for e in small.effects] == [
+        ("breaks", "over-budget", "onnx-fp32/none/cuda"),
+    ]
 
 
 @settings(deadline=None, max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from changeover_registry.records.base import Unknown
@@ -93,3 +95,19 @@ def test_sound_runtime_of_a_host_is_one_that_its_set_could_hold() -> None:
         mine = [r for r in runtimes if r.name == "onnxruntime" and "cuda" in r.providers and r.version >= "1.23"]
         if any(not [p for p in check_cuda(r, facts) if not isinstance(p, Cost)] for r in mine):
             assert right_set(facts).name is not None, name
+
+
+@pytest.mark.parametrize(
+    ("host", "requirement"),
+    [
+        ("rtx-a4000-16gib", "-c constraints-cuda12.txt 'changeover[run,cuda12]'"),
+        ("rtx-4090-24gib", "-c constraints.txt 'changeover[run,cuda13]'"),
+    ],
+)
+def test_newest_release_of_a_set_is_installed_under_the_constraints_that_pin_it(host: str, requirement: str) -> None:
+    chosen = right_set(forged_host(host)).chosen
+
+    assert chosen is not None
+    assert chosen.requirement == requirement
+    pins = (Path(__file__).parents[3] / requirement.split()[1]).read_text(encoding="utf-8")
+    assert f"onnxruntime-gpu=={chosen.release}\n" in pins

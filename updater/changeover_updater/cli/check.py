@@ -2,6 +2,7 @@
 
 import shlex
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from changeover_registry.records.verdict import Verdict
     from changeover_updater.check import Case, Where
+    from changeover_updater.site import Site
     from changeover_updater.station import Station
     from changeover_updater.studio import Studio
     from changeover_validators.checks.impact import Impact
@@ -64,8 +66,7 @@ def check(  # noqa: PLR0917 - each is an option of the command
     where = _where(executor, tasks, collect, _again(release, options), call.settings.config)
     studio = read_studio(site, station)
     own = host_facts(call, station)
-    candidate = studio.find(release)
-    name = studio.policy.channel if channel is None else channel
+    candidate, name = studio.find(release), studio.policy.channel if channel is None else channel
     case = Case(
         candidate=candidate,
         vendor=studio.vendor_of(candidate),
@@ -85,10 +86,9 @@ def check(  # noqa: PLR0917 - each is an option of the command
         digest = sign_verdict(call, site, verdict)
         line.step("write the report")
         page = publish(site, studio, digest, notice)
-    became = None if host is None else _became(station, studio, case)
-    answer = _answer(digest, verdict, became)
-    aliases = shot_aliases(site, verdict)
-    emit(answer, as_json=as_json, show=lambda: _show(digest, verdict, aliases, page, became))
+    became = None if host is None else _became(site, station, studio, case)
+    show = partial(_show, digest, verdict, shot_aliases(site, verdict), page, became)
+    emit(_answer(digest, verdict, became), as_json=as_json, show=show)
     raise typer.Exit(_EXIT_CODES[verdict.decision])
 
 
@@ -99,13 +99,17 @@ def _answer(digest: str, verdict: "Verdict", became: "Impact | None") -> dict[st
     return answer if became is None else {**answer, "impact": impact_object(became)}
 
 
-def _became(station: "Station", studio: "Studio", case: "Case") -> "Impact":
-    """What is in use here, and the candidate, if this host's facts became those that were given."""
-    from changeover_updater.in_use import releases_in_use
-    from changeover_validators.checks.impact import impact
+def _became(site: "Site", station: "Station", studio: "Studio", case: "Case") -> "Impact":
+    """What is in use here, if this host's facts became those that were given; of the candidate the verdict tells."""
+    from changeover_updater.in_use import points_in_use, releases_in_use
+    from changeover_updater.studio import read_verdicts
+    from changeover_validators.checks.impact import elsewhere, impact
 
-    releases = {release.ref(): release for release in (*releases_in_use(station, studio), case.candidate)}
-    return impact(case.own, case.facts, releases.values(), studio.policy)
+    releases = releases_in_use(station, studio)
+    hosts, verdicts = (case.own, case.facts), read_verdicts(site, studio)
+    points = points_in_use(station.in_use(), releases, verdicts, hosts, studio.policy)
+    found = impact(case.own, case.facts, releases, studio.policy, points)
+    return found if case.own.host == case.facts.host else elsewhere(found)
 
 
 def _show(
@@ -116,7 +120,8 @@ def _show(
 
     show_verdict(digest, verdict, aliases)
     if became is not None:
-        say(f"  [bold]if this host's facts became those of {escape(verdict.judged_host or verdict.host)}[/]")
+        other = escape(verdict.judged_host or verdict.host)
+        say(f"  [bold]what is in use here, if this host's facts became those of {other}[/]")
         show_impact(became, changes=False)
     if page is not None:
         say(f"  report: {escape(str(page))}")

@@ -56,7 +56,7 @@ def _with_site(call: Invocation, facts: "HostFacts", after: "HostFacts | None") 
 
     from changeover_registry.records.policy import Policy
     from changeover_updater.doctor import since_last
-    from changeover_updater.in_use import releases_in_use
+    from changeover_updater.in_use import points_in_use, releases_in_use
     from changeover_updater.judged_facts import judged_facts
     from changeover_updater.studio import read_studio, read_verdicts
     from changeover_validators.checks.impact import impact
@@ -66,5 +66,7 @@ def _with_site(call: Invocation, facts: "HostFacts", after: "HostFacts | None") 
     site, station = call.site(), call.station()
     studio = read_studio(site, station)
     releases = releases_in_use(station, studio)
-    since = since_last(read_verdicts(site, studio), facts, partial(judged_facts, site), releases, studio.policy)
-    return since, None if after is None else impact(facts, after, releases, studio.policy)
+    verdicts, hosts = read_verdicts(site, studio), (facts,) if after is None else (facts, after)
+    points = points_in_use(station.in_use(), releases, verdicts, hosts, studio.policy)
+    since = since_last(verdicts, facts, partial(judged_facts, site), releases, studio.policy, points)
+    return since, None if after is None else impact(facts, after, releases, studio.policy, points)

@@ -16,12 +16,11 @@ from changeover_registry.records.base import Unknown
 from changeover_registry.records.facts import Gpu, HostFacts, RuntimeFacts
 from changeover_validators import tables
 from changeover_validators.checks.reasons import Broken, Cost, Open, Problem, Reason
-from changeover_validators.devices import nuke_gpus
+from changeover_validators.devices import LOOK, look, nuke_gpus
 from changeover_validators.tables.load import capability_key
 
-__all__ = ["LOOK", "build_of", "check_cuda", "chosen_gpus", "driver_of", "gpu_capability", "in_range", "runs_on"]
+__all__ = ["build_of", "check_cuda", "chosen_gpus", "driver_of", "gpu_capability", "in_range", "runs_on"]
 
-LOOK = "run changeover facts on this host"
 _COMPILES = (
     "it has no machine code for this GPU, so the driver compiles its intermediate code once, at the first run: minutes "
     "to half an hour, and again unless the driver's cache holds it (set CUDA_CACHE_MAXSIZE=4294967296)"
@@ -91,7 +90,8 @@ def driver_of(facts: HostFacts) -> PackageVersion | Open:
     except InvalidVersion:
         pass
     reason = driver.unknown if isinstance(driver, Unknown) else f"the facts say {driver!r}"
-    return Open(Reason.DRIVER_UNKNOWN, f"the GPU driver's version is unknown: {reason}", LOOK, ("fact driver",))
+    remedy = look(driver) if isinstance(driver, Unknown) else LOOK
+    return Open(Reason.DRIVER_UNKNOWN, f"the GPU driver's version is unknown: {reason}", remedy, ("fact driver",))
 
 
 def check_cuda(runtime: RuntimeFacts, facts: HostFacts) -> Iterable[Problem]:
@@ -108,7 +108,7 @@ def check_cuda(runtime: RuntimeFacts, facts: HostFacts) -> Iterable[Problem]:
         capability = gpu_capability(gpu)
         if isinstance(capability, Unknown):
             why = f"compute capability of {gpu.name} is unknown: {capability.unknown}"
-            yield Open(Reason.CAPABILITY_UNKNOWN, why, LOOK, (f"fact compute_capability of {gpu.name}",))
+            yield Open(Reason.CAPABILITY_UNKNOWN, why, look(capability), (f"fact compute_capability of {gpu.name}",))
         else:
             yield from _architecture(ground, gpu, capability)
             yield from _last_driver(ground, gpu, capability)
@@ -194,7 +194,9 @@ def _compiled(ground: _Ground, gpu: Gpu, capability: str, fitting: list[str]) ->
     about = f"{', '.join(fitting)} of {ground.name} on {gpu.name} ({capability})"
     if known is None:
         why = f"whether this driver compiles CUDA {wanted} code is unknown: {about}"
-        yield Open(Reason.PTX_DRIVER_UNKNOWN, why, LOOK, evidence)
+        told = ground.facts.cuda_driver
+        remedy = look(told) if isinstance(told, Unknown) else LOOK
+        yield Open(Reason.PTX_DRIVER_UNKNOWN, why, remedy, evidence)
     elif known < PackageVersion(wanted):
         yield Broken(
             Reason.PTX_DRIVER_TOO_OLD,

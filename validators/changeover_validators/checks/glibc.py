@@ -7,8 +7,9 @@ from packaging.version import Version as PackageVersion
 
 from changeover_registry.records.base import Unknown
 from changeover_registry.records.facts import HostFacts, RuntimeFacts
-from changeover_validators.checks.cuda import LOOK, build_of
+from changeover_validators.checks.cuda import build_of
 from changeover_validators.checks.reasons import Broken, Open, Problem, Reason
+from changeover_validators.devices import look
 
 __all__ = ["check_glibc"]
 
@@ -20,7 +21,8 @@ def check_glibc(runtime: RuntimeFacts, facts: HostFacts) -> Iterable[Problem]:
         return
     evidence = ("fact glibc", build.row)
     if isinstance(facts.glibc, Unknown):
-        yield Open(Reason.GLIBC_UNKNOWN, f"the glibc of this host is unknown: {facts.glibc.unknown}", LOOK, evidence)
+        why = f"the glibc of this host is unknown: {facts.glibc.unknown}"
+        yield Open(Reason.GLIBC_UNKNOWN, why, look(facts.glibc), evidence)
     elif _older(facts.glibc, build.glibc):
         expected = f"glibc {build.glibc} or newer, for the wheel of {runtime.name} {runtime.version}"
         remedy = "use a newer system, or an older release of the runtime"

@@ -18,12 +18,12 @@ from changeover_registry.records.findings import Finding, Passed
 from changeover_registry.records.policy import Policy
 from changeover_registry.records.release import Release, Variant
 from changeover_validators import tables
-from changeover_validators.checks.cuda import LOOK, build_of, check_cuda, chosen_gpus, gpu_capability
+from changeover_validators.checks.cuda import build_of, check_cuda, chosen_gpus, gpu_capability
 from changeover_validators.checks.glibc import check_glibc
 from changeover_validators.checks.nuke import nuke_costs, nuke_problems
 from changeover_validators.checks.reasons import Broken, Cost, Open, Problem, Reason, as_finding
 from changeover_validators.checks.torchscript import torchscript_problems
-from changeover_validators.devices import nuke_gpus
+from changeover_validators.devices import look, nuke_gpus
 from changeover_validators.tables.load import capability_key
 
 __all__ = ["check_hardware", "check_nuke", "gpu_capability", "providers_for", "runtime_for"]
@@ -99,7 +99,8 @@ def _candidates(facts: HostFacts, policy: Policy) -> tuple[str | Problem, ...]:
     gpus = nuke_gpus(facts)
     if isinstance(gpus, Unknown):
         why = f"the GPUs of this host are unknown: {gpus.unknown}"
-        remedy = LOOK if isinstance(facts.gpus, Unknown) else "name one of this host's GPUs as nuke_gpu in host.toml"
+        choose = "name one of this host's GPUs as nuke_gpu in host.toml"
+        remedy = look(gpus) if isinstance(facts.gpus, Unknown) else choose
         return (Open(Reason.GPUS_UNKNOWN, why, remedy, ("fact gpus", "fact nuke_gpu")),)
     if gpus:
         return ("cuda",)
@@ -152,7 +153,7 @@ def _capability(variant: Variant, facts: HostFacts, provider: str) -> Iterable[P
         actual, evidence = gpu_capability(gpu), (f"fact compute_capability of {gpu.name}",)
         if isinstance(actual, Unknown):
             why = f"compute capability of {gpu.name} is unknown: {actual.unknown}"
-            yield Open(Reason.CAPABILITY_UNKNOWN, why, LOOK, evidence)
+            yield Open(Reason.CAPABILITY_UNKNOWN, why, look(actual), evidence)
         elif capability_key(actual) < capability_key(needed):
             yield Broken(
                 Reason.CAPABILITY_TOO_LOW,

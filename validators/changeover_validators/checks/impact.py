@@ -4,7 +4,9 @@ A new runtime or driver is treated like a new release of a model: what is in use
 and on the facts after, and each difference is told. Compatible before and not after: it **breaks**. Nobody can say
 any more: **unknown**. Not before, and after: it **mends**. Compatible in both, and a finding no longer holds: it
 **re-opens**, golden and speed with the golden class, memory with the exact runtime, the driver and the GPU that it
-was predicted or measured for. Nothing here withdraws anything: what is in use stays in use until a person changes it.
+was predicted or measured for. Where it runs on both, the memory of its operating points in use is compared with what
+the policy leaves of both hosts' memory (`vram`). Nothing here withdraws anything: what is in use stays in use
+until a person changes it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,13 +18,17 @@ from changeover_registry.records.base import Unknown
 from changeover_registry.records.facts import Gpu, HostFacts, RuntimeFacts
 from changeover_registry.records.findings import Finding, NotRun, Passed, Refused
 from changeover_registry.records.policy import Policy
-from changeover_registry.records.release import Release, Variant
+from changeover_registry.records.release import Release, ReleaseRef, Variant
+from changeover_registry.records.verdict import PointReport
 from changeover_validators import tables
+from changeover_validators.checks.budget import MIB, Budget, budget
 from changeover_validators.checks.cuda import build_of, chosen_gpus, gpu_capability
 from changeover_validators.checks.hardware import check_hardware, runtime_for
+from changeover_validators.checks.vram import Memory, check_vram
 from changeover_validators.classes import golden_class_of, host_class
+from changeover_validators.fits import memory_of
 
-__all__ = ["Change", "Effect", "Impact", "Kind", "impact"]
+__all__ = ["Change", "Effect", "Impact", "Kind", "elsewhere", "impact"]
 
 Kind = Literal["breaks", "unknown", "reopens", "mends"]
 _ORDER: tuple[Kind, ...] = ("breaks", "unknown", "reopens", "mends")
@@ -69,11 +75,41 @@ class Impact:
         return any(effect.kind == "unknown" for effect in self.effects)
 
 
-def impact(before: HostFacts, after: HostFacts, releases: Iterable[Release], policy: Policy) -> Impact:
-    """What it means for `releases` that a host's facts are `after` and no longer `before`."""
-    found = [effect for release in releases for effect in _effects(release, before, after, policy)]
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """What every comparison looks at."""
+
+    before: HostFacts
+    after: HostFacts
+    policy: Policy
+    points: Mapping[ReleaseRef, tuple[PointReport, ...]]
+
+
+def impact(
+    before: HostFacts,
+    after: HostFacts,
+    releases: Iterable[Release],
+    policy: Policy,
+    points: Mapping[ReleaseRef, tuple[PointReport, ...]] | None = None,
+) -> Impact:
+    """What it means for `releases` that a host's facts are `after` and no longer `before`.
+
+    `points` has the operating points of each that are in use, with their memory as verdicts tell it; one without a
+    curve is in use and nobody has predicted its memory.
+    """
+    case = _Case(before, after, policy, points or {})
+    found = [effect for release in releases for effect in _effects(release, case)]
     effects = tuple(sorted(found, key=lambda one: (_ORDER.index(one.kind), one.release, one.subject, one.why)))
     return Impact(tuple(_changes(before, after)), effects, host_class(before) == host_class(after))
+
+
+def elsewhere(found: Impact) -> Impact:
+    """What helps of an impact where the other facts are of another machine, and no update of this one.
+
+    That a provider or a Nuke of this machine is not there, or that something else runs there, asks for nothing here.
+    """
+    told = (one for one in found.effects if one.kind == "reopens" or (one.kind != "mends" and one.code))
+    return Impact(found.changes, tuple(told), found.same_class)
 
 
 def _changes(before: HostFacts, after: HostFacts) -> Iterable[Change]:
@@ -112,20 +148,38 @@ def _toolkit(runtime: RuntimeFacts, facts: HostFacts) -> tables.Toolkit | None:
     return None if build is None else tables.toolkit(build.toolkit)
 
 
-def _effects(release: Release, before: HostFacts, after: HostFacts, policy: Policy) -> Iterable[Effect]:
+def _effects(release: Release, case: _Case) -> Iterable[Effect]:
     name = f"{release.model}@{release.version}"
-    old, new = _by_subject(release, before, policy), _by_subject(release, after, policy)
+    old, new = _by_subject(release, case.before, case.policy), _by_subject(release, case.after, case.policy)
     for subject in dict.fromkeys((*old, *new)):
         ran, runs = _runs(old.get(subject, ())), _runs(new.get(subject, ()))
         if ran and not runs:
-            yield from _lost(name, subject, new.get(subject) or new.get(subject.partition("/")[0], ()))
+            yield from _lost(name, subject, _instead(subject, new))
+        elif runs and not ran and _too_large(release, subject, case):
+            moved = any(_runs(old[other]) for other in _providers_of(subject, old))
+            yield from _memory(release, subject, case) if moved else ()
         elif runs and not ran:
             remedy = f"changeover check {name}, then changeover update"
             yield Effect(name, subject, "mends", "it would run here", remedy)
         elif ran and runs:
             variant = release.variant(subject.partition("/")[0])
             if variant is not None and "/nuke-" not in subject:
-                yield from _reopened(name, subject, variant, before, after)
+                yield from _memory(release, subject, case)
+                yield from _reopened(name, subject, variant, case.before, case.after)
+
+
+def _instead(subject: str, new: Mapping[str, tuple[Finding, ...]]) -> tuple[Finding, ...]:
+    """What is found in the place of what ran: of itself, of its variant, or of the provider that is offered instead."""
+    found = new.get(subject) or new.get(subject.partition("/")[0])
+    if found or "/nuke-" in subject:
+        return found or ()
+    return tuple(finding for other in _providers_of(subject, new) for finding in new[other])
+
+
+def _providers_of(subject: str, found: Mapping[str, tuple[Finding, ...]]) -> Iterable[str]:
+    """The variant's subjects that are providers."""
+    variant = subject.partition("/")[0]
+    return (other for other in found if other.startswith(f"{variant}/") and "/nuke-" not in other)
 
 
 def _lost(name: str, subject: str, findings: Sequence[Finding]) -> Iterable[Effect]:
@@ -140,6 +194,55 @@ def _lost(name: str, subject: str, findings: Sequence[Finding]) -> Iterable[Effe
             yield Effect(name, subject, "breaks", why, stays + finding.remedy, finding.code or "")
         else:
             yield Effect(name, subject, "unknown", finding.why, stays + finding.remedy, finding.code or "")
+
+
+def _memory(release: Release, subject: str, case: _Case) -> Iterable[Effect]:
+    """The operating points in use that had room and have none, or of which that cannot be said any more."""
+    for report in _points(release, subject, case):
+        old, new = (_vram(release, report, facts, case.policy) for facts in (case.before, case.after))
+        one, other = (budget(facts, case.policy, report.point.provider) for facts in (case.before, case.after))
+        rooms = f"{_room(one)} allowed before, {_room(other)} after"
+        name, point, stays = f"{release.model}@{release.version}", str(report.point), "it stays in use as installed; "
+        # On a provider that was not offered before, no finding of before counts.
+        if isinstance(new, Refused) and not (isinstance(old, Refused) and _offered(report, case)):
+            why = f"{new.rule}: expected {new.expected}, found {new.actual}; {rooms}"
+            yield Effect(name, point, "breaks", why, stays + new.remedy, new.code or "")
+        elif isinstance(new, NotRun) and (isinstance(old, Passed) or _less(one, other)):
+            yield Effect(name, point, "unknown", f"{new.why}; {rooms}", stays + new.remedy, new.code or "")
+
+
+def _offered(report: PointReport, case: _Case) -> bool:
+    return (report.point.provider == "cpu") == (case.before.gpus == ())
+
+
+def _too_large(release: Release, subject: str, case: _Case) -> bool:
+    """Whether the memory after is known to be too small for each operating point in use."""
+    found = [_vram(release, report, case.after, case.policy) for report in _points(release, subject, case)]
+    return bool(found) and all(isinstance(finding, Refused) for finding in found)
+
+
+def _points(release: Release, subject: str, case: _Case) -> Iterable[PointReport]:
+    reports = case.points.get(release.ref(), ())
+    return (report for report in reports if f"{report.point.variant}/{report.point.provider}" == subject)
+
+
+def _vram(release: Release, report: PointReport, facts: HostFacts, policy: Policy) -> Finding:
+    """The memory check of what is in use, alone: nothing changes over."""
+    variant, known = release.variant(report.point.variant), Memory()
+    if variant is not None:
+        known = memory_of(variant, report.point.tile, report.memory, report.memory_answer)
+    return check_vram(report.point, known, facts, policy)
+
+
+def _room(allowed: Budget | Unknown) -> str:
+    return _said(allowed) if isinstance(allowed, Unknown) else f"{allowed.allowed_bytes // MIB} MiB"
+
+
+def _less(one: Budget | Unknown, other: Budget | Unknown) -> bool:
+    """Whether a budget that is known shrank, or is known no more."""
+    if isinstance(one, Unknown):
+        return False
+    return isinstance(other, Unknown) or other.allowed_bytes < one.allowed_bytes
 
 
 def _reopened(name: str, subject: str, variant: Variant, before: HostFacts, after: HostFacts) -> Iterable[Effect]:

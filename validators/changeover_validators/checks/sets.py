@@ -12,12 +12,15 @@ from packaging.version import Version as PackageVersion
 from changeover_registry.records.base import Unknown
 from changeover_registry.records.facts import HostFacts, RuntimeFacts
 from changeover_validators import tables
-from changeover_validators.checks.cuda import LOOK, check_cuda
+from changeover_validators.checks.cuda import check_cuda
 from changeover_validators.checks.glibc import check_glibc
 from changeover_validators.checks.reasons import Broken, Cost, Open, Problem, Reason
-from changeover_validators.devices import nuke_gpus
+from changeover_validators.devices import look, nuke_gpus
 
 __all__ = ["Advice", "Tried", "right_set"]
+
+
+_CONSTRAINTS = {"cuda12": "constraints-cuda12.txt", "cuda13": "constraints.txt"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +34,14 @@ class Tried:
 
     @property
     def requirement(self) -> str:
-        """What to install: the extra, with the release where the newest one of the set does not suit."""
+        """What pip is given: the extra under its constraints, or with the release where the newest does not suit.
+
+        The constraints pin the newest release of the set, so pip would refuse them beside another.
+        """
         wanted = f"'changeover[run,{self.name}]'"
-        return wanted if self.newest else f"{wanted} 'onnxruntime-gpu=={self.release}'"
+        if not self.newest:
+            return f"{wanted} 'onnxruntime-gpu=={self.release}'"
+        return f"-c {_CONSTRAINTS[self.name]} {wanted}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +70,7 @@ def right_set(facts: HostFacts) -> Advice:
     """The set for this driver and these GPUs."""
     gpus = nuke_gpus(facts)
     if isinstance(gpus, Unknown):
-        return Advice(None, f"the GPUs of this host are unknown: {gpus.unknown}", (_unseen(gpus.unknown),))
+        return Advice(None, f"the GPUs of this host are unknown: {gpus.unknown}", (_unseen(gpus),))
     if not gpus:
         return Advice(None, "no GPU on this host: the extra run alone serves on the CPU")
     tried = tuple(_best(one, facts) for one in reversed(tables.runtime_sets()))
@@ -101,5 +109,6 @@ def _reason(one: Tried) -> str:
     return worst.why if isinstance(worst, Open) else worst.detail
 
 
-def _unseen(reason: str) -> Tried:
-    return Tried("any", "any", newest=False, problems=(Open(Reason.GPUS_UNKNOWN, reason, LOOK, ("fact gpus",)),))
+def _unseen(gpus: Unknown) -> Tried:
+    problem = Open(Reason.GPUS_UNKNOWN, gpus.unknown, look(gpus), ("fact gpus",))
+    return Tried("any", "any", newest=False, problems=(problem,))
