@@ -19,6 +19,7 @@ from changeover_registry.records.release import Tile
 from changeover_registry.records.verdict import CurvePoint, OperatingPoint, PointReport
 from changeover_validators.checks.budget import MIB, Budget, budget
 from changeover_validators.checks.vram import Gate, Memory, changeover_gate, check_vram, footprint_at
+from changeover_validators.devices import NO_INTERPRETER
 from changeover_validators.probe import forged_host
 from changeover_validators.vram.footprint import Footprint
 
@@ -278,3 +279,12 @@ def test_budget_between_what_a_card_takes_at_least_and_at_most_is_refused_only_w
     if isinstance(found, NotRun):
         assert "never measured" in found.why
         assert "changeover measure" in found.remedy
+
+
+def test_budget_that_no_interpreter_could_tell_is_learned_by_naming_one() -> None:
+    unseen = host().model_copy(update={"gpus": Unknown(unknown=NO_INTERPRETER)})
+
+    found = check_vram(point(), Memory((at(MIB),)), unseen, ALONE)
+
+    assert isinstance(found, NotRun)
+    assert "name an interpreter with the extra run" in str(found.remedy)

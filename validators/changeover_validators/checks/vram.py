@@ -21,6 +21,7 @@ from changeover_registry.records.policy import Policy
 from changeover_registry.records.release import Tile
 from changeover_registry.records.verdict import CurvePoint, OperatingPoint, PointReport
 from changeover_validators.checks.budget import MIB, Budget, budget, free_bytes, mib
+from changeover_validators.devices import look
 from changeover_validators.vram.curves import Plate, asked_for, at_plate, larger_plates
 from changeover_validators.vram.footprint import Footprint, Need, instances_of, need_of
 
@@ -89,7 +90,7 @@ def check_vram(
     allowed = budget(facts, policy, point.provider)
     if isinstance(allowed, Unknown):
         why = f"the memory budget is unknown: {allowed.unknown}"
-        return _not_run(point, "budget-unknown", why, "run changeover facts on this host")
+        return _not_run(point, "budget-unknown", why, look(allowed))
     case = _Case(point, memory, policy, allowed, old, largest)
     found = at_plate(memory.curve, policy.vram.plate)
     return _between(case) if found is None else _compared(case, found, "")
