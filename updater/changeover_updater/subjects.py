@@ -5,9 +5,10 @@ and the usual tiles where its axes are free, its own size where they are not, an
 Such a record is never signed and never leaves the command. What this leaves out: every decision.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 from changeover_registry.errors import ChangeoverError, InvalidInputError, UndecidedError
 from changeover_registry.inspect import Inspection, TensorInfo
@@ -25,12 +26,21 @@ from changeover_registry.records.release import (
 )
 from changeover_updater.release_folder import RELEASE_TOML, describe_file, read_draft, read_release, variant_folder
 
+if TYPE_CHECKING:
+    from changeover_validators.vram.graph import Skeleton
+
 __all__ = ["Subject", "file_subject", "folder_subject", "is_file", "is_folder"]
 
 _TILES = (0, 2048, 1024, 512)
 _MULTIPLES = (1, 2, 4, 8, 16, 32, 64, 128)
 _LICENCES = Licences(code="none", weights="none", training_data="none")
 _IMAGE_AXES = 4
+_MOST_CHANNELS = 64
+"""Of one input; an image with more is fed by nobody, and each has a name in the record."""
+_LONGEST_SIDE = 16384
+"""In pixels; a record's contract takes no larger fixed size."""
+_FED = ("float32", "float16")
+_WEIGHT_CHANNELS_AXIS = {"Conv": 1, "ConvTranspose": 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +82,7 @@ def file_subject(path: Path) -> Subject:
     """An ONNX file without a record.
 
     Raises:
-        InvalidInputError: It is not there, no ONNX model, or takes no image.
+        InvalidInputError: It is not there, no ONNX model, or cannot run as such a record calls it.
         UndecidedError: Its inputs do not say how it is called.
     """
     if not path.is_file():
@@ -129,6 +139,7 @@ def _images(path: Path, found: Inspection) -> tuple[TensorInfo, ...]:
 
 def _contract(path: Path, found: Inspection) -> Contract:
     images = _images(path, found)
+    _refuse_unfit(path, found)
     height, width = images[0].dims[2:]
     fixed = isinstance(height, int) and isinstance(width, int)
     inputs = tuple(
@@ -140,6 +151,8 @@ def _contract(path: Path, found: Inspection) -> Contract:
         )
         for number, info in enumerate(images)
     )
+    if fixed and max(int(width), int(height)) > _LONGEST_SIDE:
+        _unfit(path, images[0], f"at most {_LONGEST_SIDE} pixels a side", f"{width}x{height}", rule="size")
     base = Contract(
         evaluation="stateless",
         inputs=inputs,
@@ -148,7 +161,28 @@ def _contract(path: Path, found: Inspection) -> Contract:
         resize=(int(width), int(height)) if fixed else None,
         tiles=(Tile(size=0),) if fixed else tuple(Tile(size=size) for size in _TILES),
     )
-    return base if fixed else base.model_copy(update={"multiple": _multiple(path, base)})
+    if not fixed:
+        return base.model_copy(update={"multiple": _multiple(path, base)})
+    _check_fixed(path, base, (int(height), int(width)))
+    return base
+
+
+def _refuse_unfit(path: Path, found: Inspection) -> None:
+    """Refuse what a record that is made here cannot call: other types than its own, channels without end, no matte."""
+    for info in found.inputs:
+        if info.dtype not in _FED:
+            _unfit(path, info, f"{' or '.join(_FED)}, as images are fed", info.dtype, rule="input type")
+        if isinstance(info.dims[1], int) and info.dims[1] > _MOST_CHANNELS:
+            _unfit(path, info, f"at most {_MOST_CHANNELS} channels", str(info.dims[1]), rule="channels")
+    if not found.outputs:
+        raise InvalidInputError(
+            "outputs", where=str(path), expected="a matte", actual="no output", remedy="export the model again"
+        )
+
+
+def _unfit(path: Path, info: TensorInfo, expected: str, actual: str, *, rule: str) -> NoReturn:
+    remedy = "export the model for images, or write a release.toml that says how it is called, and give its folder"
+    raise InvalidInputError(rule, where=f"{path}: input {info.name}", expected=expected, actual=actual, remedy=remedy)
 
 
 def _channels(info: TensorInfo) -> tuple[str, ...]:
@@ -173,6 +207,7 @@ def _multiple(path: Path, contract: Contract) -> int:
             _, known = at_size(skeleton, shapes)
         except ChangeoverError:
             continue
+        _refuse_contradiction(path, skeleton, {**known, **shapes})
         if known.get(contract.output.name, ())[2:] == (height, width):
             return multiple
     raise UndecidedError(
@@ -182,3 +217,39 @@ def _multiple(path: Path, contract: Contract) -> int:
         actual="none was found",
         remedy="write a release.toml that says how it is called, and give its folder",
     )
+
+
+def _check_fixed(path: Path, contract: Contract, size: tuple[int, int]) -> None:
+    """Refuse a file of one size whose channels contradict each other; what cannot be followed is left undecided."""
+    from changeover_validators.vram.graph import at_size, read_skeleton
+
+    shapes = {tensor.name: (1, len(tensor.channels), *size) for tensor in contract.inputs}
+    try:
+        skeleton = read_skeleton(path)
+        _, known = at_size(skeleton, shapes)
+    except UndecidedError:
+        return
+    _refuse_contradiction(path, skeleton, {**known, **shapes})
+
+
+def _refuse_contradiction(path: Path, skeleton: "Skeleton", known: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse a convolution whose weights take another number of channels than it is fed; inference lets it pass."""
+    shapes = {**{tensor.name: tuple(tensor.dims) for tensor in skeleton.model.graph.initializer}, **known}
+    for node in skeleton.model.graph.node:
+        image, weight = (list(shapes.get(name, ())) for name in (*node.input, "", "")[:2])
+        if (
+            node.op_type not in _WEIGHT_CHANNELS_AXIS
+            or node.domain not in {"", "ai.onnx"}
+            or min(len(image), len(weight)) <= 1
+        ):
+            continue
+        groups = next((item.i for item in node.attribute if item.name == "group"), 1) if node.op_type == "Conv" else 1
+        taken = weight[_WEIGHT_CHANNELS_AXIS[node.op_type]] * groups
+        if image[1] != taken:
+            raise InvalidInputError(
+                "channels",
+                where=f"{path}: {'input ' if node.input[0] in skeleton.shapes else ''}{node.input[0]}",
+                expected=f"{taken} channels, which {node.op_type} {node.name}".rstrip() + " takes",
+                actual=str(image[1]),
+                remedy="export the model again, or write a release.toml that says how it is called",
+            )

@@ -37,6 +37,7 @@ def inspect_onnx(folder: Path, entry: str, files: Sequence[str]) -> Inspection:
     inputs = tuple(_info(item) for item in model.graph.input if item.name not in initializers)
     problems = (
         *_ir(model, entry),
+        *_sides(model, entry),
         *_operators(model, entry),
         *_values(entry, weights),
         *_external(folder, entry, weights, files),
@@ -169,6 +170,15 @@ def _info(item: "onnx.ValueInfoProto") -> TensorInfo:
     tensor = item.type.tensor_type
     dims = tuple(dim.dim_value if dim.dim_value > 0 else dim.dim_param or "?" for dim in tensor.shape.dim)
     return TensorInfo(item.name, _dtype(tensor.elem_type), dims)
+
+
+def _sides(model: "onnx.ModelProto", entry: str) -> Iterator[Problem]:
+    """Inputs with a negative size; older exporters write -1 for a free axis."""
+    for item in model.graph.input:
+        least = min((dim.dim_value for dim in item.type.tensor_type.shape.dim), default=0)
+        if least < -1:
+            expected = f"input {item.name} with sizes of 1 or more, or free axes"
+            yield Problem("input size", entry, expected, str(least), "export the model again")
 
 
 def _ir(model: "onnx.ModelProto", entry: str) -> Iterator[Problem]:

@@ -179,9 +179,17 @@ class Record(Value):
         """Read a record from a parsed JSON or TOML object that holds its ``schema``.
 
         Raises:
-            InvalidInputError: Of another kind, or a field is missing, unknown or wrong.
+            InvalidInputError: No object, of another kind, or a field is missing, unknown or wrong.
             UndecidedError: Written by a newer major than this version reads.
         """
+        if not isinstance(value, Mapping):
+            raise InvalidInputError(
+                "record",
+                where=where,
+                expected=f"an object with the schema {cls.schema_id()}",
+                actual=_short(value),
+                remedy="give the file that this command asks for",
+            )
         body = dict(value)
         cls._check_schema(body.pop("schema", None), needs=body.get("needs"), where=where)
         return cls.parse(body, where=where)

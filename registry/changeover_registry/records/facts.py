@@ -1,8 +1,9 @@
 """Host facts: what is known of one machine, with unknown as a value. Made only by the probe, or read from a file."""
 
+import re
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from changeover_registry.records.base import Record, Text, Unknown, Value
 
@@ -11,6 +12,19 @@ __all__ = ["Gpu", "HostFacts", "MigInstance", "NukeInstall", "RuntimeFacts"]
 _Total = Annotated[int, Field(gt=0)]
 _Share = Annotated[int, Field(ge=0)]
 _Capability = Annotated[str, Field(pattern=r"^[1-9][0-9]?\.[0-9]{1,2}$")]
+
+_VERSION = re.compile(
+    r"[0-9]{1,6}(\.[0-9]{1,9}){1,3}([-_.]?(a|b|rc)[0-9]{1,9})?([-_.]?post[0-9]{1,9})?([-_.]?dev[0-9]{1,12})?"
+    r"(\+[A-Za-z0-9]{1,60}([-_.][A-Za-z0-9]{1,60}){0,9})?"
+)
+"""A version as Python packages have it; a build's own mark stands after the plus."""
+
+
+def _package_version(text: str) -> str:
+    if _VERSION.fullmatch(text) is None:
+        message = "expected a version such as 1.26.0"
+        raise ValueError(message)
+    return text
 
 
 class _DeviceMemory(Value):
@@ -57,7 +71,7 @@ class RuntimeFacts(Value):
     """One interpreter's runtime: its version and its probed limits."""
 
     name: str = Field(pattern=r"^(onnxruntime|torch)$")
-    version: Text
+    version: Annotated[Text, AfterValidator(_package_version)]
     interpreter: Text
     providers: tuple[str, ...] = ()
     max_ir_version: int | Unknown | None = None

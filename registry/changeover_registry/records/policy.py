@@ -32,6 +32,13 @@ class HardwarePolicy(Value):
     serve_on_cpu: bool = False
     ram_share: Unsigned6 = "0.5"
 
+    @model_validator(mode="after")
+    def _part_of_ram(self) -> Self:
+        if Decimal(self.ram_share) > 1:
+            message = f"expected a ram_share of at most 1, found {self.ram_share}"
+            raise ValueError(message)
+        return self
+
 
 class VramPolicy(Value):
     """The plate that must fit, and what is kept free of it, in MiB.

@@ -191,3 +191,9 @@ def test_what_has_no_canonical_form_is_refused_under_ext(ext: dict[str, Any]) ->
 def test_a_record_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         VendorCard(vendor="acme").vendor = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("value", [None, [], float("inf"), "text"])
+def test_value_that_is_no_object_is_refused_and_the_file_is_named(value: Any) -> None:
+    with pytest.raises(InvalidInputError, match=r"note.json: expected an object with the schema changeover.note/1"):
+        Note.from_object(value, where="note.json")

@@ -33,6 +33,7 @@ def test_numbers_of_a_person_are_kept_as_decimal_text() -> None:
         ("[golden]\nconfidence = 1.0\n", "golden: expected a confidence from 0.5 to under 1, found 1.0"),
         ("[golden]\nconfidence = 0.05\n", "golden: expected a confidence"),
         ("[golden]\nthreshold = 0\n", "golden: expected a threshold between 0 and 1"),
+        ("[hardware]\nram_share = 9\n", "hardware: expected a ram_share of at most 1, found 9"),
         ("[vram]\nplate = [0, 2160]\n", "vram.plate.0: expected"),
         ('sandbox = "off"\n', "sandbox: expected 'required' or 'limits-only', found 'off'"),
         ('[scope]\npath = "("\n', "scope: expected path to be a regular expression"),

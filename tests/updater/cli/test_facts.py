@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.version import Version
 
+from changeover_registry.errors import InvalidInputError
 from changeover_registry.records.base import Unknown
 from changeover_registry.records.facts import HostFacts
 from changeover_updater.cli._show_facts import show_facts
@@ -158,3 +160,45 @@ def test_unknown_parts_of_a_card_and_a_runtime_say_why(capsys: pytest.CaptureFix
     assert text.count("withheld") == 4
     assert "accounts" in text
     assert "runtimes: unknown: withheld" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("null", "found None"),
+        ("[]", "found []"),
+        ("1e999", "found inf"),
+        ('{"schema": "changeover.facts/1", "schema": "changeover.facts/1"}', "the key 'schema' twice in one object"),
+    ],
+)
+def test_file_that_holds_no_facts_is_an_input_error_that_names_it(
+    ask: Ask, tmp_path: Path, text: str, words: str
+) -> None:
+    path = tmp_path / "facts.json"
+    path.write_text(text, encoding="utf-8")
+
+    code, out, error = ask("--host", str(path))
+
+    assert (code, out) == (2, "")
+    assert str(path) in error
+    assert words in error
+
+
+@pytest.mark.parametrize("version", ["banana", "1", "1.26.x", "", "9" * 5000 + ".1", "1.0\n"])
+def test_runtime_whose_version_is_none_is_refused(version: str) -> None:
+    body = json.loads(forged_host("rtx-a4000-16gib").to_bytes())
+    body["runtimes"][0]["version"] = version
+
+    with pytest.raises(InvalidInputError, match="version"):
+        HostFacts.from_object(body, where="facts.json")
+
+
+@pytest.mark.parametrize("version", ["1.26.0", "2.1.0a0+32f93b1.nv24.1", "2.9.0.dev20250901+cu128", "1.17.0rc2", "2.7"])
+def test_versions_of_releases_and_own_builds_are_read_and_can_be_compared(version: str) -> None:
+    body = json.loads(forged_host("rtx-a4000-16gib").to_bytes())
+    body["runtimes"][0]["version"] = version
+
+    facts = HostFacts.from_object(body, where="facts.json")
+
+    assert isinstance(facts.runtimes, tuple)
+    assert Version(facts.runtimes[0].version).release

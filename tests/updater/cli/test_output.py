@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from changeover_updater.cli._output import escape
+
 CODE = """\
 import sys
 from changeover_updater.cli import _output, main
@@ -43,3 +45,7 @@ def test_sign_that_the_output_cannot_hold_is_an_escape_and_the_exit_code_stays(e
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii", "cp1252", "utf-16"])
 def test_json_is_json_in_every_encoding(encoding: str) -> None:
     assert json.loads(printed("json", encoding).decode(encoding)) == {"who": "Jørgen ✓ 😀"}
+
+
+def test_signs_that_steer_a_terminal_or_turn_text_are_not_shown() -> None:
+    assert escape("net\u202exnno.\u2066[red]\x1b[31m\x9b\tJørgen 例\n") == "netxnno.\\[red][31m\tJørgen 例\n"

@@ -122,10 +122,10 @@ def test_cpu_gets_its_share_of_ram_and_unknown_ram_is_unknown() -> None:
     assert budget(facts.model_copy(update={"ram_mib": UNKNOWN}), Policy(), "cpu") == UNKNOWN
 
 
-def test_share_of_ram_over_one_keeps_nothing_back_and_is_not_more_than_all() -> None:
+def test_whole_share_of_ram_keeps_nothing_back() -> None:
     facts = forged_host("no-gpu")
 
-    assert allowed(facts, Policy(hardware=HardwarePolicy(ram_share="2")), "cpu") == facts.ram_mib
+    assert allowed(facts, Policy(hardware=HardwarePolicy(ram_share="1")), "cpu") == facts.ram_mib
 
 
 def test_free_memory_is_the_least_over_the_cards_that_nuke_may_use() -> None:

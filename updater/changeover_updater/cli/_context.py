@@ -3,6 +3,7 @@
 import logging
 import os
 import unicodedata
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -143,7 +144,7 @@ def _json(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds; the rec
     import json
 
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_each_once)
     except (ValueError, RecursionError) as error:
         raise InvalidInputError(
             "host facts",
@@ -152,6 +153,16 @@ def _json(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds; the rec
             actual=str(error),
             remedy="make the file again on that host",
         ) from error
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, in which a key that is there twice says two things."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        message = f"the key {twice!r} twice in one object"
+        raise ValueError(message)
+    return found
 
 
 def host_facts(call: Invocation, station: "Station | None") -> "HostFacts":

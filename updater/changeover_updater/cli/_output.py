@@ -25,6 +25,10 @@ __all__ = [
     "speak_anyhow",
 ]
 
+_CONTROL = (*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0))
+_TURNS = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_DROPPED = dict.fromkeys((*_CONTROL, *_TURNS))
+"""What steers a terminal, and what turns the direction of text, with which one name can look like another."""
 MARKS = {
     "ok": "[green]✓[/]",
     "no": "[red]✗[/]",
@@ -90,10 +94,10 @@ def mark(kind: str) -> str:
 
 
 def escape(text: str) -> str:
-    """Text that may hold square brackets, made safe for the console's markup."""
+    """Text that may hold square brackets, made safe for the console's markup, without control characters."""
     from rich.markup import escape as rich_escape
 
-    return rich_escape(text)
+    return rich_escape(text.translate(_DROPPED))
 
 
 def rows(
