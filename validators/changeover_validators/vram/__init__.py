@@ -3,8 +3,3 @@
 `predictor` is the interface of what answers; `curves`, `footprint` and `solve` are arithmetic on answers, which a base
 installation can do. All that reads a model needs the extra `run` (onnx): import it where a model is at hand.
 """
-
-from changeover_validators.vram.curves import tensor_size
-from changeover_validators.vram.solve import largest_size, largest_tile
-
-__all__ = ["largest_size", "largest_tile", "tensor_size"]

@@ -104,7 +104,7 @@ class OnnxPredictor:
 
     def runs_in(self, width: int, height: int, plan: MemoryPlan, limit_bytes: int) -> bool:
         """As `predictor.Predictor.runs_in`."""
-        for one in self._sessions_at(width, height, plan):
+        for one in {id(one): one for one in self._sessions_at(width, height, plan)}.values():
             try:
                 for up in _directions(plan):
                     self._simulated(one, plan, upward=up, limit_bytes=limit_bytes)
@@ -113,7 +113,12 @@ class OnnxPredictor:
         return True
 
     def _all(self, planned: tuple[_Planned, ...], plan: MemoryPlan) -> list[tuple[Simulated, _Planned]]:
-        return [(self._simulated(one, plan, upward=up), one) for one in planned for up in _directions(plan)]
+        """Each session's runs; sessions that order their work alike are one object and are simulated once."""
+        distinct = {id(one): one for one in planned}
+        each = {
+            key: [self._simulated(one, plan, upward=up) for up in _directions(plan)] for key, one in distinct.items()
+        }
+        return [(run, one) for one in planned for run in each[id(one)]]
 
     def _least(self, planned: tuple[_Planned, ...], plan: MemoryPlan) -> list[Simulated]:
         """The runs with what cuDNN takes at the least, where nobody has calibrated what it takes."""
