@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from changeover_registry.errors import InvalidInputError
+from changeover_registry.errors import ChangeoverError, InvalidInputError
 from changeover_registry.records.facts import HostFacts
 from changeover_registry.records.findings import NotRun, Refused
 from changeover_updater.fits import Answered, not_counted, plan_note
@@ -19,10 +19,22 @@ from changeover_validators.classes import host_class
 from changeover_validators.fits import Judged, Outcome, codes
 from changeover_validators.probe import forged_hosts
 
-__all__ = ["Cell", "Fleet", "Row", "cell_of", "fleet_object", "fleet_of", "host_files", "named_apart"]
+__all__ = [
+    "Cell",
+    "Fleet",
+    "Row",
+    "cell_of",
+    "facts_of",
+    "fleet_object",
+    "fleet_of",
+    "host_files",
+    "named_apart",
+]
 
 Ask = Callable[[HostFacts], Sequence[Answered]]
 """The answers about each release on one host, in the order of the releases."""
+Unread = Sequence[tuple[Path, ChangeoverError]]
+"""Facts files that could not be read, each with why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +52,17 @@ class Cell:
     text: str
     why: str
     notes: tuple[str, ...] = ()
+    plan_note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One host class: its digest, the hosts of it that were named, and a cell for each release."""
+    """One host class: its digest, the hosts of it that were named, and a cell for each release.
 
-    host_class: str
+    A facts file that could not be read is a row without a class, under the file's name.
+    """
+
+    host_class: str | None
     hosts: tuple[str, ...]
     cells: tuple[Cell, ...]
 
@@ -60,8 +76,14 @@ class Fleet:
     rows: tuple[Row, ...]
 
 
-def fleet_of(hosts: Sequence[HostFacts], releases: tuple[str, ...], plate: tuple[int, int], ask: Ask) -> Fleet:
-    """Judge every release on every class of `hosts`; rows stand in the order of their hosts' names."""
+def fleet_of(
+    hosts: Sequence[HostFacts],
+    releases: tuple[str, ...],
+    plate: tuple[int, int],
+    ask: Ask,
+    unread: Unread = (),
+) -> Fleet:
+    """Judge every release on every class of `hosts`; rows stand in the order of their hosts' names, `unread` last."""
     classes: dict[str, list[HostFacts]] = {}
     for facts in sorted(hosts, key=lambda facts: facts.host):
         classes.setdefault(host_class(facts), []).append(facts)
@@ -69,7 +91,12 @@ def fleet_of(hosts: Sequence[HostFacts], releases: tuple[str, ...], plate: tuple
         Row(digest, tuple(dict.fromkeys(facts.host for facts in found)), tuple(cell_of(one) for one in ask(found[0])))
         for digest, found in classes.items()
     )
-    return Fleet(releases, plate, rows)
+    return Fleet(releases, plate, rows + tuple(_unread(path, error, len(releases)) for path, error in unread))
+
+
+def _unread(path: Path, error: ChangeoverError, releases: int) -> Row:
+    cell = Cell("unknown", None, "facts-unreadable", None, None, f"facts cannot be read: {error}", str(error))
+    return Row(None, (str(path),), (cell,) * releases)
 
 
 def cell_of(answered: Answered) -> Cell:
@@ -79,8 +106,8 @@ def cell_of(answered: Answered) -> Cell:
     if found.chosen is not None:
         need = found.chosen.need.bytes if found.chosen.need else None
         text = f"{found.chosen.point}" + (f", {mib(need):,} of {mib(allowed):,} MiB" if need and allowed else "")
-        notes = tuple(filter(None, (_fixed(answered), not_counted(answered), plan_note(answered))))
-        return Cell("fits", str(found.chosen.point), None, need, allowed, text, text, notes)
+        notes = tuple(filter(None, (_fixed(answered), not_counted(answered))))
+        return Cell("fits", str(found.chosen.point), None, need, allowed, text, text, notes, plan_note(answered))
     limiting = _limiting(answered)
     if limiting is None:
         return Cell(found.outcome, None, "no-variant", None, allowed, "no variant", "the release has no variant")
@@ -139,6 +166,31 @@ def host_files(given: Sequence[Path]) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def facts_of(
+    files: Sequence[Path], read: Callable[[Path], HostFacts]
+) -> tuple[tuple[tuple[Path, HostFacts], ...], Unread]:
+    """The facts of `files`, and the files that hold none, each with why: one of them keeps no other from its answer.
+
+    Raises:
+        ChangeoverError: None of them could be read.
+    """
+    found, unread = [], []
+    for path in files:
+        try:
+            found.append((path, read(path)))
+        except ChangeoverError as error:
+            unread.append((path, error))
+        except OSError as error:
+            remedy = "make it readable, or name another"
+            why = InvalidInputError(
+                "host facts", where=str(path), expected="a file to read", actual=str(error.strerror), remedy=remedy
+            )
+            unread.append((path, why))
+    if unread and not found:
+        raise unread[0][1]
+    return tuple(found), tuple(unread)
+
+
 def named_apart(hosts: Sequence[tuple[Path, HostFacts]]) -> tuple[HostFacts, ...]:
     """The facts of several files; where files say one host name, each is called by its file's name as well."""
     counts = Counter(facts.host for _, facts in hosts)
@@ -167,6 +219,7 @@ def fleet_object(fleet: Fleet) -> dict[str, Any]:
                         "allowed_bytes": cell.allowed_bytes,
                         "why": cell.why,
                         "notes": list(cell.notes),
+                        "plan_note": cell.plan_note,
                     }
                     for release, cell in zip(fleet.releases, row.cells, strict=True)
                 ],

@@ -34,7 +34,7 @@ def fleet(
     from changeover_updater.cli._asked import ask_about, builders, calibrations
     from changeover_updater.cli._show_fits import show_fleet
     from changeover_updater.fits import answer
-    from changeover_updater.fleet import fleet_object, fleet_of, host_files, named_apart
+    from changeover_updater.fleet import facts_of, fleet_object, fleet_of, host_files, named_apart
     from changeover_updater.predicting import Made, Predictors
 
     if not host:
@@ -47,7 +47,8 @@ def fleet(
         )
     call = invocation(context)
     asked, built, measured = ask_about(call, tuple(releases or ()), policy, plate), builders(call), calibrations(call)
-    hosts = named_apart([(path, read_facts(path)) for path in host_files(host)])
+    read, unread = facts_of(host_files(host), read_facts)
+    hosts = named_apart(read)
     subjects = [one for question in asked.questions for one in (question.current, question.subject) if one]
     folders = {subject.release.digest(): subject.folder for subject in subjects}
     shared = Made()
@@ -76,5 +77,7 @@ def fleet(
             ]
 
         names = tuple(question.subject.name for question in asked.questions)
-        found = fleet_of(hosts, names, asked.policy.vram.plate, ask)
+        found = fleet_of(hosts, names, asked.policy.vram.plate, ask, unread)
     emit(fleet_object(found), as_json=as_json, show=lambda: show_fleet(found))
+    if unread:
+        raise typer.Exit(max(error.exit_code for _, error in unread))
