@@ -54,6 +54,7 @@ def test_plan_of_another_plate_than_the_policys_is_said_where_the_tensor_is_anot
     other, same = replace(answered, usual=(1920, 1080)), replace(answered, usual=answered.policy.vram.plate)
 
     assert "1920x1080" in (plan_note(other) or "")
+    assert cell_of(other).plan_note == plan_note(other)
     assert plan_note(same) is None
     assert plan_note(answered) is None
 

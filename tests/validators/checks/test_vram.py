@@ -288,3 +288,17 @@ def test_budget_that_no_interpreter_could_tell_is_learned_by_naming_one() -> Non
 
     assert isinstance(found, NotRun)
     assert "name an interpreter with the extra run" in str(found.remedy)
+
+
+@pytest.mark.parametrize("old", [None, Footprint(0, 1 << 50)], ids=["alone", "beside the release in use"])
+def test_tensor_of_one_size_is_told_without_plate_and_no_smaller_tile_is_advised(old: Footprint | None) -> None:
+    facts = forged_host("rtx-2070-8gib")
+    size = MIB if old else 1 << 50
+    free = check_vram(point(), Memory((at(size),)), facts, Policy(), old=old)
+    one = check_vram(point(), Memory((at(size),), one_size=True), facts, Policy(), old=old)
+
+    assert isinstance(free, Refused)
+    assert isinstance(one, Refused)
+    assert ("smaller tile" in free.remedy, "smaller tile" in one.remedy) == (True, False)
+    assert ("4096x2160" in free.actual, "4096x2160" in one.actual) == (True, False)
+    assert "release in use" not in one.actual or old is not None

@@ -103,7 +103,7 @@ def _show_memory(answered: Answered, near: Judged, found: MemoryAnswer) -> None:
     if note is None:
         _say(f"steady: {steady}, arena {mib(low):,} to {mib(high):,} MiB {sessions}", indent=4)
     else:
-        _say(f"steady: arena {mib(low):,} to {mib(high):,} MiB {sessions}, {steady} at the most: {note}", indent=4)
+        _say(f"steady: arena {mib(low):,} to {mib(high):,} MiB {sessions}, {steady} with the most: {note}", indent=4)
     _say(f"plan: {escape(described(key.plan))}", indent=4)
     if text := plan_note(answered):
         _say(f"{mark('open')} {escape(text)}", indent=4)
@@ -174,6 +174,8 @@ def show_fleet(fleet: Fleet) -> None:
     lines = [(escape(", ".join(row.hosts)), *(_cell(cell) for cell in row.cells)) for row in fleet.rows]
     plate = "x".join(map(str, fleet.plate))
     rows(f"at {plate}", columns, lines)
+    for note in dict.fromkeys(cell.plan_note for row in fleet.rows for cell in row.cells if cell.plan_note):
+        _say(f"{mark('open')} {escape(note)}")
     counts = [cell.outcome for row in fleet.rows for cell in row.cells]
     say(
         f"{mark('ok')} {counts.count('fits')} fit, {mark('no')} "

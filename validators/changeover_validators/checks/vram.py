@@ -149,10 +149,9 @@ def _compared(case: _Case, found: CurvePoint, at: str) -> Finding:
     """A prediction against the budget; `at` says which other plate it was made for."""
     footprint = case.footprint(found)
     need = case.need(footprint)
-    width, height = case.policy.vram.plate
     allowed = case.allowed.allowed_bytes
     if need.bytes <= allowed:
-        detail = f"{mib(need.bytes)} of {mib(allowed)} MiB at {width}x{height}{at}, {_counted(case, need)}"
+        detail = f"{mib(need.bytes)} of {mib(allowed)} MiB {_plate(case)}{at}, {_counted(case, need)}"
         return Passed(
             check="vram",
             subject=str(case.point),
@@ -169,7 +168,7 @@ def _compared(case: _Case, found: CurvePoint, at: str) -> Finding:
         code="over-budget" if alone else "over-budget-at-changeover",
         evidence=_evidence(case, footprint),
         rule=_rule(case.point) + ("" if alone else " at the changeover"),
-        actual=f"{mib(need.alone_bytes if alone else need.bytes)} MiB at {width}x{height} "
+        actual=f"{mib(need.alone_bytes if alone else need.bytes)} MiB {_plate(case)} "
         f"{_tiled(case.point.tile)}{what}, {_many(case) if alone else _counted(case, need)}, {footprint.label}",
         remedy=_remedy(case, alone=alone),
     )
@@ -185,9 +184,8 @@ def _least(case: _Case, found: CurvePoint) -> Need | None:
 
 def _open(case: _Case, need: Need, least: Need, at: str) -> Finding:
     """Between the ends of the range lies the budget, so only a measurement can tell."""
-    width, height = case.policy.vram.plate
     why = (
-        f"{mib(least.bytes)} to {mib(need.bytes)} MiB at {width}x{height}{at} {_tiled(case.point.tile)}, "
+        f"{mib(least.bytes)} to {mib(need.bytes)} MiB {_plate(case)}{at} {_tiled(case.point.tile)}, "
         f"{_counted(case, need)}, and {mib(case.allowed.allowed_bytes)} MiB are allowed: what cuDNN takes on such a "
         "card was never measured"
     )
@@ -218,6 +216,11 @@ def _between(case: _Case) -> Finding:
 
 def _rule(point: OperatingPoint) -> str:
     return "RAM budget" if point.provider == "cpu" else "VRAM budget"
+
+
+def _plate(case: _Case) -> str:
+    width, height = case.policy.vram.plate
+    return "whatever the plate" if case.memory.one_size else f"at {width}x{height}"
 
 
 def _tiled(tile: Tile) -> str:
