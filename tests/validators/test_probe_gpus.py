@@ -232,3 +232,18 @@ def test_mode_that_a_card_does_not_know_is_off_and_one_that_is_withheld_is_unkno
     assert "withheld" in secret["mig"]["unknown"]
     assert "withheld" in secret["accounting"]["unknown"]
     assert secret["instances"] is None
+
+
+@pytest.mark.parametrize(
+    ("told", "lost"),
+    [
+        ({"total": 0, "reserved": 0, "free": 0}, {"total_mib"}),
+        ({"total": 100 << 20, "reserved": 200 << 20, "free": 50 << 20}, {"reserved_mib"}),
+        ({"total": 100 << 20, "reserved": 10 << 20, "free": 101 << 20}, {"free_mib"}),
+    ],
+)
+def test_figure_that_no_card_has_is_unknown_and_says_what_the_driver_told(told: dict[str, int], lost: set[str]) -> None:
+    card = child.memory(binding(nvmlDeviceGetMemoryInfo=lambda *_, **__: SimpleNamespace(**told)), 0)
+
+    assert {name for name, value in card.items() if isinstance(value, dict)} == lost
+    assert all("driver tells" in card[name]["unknown"] for name in lost)

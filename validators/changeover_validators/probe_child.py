@@ -109,7 +109,17 @@ def memory(nvml: Any, handle: Any) -> Dict[str, Any]:
         told = attempt(nvml.nvmlDeviceGetMemoryInfo, handle)
     if isinstance(told, dict):
         return {"total_mib": told, "reserved_mib": reserved, "free_mib": told}
-    return {"total_mib": told.total // MIB, "reserved_mib": reserved, "free_mib": told.free // MIB}
+    total, free = told.total // MIB, told.free // MIB
+    return {
+        "total_mib": total or unknown("the driver tells a total of 0"),
+        "reserved_mib": within(reserved, total, "reserved"),
+        "free_mib": within(free, total, "free"),
+    }
+
+
+def within(size: Any, total: int, what: str) -> Any:
+    """A size that cannot be more than the total; where a driver says so, it is not known."""
+    return unknown(f"the driver tells {size} MiB {what} of {total}") if isinstance(size, int) and size > total else size
 
 
 def instances(nvml: Any, handle: Any) -> Any:
