@@ -10,6 +10,7 @@ from changeover_updater.cli._context import JsonFlag, invocation, read_facts
 from changeover_updater.cli._output import emit, progress
 
 if TYPE_CHECKING:
+    from changeover_registry.errors import InvalidInputError
     from changeover_registry.records.facts import HostFacts
     from changeover_updater.fits import Answered
 
@@ -30,7 +31,6 @@ def fleet(
     as_json: JsonFlag = False,
 ) -> None:
     """Show which releases fit which classes of hosts, and what limits each."""
-    from changeover_registry.errors import InvalidInputError
     from changeover_updater.cli._asked import ask_about, builders, calibrations
     from changeover_updater.cli._show_fits import show_fleet
     from changeover_updater.fits import answer
@@ -38,13 +38,7 @@ def fleet(
     from changeover_updater.predicting import Made, Predictors
 
     if not host:
-        raise InvalidInputError(
-            "usage",
-            where="fleet",
-            expected="--host FILE, a folder of such files, or a shipped name",
-            actual="no host",
-            remedy="write facts with: changeover facts --json",
-        )
+        raise _no_host()
     call = invocation(context)
     asked, built, measured = ask_about(call, tuple(releases or ()), policy, plate), builders(call), calibrations(call)
     read, unread = facts_of(host_files(host), read_facts)
@@ -81,3 +75,15 @@ def fleet(
     emit(fleet_object(found), as_json=as_json, show=lambda: show_fleet(found))
     if unread:
         raise typer.Exit(max(error.exit_code for _, error in unread))
+
+
+def _no_host() -> "InvalidInputError":
+    from changeover_registry.errors import InvalidInputError
+
+    return InvalidInputError(
+        "usage",
+        where="fleet",
+        expected="--host FILE, a folder of such files, or a shipped name",
+        actual="no host",
+        remedy="write facts with: changeover facts --json",
+    )
