@@ -37,6 +37,7 @@ _LICENCES = Licences(code="none", weights="none", training_data="none")
 _IMAGE_AXES = 4
 _MOST_CHANNELS = 64
 """Of one input; an image with more is fed by nobody, and each has a name in the record."""
+_LONGEST_NAME = 4000
 _LONGEST_SIDE = 16384
 """In pixels; a record's contract takes no larger fixed size."""
 _FED = ("float32", "float16")
@@ -169,6 +170,15 @@ def _contract(path: Path, found: Inspection) -> Contract:
 
 def _refuse_unfit(path: Path, found: Inspection) -> None:
     """Refuse what a record that is made here cannot call: other types than its own, channels without end, no matte."""
+    for info in (*found.inputs, *found.outputs[:1]):
+        if not info.name.isprintable() or not 0 < len(info.name.strip()) <= _LONGEST_NAME:
+            raise InvalidInputError(
+                "tensor name",
+                where=str(path),
+                expected=f"a name of 1 to {_LONGEST_NAME} printable characters",
+                actual=f"{ascii(info.name[:20])} of {len(info.name)}",
+                remedy="export the model again",
+            )
     for info in found.inputs:
         if info.dtype not in _FED:
             _unfit(path, info, f"{' or '.join(_FED)}, as images are fed", info.dtype, rule="input type")

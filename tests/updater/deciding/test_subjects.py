@@ -94,3 +94,17 @@ def test_input_of_another_type_than_images_have_is_refused(tmp_path: Path, name:
 def test_graph_without_outputs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="expected a matte, found no output"):
         file_subject(saved(tmp_path / "net.onnx", outputs=0))
+
+
+@pytest.mark.parametrize("name", ["a\x1b[31mred", "x" * 5000, "a\u202eb"])
+def test_name_that_no_record_holds_is_refused_and_the_file_is_named(tmp_path: Path, name: str) -> None:
+    path = saved(tmp_path / "net.onnx")
+    model = onnx.load(path)
+    model.graph.input[0].name = model.graph.node[0].input[0] = name
+    onnx.save(model, path)
+
+    with pytest.raises(InvalidInputError, match="expected a name of 1 to 4000 printable characters") as caught:
+        file_subject(path)
+
+    assert str(path) in caught.value.where
+    assert len(str(caught.value)) < 400
