@@ -176,7 +176,7 @@ def _refuse_unfit(path: Path, found: Inspection) -> None:
                 "tensor name",
                 where=str(path),
                 expected=f"a name of 1 to {_LONGEST_NAME} printable characters",
-                actual=f"{ascii(info.name[:20])} of {len(info.name)}",
+                actual=f"{info.name[:20]!a} of {len(info.name)}",
                 remedy="export the model again",
             )
     for info in found.inputs:
