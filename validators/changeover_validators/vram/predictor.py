@@ -4,8 +4,7 @@ A predictor belongs to one model file, one contract and one target. What this le
 the search for tiles (`solve`) and for plans (`plans`).
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from changeover_registry.records.memory import Calibration, MemoryAnswer, MemoryPlan
@@ -42,7 +41,6 @@ class Target:
     interpreter: str | None = None
     calibration: Calibration | None = None
     context_bytes: int = 0
-    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 class Predictor(Protocol):

@@ -55,7 +55,6 @@ class Simulated:
     resting: int
     requested: int
     alive: int
-    block: int
     scratch: int
 
 
@@ -114,7 +113,6 @@ def simulate(
         arena.total,
         loaded.reserved + requested,
         loaded.reserved + alive,
-        block,
         temporary,
     )
 
