@@ -18,7 +18,7 @@ from changeover_registry.records.policy import Policy
 from changeover_registry.records.release import Release
 from changeover_registry.records.repository import Index, TrustEntry, VendorCard
 from changeover_registry.records.scores import NoiseRecord, ScoreTask, ShotScores, ShotTimes
-from changeover_registry.records.station import Current, Event, Generation, Hold, StationStatus
+from changeover_registry.records.station import Current, Event, Generation, Hold, Lease, Quarantine, StationStatus
 from changeover_registry.records.verdict import Verdict
 
 __all__ = ["RECORDS", "schema", "write_schemas"]
@@ -34,10 +34,12 @@ RECORDS: tuple[type[Record], ...] = (
     Hold,
     HostFacts,
     Index,
+    Lease,
     MemoryAnswer,
     MemoryMeasurement,
     NoiseRecord,
     Policy,
+    Quarantine,
     Release,
     ScoreTask,
     ShotScores,

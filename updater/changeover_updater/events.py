@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from changeover_registry.records.station import Event
+from changeover_registry.records.station import Event, EventKind
 
 __all__ = ["EventMaker"]
 
@@ -14,7 +14,7 @@ class EventMaker:
     """What all events of one transaction share."""
 
     transaction: str
-    what: Literal["update", "rollback", "hold", "unhold"]
+    what: EventKind
     who: str
     when: str
     why: str

@@ -1,6 +1,6 @@
 """The choice of one scope: channels, pins, shares and overrides, signed as a target of the studio's own repository."""
 
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -8,17 +8,22 @@ from changeover_registry.records.base import Digest, ModelName, Record, Text, Ti
 from changeover_registry.records.findings import CheckName
 from changeover_registry.records.release import ReleaseRef
 
-__all__ = ["Choice", "Entry", "Override", "Pin", "Pointer", "VerdictKey"]
+__all__ = ["Choice", "Entry", "Override", "Pin", "Pointer", "Share", "VerdictKey"]
 
-Channel = str
+CHANNEL = r"^(stable|beta|show/[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?)$"
+"""What a channel is named."""
 
 
 class Pointer(Value):
-    """One channel's release of one model. `verdict` is its envelope's digest; an override may stand for it."""
+    """One channel's release of one model. `verdict` is its envelope's digest; an override may stand for it.
 
-    channel: str = Field(pattern=r"^(stable|beta|show/[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?)$")
+    `resumed`: what stations reported of their failures with this release up to then stops nobody any more.
+    """
+
+    channel: str = Field(pattern=CHANNEL)
     release: ReleaseRef
     verdict: Digest | None = None
+    resumed: Time | None = None
 
 
 class Pin(Value):
@@ -30,6 +35,25 @@ class Pin(Value):
     shot: str | None = None
     reason: Text
     verdict: Digest | None = None
+
+
+class Share(Value):
+    """A release on its way into a channel: which stations have it already.
+
+    A station has it where its name matches one of `names` (patterns such as ``render-*``; none: any name), its host
+    class begins with one of `classes` (none: any class), and its place by the stable hash of station and release is
+    under `percent`. ``paused``: who has it keeps it, nobody else gets it. ``stopped``: everybody gets the channel's
+    own release again. All others have the channel's own release throughout. `verdict`, `resumed`: as in `Pointer`.
+    """
+
+    channel: str = Field(pattern=CHANNEL)
+    release: ReleaseRef
+    percent: int = Field(ge=0, le=100)
+    names: tuple[Text, ...] = ()
+    classes: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{4,64}$")], ...] = ()
+    state: Literal["running", "paused", "stopped"] = "running"
+    verdict: Digest | None = None
+    resumed: Time | None = None
 
 
 class Override(Value):
@@ -79,7 +103,7 @@ class Choice(Record):
     entry: Entry
     channels: tuple[Pointer, ...] = ()
     pins: tuple[Pin, ...] = ()
-    shares: tuple[Literal["reserved"], ...] = ()
+    shares: tuple[Share, ...] = ()
     overrides: tuple[Override, ...] = ()
     verdict_keys: tuple[VerdictKey, ...] = ()
     policy: Digest | None = None
@@ -93,12 +117,20 @@ class Choice(Record):
         return self
 
     @model_validator(mode="after")
+    def _one_share_a_channel(self) -> Self:
+        keys = [(share.channel, share.release.model) for share in self.shares]
+        if len(set(keys)) != len(keys):
+            message = f"expected each channel with at most one share of a model, found {keys}"
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
     def _a_show_speaks_for_itself_alone(self) -> Self:
         """Whoever may sign for a show may not move the site's channels, pin elsewhere or enrol keys."""
         show = self.scope.removeprefix("shows/")
         if show == self.scope:
             return self
-        strays = {pointer.channel for pointer in self.channels} - {f"show/{show}"}
+        strays = {entry.channel for entry in (*self.channels, *self.shares)} - {f"show/{show}"}
         strays |= {f"pin of {pin.show or 'the site'}" for pin in self.pins if pin.show != show}
         if strays or self.verdict_keys or self.policy:
             message = f"expected only channel show/{show} and pins of {show} in scope {self.scope}"
@@ -109,3 +141,7 @@ class Choice(Record):
     def pointer(self, channel: str, model: ModelName) -> Pointer | None:
         """The pointer of `channel` for `model`, if there is one."""
         return next((p for p in self.channels if p.channel == channel and p.release.model == model), None)
+
+    def share(self, channel: str, model: ModelName) -> Share | None:
+        """The share of `channel` for `model`, if there is one."""
+        return next((s for s in self.shares if s.channel == channel and s.release.model == model), None)

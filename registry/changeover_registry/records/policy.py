@@ -14,7 +14,19 @@ from changeover_registry.errors import InvalidInputError
 from changeover_registry.records.base import Record, Text, Unsigned6, Value
 from changeover_registry.records.station import ScopeRules
 
-__all__ = ["GoldenPolicy", "Guards", "HardwarePolicy", "LicencePolicy", "Policy", "SpeedPolicy", "VramPolicy"]
+__all__ = [
+    "AgentPolicy",
+    "FarmPolicy",
+    "GoldenPolicy",
+    "Guards",
+    "HardwarePolicy",
+    "LicencePolicy",
+    "Policy",
+    "RetentionPolicy",
+    "RolloutPolicy",
+    "SpeedPolicy",
+    "VramPolicy",
+]
 
 _Side = Annotated[int, Field(ge=1, le=65536)]
 
@@ -115,6 +127,50 @@ class GoldenPolicy(Value):
         return self
 
 
+class RolloutPolicy(Value):
+    """When a station stays where it is because others failed with a release.
+
+    It does where the share of failed stations among those that tried is above `max_failed`, by more than chance would
+    have it at `confidence` (the exact binomial test, one-sided): of three that all failed, and of a hundred with thirty.
+    """
+
+    max_failed: Unsigned6 = "0.2"
+    confidence: Unsigned6 = "0.95"
+
+    @model_validator(mode="after")
+    def _probabilities(self) -> Self:
+        if Decimal(self.max_failed) >= 1:
+            message = f"expected a max_failed under 1, found {self.max_failed}"
+            raise ValueError(message)
+        if not Decimal("0.5") <= Decimal(self.confidence) < 1:
+            message = f"expected a confidence from 0.5 to under 1, found {self.confidence}"
+            raise ValueError(message)
+        return self
+
+
+class AgentPolicy(Value):
+    """`hours`: when an agent may change over, in the host's local time (``19:00-07:00``; empty: always)."""
+
+    hours: Annotated[str, Field(pattern=r"^(([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d)?$")] = ""
+
+
+class RetentionPolicy(Value):
+    """What `gc` leaves: releases and generations that were in use within so many days, and the newest generations.
+
+    `share_days` holds in a store that several hosts read, where a session may be unable to leave a lease.
+    """
+
+    days: int = Field(default=30, ge=1)
+    share_days: int = Field(default=90, ge=1)
+    generations: int = Field(default=3, ge=2)
+
+
+class FarmPolicy(Value):
+    """`device`: ``gpu`` stops a worker that would run a model on its CPU."""
+
+    device: Literal["any", "gpu"] = "any"
+
+
 class Policy(Record):
     """``policy.toml``."""
 
@@ -131,6 +187,10 @@ class Policy(Record):
     speed: SpeedPolicy = SpeedPolicy()
     golden: GoldenPolicy = GoldenPolicy()
     scope: ScopeRules = ScopeRules()
+    rollout: RolloutPolicy | None = None
+    agent: AgentPolicy | None = None
+    retention: RetentionPolicy | None = None
+    farm: FarmPolicy | None = None
     mlflow_pictures: bool = False
     hooks: dict[str, Text] = Field(default_factory=dict)
 

@@ -2,12 +2,14 @@
 
 import re
 from datetime import datetime
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
 from changeover_registry.clock import parse_time
 from changeover_registry.records.base import Digest, ModelName, Record, RelativePath, Text, Time, Value, VersionText
+from changeover_registry.records.facts import HostFacts
+from changeover_registry.records.findings import CheckName
 from changeover_registry.records.memory import MemoryPlan
 from changeover_registry.records.release import Loader, ReleaseRef
 
@@ -21,9 +23,16 @@ __all__ = [
     "GenerationRelease",
     "Hold",
     "InstalledFile",
+    "Lease",
+    "Quarantine",
     "ScopeRules",
     "StationStatus",
+    "Tried",
 ]
+
+
+EventKind: TypeAlias = Literal["update", "rollback", "hold", "unhold", "gc", "quarantine", "lift", "repair", "import"]
+"""What a station records."""
 
 
 class Current(Record):
@@ -173,7 +182,7 @@ class Event(Record):
     previous: Digest | None = None
     transaction: Text
     phase: Literal["intent", "done", "failed"]
-    what: Literal["update", "rollback", "hold", "unhold"]
+    what: EventKind
     who: Text
     when: Time
     why: Text
@@ -182,8 +191,52 @@ class Event(Record):
     detail: str = ""
 
 
+class Lease(Record):
+    """``leases/<host>-<pid>.json``: a session that keeps a generation; its file is touched each hour while it lives."""
+
+    NAME: ClassVar[str] = "lease"
+
+    host: Text
+    pid: int = Field(ge=1)
+    started_at: Time
+    generation: int = Field(ge=1)
+
+
+class Quarantine(Record):
+    """``quarantine/<digest12>-<class12>.json``: a release that failed on this host class and is not tried there again.
+
+    `check` is what failed: ``smoke`` for a model that ran and gave the wrong matte, crashed or did not end.
+    """
+
+    NAME: ClassVar[str] = "quarantine"
+
+    release: ReleaseRef
+    host_class: Digest
+    check: CheckName
+    why: Text
+    since: Time
+
+
+class Tried(Value):
+    """How it went with a release that was chosen for a station and is not, or not yet long, in use there.
+
+    ``done``: changed over to it. ``failed``: its install broke, its smoke test was refused, or it crashed.
+    ``undecided``: something could not be found out. ``waiting``: a hold, a full GPU, the hours of the policy, or a
+    rollout that was stopped keep it from being changed over to.
+    """
+
+    key: Text
+    outcome: Literal["done", "failed", "undecided", "waiting"]
+    when: Time
+    why: str = ""
+
+
 class StationStatus(Record):
-    """``site/stations/<id>/status.json``: reported by the host, trusted by nobody."""
+    """``site/stations/<id>/status.json``: reported by the host, trusted by nobody.
+
+    `tried` tells of the releases that the choice names for the station, `choices` which choice of each scope it saw
+    last, `next_report` by when its agent reports again (absent: no agent runs).
+    """
 
     NAME: ClassVar[str] = "status"
 
@@ -197,3 +250,11 @@ class StationStatus(Record):
     events: int = 0
     events_head: Digest | None = None
     last_outcome: str = ""
+    changeover: str | None = None
+    serving: tuple[GenerationChannel, ...] | None = None
+    facts: HostFacts | None = None
+    verdicts: tuple[Digest, ...] | None = None
+    tried: tuple[Tried, ...] | None = None
+    quarantined: tuple[str, ...] | None = None
+    choices: dict[str, int] | None = None
+    next_report: Time | None = None
