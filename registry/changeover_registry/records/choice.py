@@ -130,7 +130,8 @@ class Choice(Record):
         show = self.scope.removeprefix("shows/")
         if show == self.scope:
             return self
-        strays = {entry.channel for entry in (*self.channels, *self.shares)} - {f"show/{show}"}
+        named = {pointer.channel for pointer in self.channels} | {share.channel for share in self.shares}
+        strays = named - {f"show/{show}"}
         strays |= {f"pin of {pin.show or 'the site'}" for pin in self.pins if pin.show != show}
         if strays or self.verdict_keys or self.policy:
             message = f"expected only channel show/{show} and pins of {show} in scope {self.scope}"

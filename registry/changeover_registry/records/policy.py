@@ -131,7 +131,7 @@ class RolloutPolicy(Value):
     """When a station stays where it is because others failed with a release.
 
     It does where the share of failed stations among those that tried is above `max_failed`, by more than chance would
-    have it at `confidence` (the exact binomial test, one-sided): of three that all failed, and of a hundred with thirty.
+    have it at `confidence` (the exact binomial test, one-sided): of three that all failed, of a hundred with thirty.
     """
 
     max_failed: Unsigned6 = "0.2"
