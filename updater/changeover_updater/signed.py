@@ -22,6 +22,7 @@ from changeover_updater.studio import LIMIT_BYTES, Studio, read_studio, read_ver
 
 if TYPE_CHECKING:
     from changeover_registry.repository.choice import StudioKeys
+    from changeover_registry.repository.pending import Written
     from changeover_updater.cli._context import Invocation
 
 __all__ = ["Scope", "override", "pin", "promote", "promote_policy", "renew_choice", "sign_verdict", "unpin"]
@@ -84,7 +85,7 @@ def sign_verdict(call: "Invocation", site: Site, verdict: Verdict) -> str:
     return site.file_verdict(envelope)
 
 
-def promote(call: "Invocation", text: str, channel: str | None, reason: str) -> Choice:
+def promote(call: "Invocation", text: str, channel: str | None, reason: str) -> "Written":
     """Point a channel at a release that may be promoted.
 
     Raises:
@@ -108,7 +109,7 @@ def promote(call: "Invocation", text: str, channel: str | None, reason: str) -> 
     )
 
 
-def promote_policy(call: "Invocation", reason: str) -> Choice:
+def promote_policy(call: "Invocation", reason: str) -> "Written":
     """Sign the site's policy.toml as it stands.
 
     Raises:
@@ -128,7 +129,7 @@ def promote_policy(call: "Invocation", reason: str) -> Choice:
     return _write(call, site, "site", lambda last: choose.sign_policy(last, digest, _change(call, reason)))
 
 
-def pin(call: "Invocation", text: str, scope: Scope, reason: str) -> Choice:
+def pin(call: "Invocation", text: str, scope: Scope, reason: str) -> "Written":
     """Pin a release that may be promoted."""
     site, studio = _studio(call)
     release = studio.find(text)
@@ -146,7 +147,7 @@ def pin(call: "Invocation", text: str, scope: Scope, reason: str) -> Choice:
     return _write(call, site, where, lambda last: choose.pin(last, new, _change(call, reason)))
 
 
-def unpin(call: "Invocation", model: str, scope: Scope, reason: str) -> Choice:
+def unpin(call: "Invocation", model: str, scope: Scope, reason: str) -> "Written":
     """Take a pin away."""
     site, studio = _studio(call)
     name = studio.model(model)
@@ -160,7 +161,7 @@ def unpin(call: "Invocation", model: str, scope: Scope, reason: str) -> Choice:
 
 def override(
     call: "Invocation", text: str, checks: tuple[str, ...], reason: str, until: str, show: str | None
-) -> Choice:
+) -> "Written":
     """Add an override to the scope's choice.
 
     Raises:
@@ -291,15 +292,16 @@ def baseline_of(studio: Studio, candidate: Release, channel: str) -> Release | N
     return None
 
 
-def _write(call: "Invocation", site: Site, scope: str, change: Callable[[Choice | None], Choice]) -> Choice:
+def _write(call: "Invocation", site: Site, scope: str, change: Callable[[Choice | None], Choice]) -> "Written":
     from changeover_registry.repository import choice
+    from changeover_registry.repository.pending import Written
 
     for name in ("promoter", "site"):
         call.key(name)
     keys = studio_keys(call)
     if scope != "site" and keys.targets.is_file():
         choice.enrol_scope(site.choice, keys, scope, call.now)
-    return choice.write(site.choice, keys, scope, change, call.now)
+    return Written(choice.write(site.choice, keys, scope, change, call.now))
 
 
 def _checks(names: tuple[str, ...]) -> tuple[CheckName, ...]:

@@ -1,11 +1,16 @@
 """How states, events and choices are shown to a person."""
 
+from typing import TYPE_CHECKING
+
 from changeover_registry.records.choice import Choice
 from changeover_registry.records.station import Event
 from changeover_updater.cli._output import escape, mark, rows, say
 from changeover_updater.status import Status
 
-__all__ = ["choice_rows", "event_rows", "show_status"]
+if TYPE_CHECKING:
+    from changeover_registry.repository.pending import Written
+
+__all__ = ["choice_rows", "event_rows", "show_status", "show_written"]
 
 
 def show_status(status: Status) -> None:
@@ -38,6 +43,18 @@ def show_status(status: Status) -> None:
         rows("pins", ("scope", "model", "release", "note"), pins)
     kept = ", ".join(str(n) for n in status.kept if n != number) or "none"
     say(f"releases kept for stamped scripts: {len(status.generation.releases)}; generations to go back to: {kept}")
+
+
+def show_written(done: "Written", then: str = "") -> None:
+    """What a command wrote into the choice; `then` is what follows from it once it is chosen."""
+    entry = done.choice.entry
+    if done.entry is not None:
+        say(f"{mark('open')} {escape(entry.what)}: waits for {done.missing}; nothing is chosen yet")
+        say(f"  another promoter reads and signs it with: changeover approve {done.entry}")
+        return
+    say(f"{mark('ok')} {escape(entry.what)} (choice {done.choice.scope} {done.choice.number})")
+    if then:
+        say(f"  {then}")
 
 
 def _version(key: str) -> str:

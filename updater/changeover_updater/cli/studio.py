@@ -9,6 +9,7 @@ import typer
 from changeover_registry.errors import ChangeoverError, InvalidInputError
 from changeover_updater.cli._context import Invocation, JsonFlag, Reason, invocation, said
 from changeover_updater.cli._output import emit, escape, mark, notice, progress, rows, say
+from changeover_updater.cli._show import show_written
 from changeover_updater.cli.check import Release, check
 from changeover_updater.cli.signoff import verdict_sign_off
 from changeover_updater.cli.station import moment
@@ -26,7 +27,7 @@ overrides = typer.Typer(
 
 _LINE = 100
 """How many characters of a release's changes `sync` shows."""
-_NEXT_UPDATE = "  stations change over with: changeover update"
+_NEXT_UPDATE = "stations change over with: changeover update"
 ScopeShow = Annotated[str | None, typer.Option("--show", help="The show.")]
 ScopeSequence = Annotated[str | None, typer.Option("--sequence", help="The sequence, within --show.")]
 ScopeShot = Annotated[str | None, typer.Option("--shot", help="The shot, within --sequence.")]
@@ -301,8 +302,7 @@ def promote(
         )
     said(reason)
     done = signed.promote_policy(call, reason) if release is None else signed.promote(call, release, channel, reason)
-    say(f"{mark('ok')} {escape(done.entry.what)} (choice {done.scope} {done.number})")
-    say("  verdicts of the policy before no longer promote; check again" if policy else _NEXT_UPDATE)
+    show_written(done, "verdicts of the policy before no longer promote; check again" if policy else _NEXT_UPDATE)
 
 
 def pin(
@@ -317,7 +317,7 @@ def pin(
     from changeover_updater import signed
 
     done = signed.pin(invocation(context), release, signed.Scope(show, sequence, shot), reason)
-    say(f"{mark('ok')} {escape(done.entry.what)} (choice {done.scope} {done.number})")
+    show_written(done)
 
 
 def unpin(
@@ -332,7 +332,7 @@ def unpin(
     from changeover_updater import signed
 
     done = signed.unpin(invocation(context), model, signed.Scope(show, sequence, shot), reason)
-    say(f"{mark('ok')} {escape(done.entry.what)} (choice {done.scope} {done.number})")
+    show_written(done)
 
 
 @overrides.command("add")
@@ -349,7 +349,7 @@ def override_add(
 
     call = invocation(context)
     done = signed.override(call, release, tuple(check_name), reason, moment(until, call), show)
-    say(f"{mark('ok')} {escape(done.entry.what)} (choice {done.scope} {done.number})")
+    show_written(done)
 
 
 @overrides.command("list")
