@@ -12,11 +12,11 @@ import stat
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from changeover_registry.errors import LostRaceError
+from changeover_registry.locks import lock
 
 __all__ = [
     "fsync_dir",
@@ -164,57 +164,6 @@ def read_bytes_retry(path: Path) -> bytes:
                 raise
             time.sleep(seconds)
     return path.read_bytes()
-
-
-@contextlib.contextmanager
-def lock(path: Path, *, what: str, wait_seconds: float = 0.0) -> Iterator[None]:
-    """Hold the lock file `path` for the length of the block; the kernel frees it when the holder dies.
-
-    Raises:
-        LostRaceError: Somebody else holds it, for longer than `wait_seconds`.
-        OSError: The lock file cannot be made.
-    """
-    # A link in its place would have this empty a file that somebody else chose.
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
-    try:
-        _take(handle, path, what, time.monotonic() + wait_seconds)
-        os.truncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _take(handle: int, path: Path, what: str, deadline: float) -> None:
-    while not _try_lock(handle):
-        if time.monotonic() >= deadline:
-            holder = os.pread(handle, 100, 0).decode(errors="replace").strip() or "another process"
-            raise LostRaceError(
-                "lock",
-                where=str(path),
-                expected=f"nobody else working on {what}",
-                actual=f"process {holder} holding the lock",
-                remedy="wait until it has ended and run the command again",
-            )
-        time.sleep(0.02)
-
-
-def _try_lock(handle: int) -> bool:
-    if sys.platform == "win32":  # pragma: windows
-        import msvcrt  # The module exists on Windows alone.
-
-        try:
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-    import fcntl  # The module exists on POSIX alone.
-
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _write_beside(path: Path, data: bytes, mode: int) -> Path:
