@@ -6,14 +6,14 @@ never changed. Left out: whoever can rewrite the whole folder can write another 
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from changeover_registry._fs import make_dirs, read_bytes_retry, write_new
 from changeover_registry.errors import InvalidInputError, LostRaceError, TrustError
 from changeover_registry.records.station import Event
 
-__all__ = ["append", "read", "verify"]
+__all__ = ["append", "newest_first", "read", "verify"]
 
 _FILE = re.compile(r"(\d{8})\.json")
 _TRIES = 50
@@ -57,6 +57,15 @@ def read(folder: Path) -> tuple[Event, ...]:
         UndecidedError: An event was written by a newer version than this one reads.
     """
     return tuple(_load(folder, number) for number in _numbers(folder))
+
+
+def newest_first(folder: Path) -> Iterator[Event]:
+    """Every event of `folder`, the newest first, each read when it is asked for.
+
+    Raises:
+        TrustError: A file is no event.
+    """
+    return (_load(folder, number) for number in reversed(_numbers(folder)))
 
 
 def verify(events: Sequence[Event], head: tuple[int, str] | None) -> None:

@@ -15,6 +15,7 @@ from changeover_registry.errors import ChangeoverError, UndecidedError
 from changeover_registry.records.choice import Choice
 from changeover_registry.records.facts import HostFacts
 from changeover_registry.records.findings import Finding, Refused
+from changeover_registry.records.policy import FarmPolicy
 from changeover_registry.records.release import Release, ReleaseRef, Variant
 from changeover_registry.records.station import (
     Answer,
@@ -23,9 +24,12 @@ from changeover_registry.records.station import (
     GenerationPin,
     GenerationRelease,
     Hold,
+    Quarantine,
 )
 from changeover_updater.eligible import Candidate, Eligible, describe, judge_release
+from changeover_updater.rollout import chosen_pointers
 from changeover_updater.studio import FiledVerdict, Studio
+from changeover_validators.classes import host_class
 
 __all__ = ["Arrival", "Known", "Move", "Plan", "make_plan"]
 
@@ -54,6 +58,12 @@ class Known:
     """Whether what does not fit the memory that is free at this moment waits."""
     installed: bool = False
     """Whether what the plan takes has been installed and smoked by now."""
+    wait: str | None = None
+    """Why nothing is changed over to at this moment, though it may be installed."""
+    failing: tuple[tuple[str, str], ...] = ()
+    """Releases, by key, with which too many other stations failed, each with one sentence."""
+    quarantined: tuple[Quarantine, ...] = ()
+    """What failed on this host class before, and is not tried there again."""
 
     def held(self) -> Mapping[str, GenerationRelease]:
         """Every release that the station keeps, by key.
@@ -74,6 +84,7 @@ class Target:
     verdict: str | None = None
     channel: str | None = None
     pin: GenerationPin | None = None
+    resumed: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +102,7 @@ class Move:
     withdrawn: str | None = None
     """Why its vendor took back what is in use there after the plan; it is told, and never taken away."""
     waits: bool = False
-    """Whether it is kept only because the GPU has no room at this moment: nothing is refused."""
+    """Whether it is kept only for now: the GPU has no room, or others failed with it. Nothing is refused here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +115,11 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The moves, the releases judged for them, and the generation to build (None when nothing changes)."""
+    """The moves, the releases judged for them, and the generation to build.
+
+    It is None when nothing changes, and while the station is held or waits; what arrives is then installed all the
+    same, so that the changeover itself needs no network.
+    """
 
     moves: tuple[Move, ...]
     judged: tuple[Eligible, ...]
@@ -114,6 +129,8 @@ class Plan:
     arrivals: tuple[Arrival, ...] = ()
     smoke: tuple[tuple[str, Finding], ...] = ()
     trust_errors: tuple[ChangeoverError, ...] = ()
+    wait: str | None = None
+    """Why what is planned is installed and not changed over to at this moment."""
 
     @property
     def taken(self) -> tuple[Eligible, ...]:
@@ -129,15 +146,24 @@ class Plan:
 
 def make_plan(known: Known) -> Plan:
     """Decide what a station would change to."""
-    targets = _targets(known.studio.choices)
+    targets = _targets(known)
     judged = tuple(_judge(known, target) for target in targets)
     moves = tuple(_move(known, target, found) for target, found in zip(targets, judged, strict=True))
     hold = _live_hold(known)
     taken = _eligible(moves, judged)
-    generation = None if hold else _generation(known, targets, moves, taken)
+    planned = _generation(known, targets, moves, taken)
     errors = tuple(dict.fromkeys(e for e in judged if isinstance(e, ChangeoverError)))
-    arrivals = _arrivals(known, generation, taken) if generation else ()
-    return Plan(moves, tuple(taken.values()), generation, hold, frozenset(known.held()), arrivals, known.smoke, errors)
+    return Plan(
+        moves=moves,
+        judged=tuple(taken.values()),
+        generation=None if hold or known.wait else planned,
+        hold=hold,
+        held=frozenset(known.held()),
+        arrivals=_arrivals(known, planned, taken) if planned else (),
+        smoke=known.smoke,
+        trust_errors=errors,
+        wait=known.wait if planned and not hold else None,
+    )
 
 
 def _arrivals(known: Known, generation: Generation, judged: Mapping[str, Eligible]) -> tuple[Arrival, ...]:
@@ -170,9 +196,9 @@ def _live_hold(known: Known) -> Hold | None:
     return hold if hold and hold.holds(known.now) else None
 
 
-def _targets(choices: tuple[Choice, ...]) -> tuple[Target, ...]:
+def _targets(known: Known) -> tuple[Target, ...]:
     """Everything that is chosen, once: where the site and a show speak of the same thing, the show is heard."""
-    found = [target for choice in choices for target in _of_choice(choice)]
+    found = [target for choice in known.studio.choices for target in _of_choice(choice, known)]
     ordered = sorted(found, key=lambda t: (t.scope != "site", t.pin is not None, _name(t), str(t.release)))
     return tuple({_name(target): target for target in ordered}.values())
 
@@ -184,9 +210,11 @@ def _name(target: Target) -> tuple[str, ...]:
     return (target.channel or "", target.release.model, *parts)
 
 
-def _of_choice(choice: Choice) -> Iterator[Target]:
-    for pointer in choice.channels:
-        yield Target(pointer.channel, choice.scope, pointer.release, pointer.verdict, channel=pointer.channel)
+def _of_choice(choice: Choice, known: Known) -> Iterator[Target]:
+    has = ((entry.channel, entry.key) for entry in known.current.channels) if known.current else ()
+    for pointer in chosen_pointers(choice, known.station, host_class(known.facts), has):
+        channel = pointer.channel
+        yield Target(channel, choice.scope, pointer.release, pointer.verdict, channel=channel, resumed=pointer.resumed)
     for pin in choice.pins:
         where = "/".join(filter(None, (pin.show, pin.sequence, pin.shot))) or "site"
         entry = GenerationPin(
@@ -253,13 +281,34 @@ def _move(known: Known, target: Target, judged: Judged) -> Move:
     elif before == wanted:
         outcome = "same"
     elif isinstance(judged, Eligible) and judged.accepted:
-        outcome = "take"
-        if known.gated and judged.gate.answer == "wait":
-            outcome, why, exit_code, waits = "keep", _waits(known, judged), 4, True
+        outcome, why, exit_code, waits = _taken(known, target, judged)
     else:
         outcome, why, exit_code = "keep", _why_not(judged, wanted), _code(judged)
     gone = _gone(known, before if outcome == "keep" else wanted)
     return Move(target.where, target.release.model, before, wanted, outcome, why, exit_code, gone, waits)
+
+
+def _taken(known: Known, target: Target, judged: Eligible) -> tuple[Outcome, str, int, bool]:
+    """Whether a release that may be used here is taken now; else why not, the exit code, and whether it only waits.
+
+    A pin is a person's word about one release, and does not wait for how others fare with it.
+    """
+    for quarantine in known.quarantined:
+        if quarantine.release == judged.ref and quarantine.check not in judged.overridden:
+            return "keep", _quarantined(quarantine), 3, False
+    others = dict(known.failing).get(str(judged.ref))
+    if others is not None and target.channel is not None:
+        return "keep", others, 4, True
+    if known.gated and judged.gate.answer == "wait":
+        return "keep", _waits(known, judged), 4, True
+    return "take", "", 0, False
+
+
+def _quarantined(quarantine: Quarantine) -> str:
+    return (
+        f"{quarantine.check}: failed on this host class at {quarantine.since} and is not tried here again: "
+        f"{quarantine.why}; another release is, or: changeover quarantine lift {quarantine.release}"
+    )
 
 
 def _waits(known: Known, judged: Eligible) -> str:
@@ -305,6 +354,7 @@ def _generation(
         channel=policy.channel,
         scope=policy.scope,
         follow=policy.follow,
+        farm_device=(policy.farm or FarmPolicy()).device,
         nuke_lines=tuple(sorted({nuke.line for nuke in known.facts.nukes})),
         releases=releases,
         channels=tuple(

@@ -11,7 +11,7 @@ from typing import Literal
 from changeover_registry.clock import format_time
 from changeover_registry.errors import ChangeoverError, RefusedError
 from changeover_registry.records.station import Generation, Hold
-from changeover_updater.events import EventMaker
+from changeover_updater.events import EventMaker, settle
 from changeover_updater.station import Station
 
 __all__ = ["hold", "roll_back", "unhold"]
@@ -35,6 +35,7 @@ def roll_back(
         _check_whole(station, target)
         if not override:
             _check_not_withdrawn(station, before, target)
+        _settle(station, who, now)
         event = EventMaker(
             uuid.uuid4().hex[:12],
             "rollback",
@@ -72,6 +73,13 @@ def _set_hold(station: Station, new: Hold | None, what: str, *, who: str, why: s
         )
         station.set_hold(new)
         station.record(event.event("done"))
+
+
+def _settle(station: Station, who: str, now: datetime) -> None:
+    try:
+        settle(station, who=who, when=format_time(now))
+    except ChangeoverError as error:
+        logging.getLogger(__name__).warning("what was left open in the record stays so: %s", error)
 
 
 def _record(station: Station, event: EventMaker, phase: Literal["intent", "done"]) -> None:

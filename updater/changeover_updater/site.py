@@ -111,26 +111,27 @@ environment = ["SHOW", "SEQUENCE", "SHOT"]
 # A regular expression with the groups show, sequence and shot, matched against the script's path.
 path = ""
 
-[rollout]
+# How releases come to stations. Take the marks before a section and its lines away to change it.
+# [rollout]
 # A station stays where it is while, of the stations that tried a release on its way, more than this part failed, and
 # by more than chance would have it at this confidence.
-max_failed = 0.2
-confidence = 0.95
+# max_failed = 0.2
+# confidence = 0.95
 
-[agent]
+# [agent]
 # When agents may change over, in each host's local time, such as "19:00-07:00"; empty: at any time.
-hours = ""
+# hours = ""
 
-[retention]
+# [retention]
 # "changeover gc" leaves what was in use within so many days (share_days on a store that several hosts read), and the
 # newest generations.
-days = 30
-share_days = 90
-generations = 3
+# days = 30
+# share_days = 90
+# generations = 3
 
-[farm]
+# [farm]
 # "gpu" stops a render that would run a model on its CPU.
-device = "any"
+# device = "any"
 """
 
 SITE_TOML = """\

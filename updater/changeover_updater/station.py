@@ -8,7 +8,7 @@ the new.
 import contextlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from changeover_registry import _fs, chain
 from changeover_registry.errors import ChangeoverError, InvalidInputError, RefusedError
 from changeover_registry.names import check_path
 from changeover_registry.records.base import Record
-from changeover_registry.records.station import Current, Event, Generation, Hold
+from changeover_registry.records.station import Current, Event, Generation, Hold, Quarantine
 from changeover_updater.store import Store
 
 if TYPE_CHECKING:
@@ -183,9 +183,37 @@ class Station:
         else:
             _fs.write_atomic(self.folder / "hold", hold.to_bytes())
 
+    def quarantined(self, host_class: str) -> tuple[Quarantine, ...]:
+        """What failed on a host class and is not tried there again; a file that cannot be read counts for nothing."""
+        found = []
+        for path in sorted((self.folder / "quarantine").glob(f"*-{host_class[:12]}.json")):
+            with contextlib.suppress(ChangeoverError, OSError):
+                found.append(Quarantine.from_bytes(path.read_bytes(), where=str(path)))
+        return tuple(entry for entry in found if entry.host_class == host_class)
+
+    def quarantine(self, entry: Quarantine) -> None:
+        """Note that a release failed on a host class."""
+        path = self._quarantine_path(entry)
+        _fs.make_dirs(path.parent)
+        _fs.write_atomic(path, entry.to_bytes())
+
+    def lift_quarantine(self, entry: Quarantine) -> None:
+        """Let a release be tried again on that host class."""
+        path = self._quarantine_path(entry)
+        path.unlink(missing_ok=True)
+        if path.parent.is_dir():
+            _fs.fsync_dir(path.parent)
+
+    def _quarantine_path(self, entry: Quarantine) -> Path:
+        return self.folder / "quarantine" / f"{entry.release.digest[:12]}-{entry.host_class[:12]}.json"
+
     def events(self) -> tuple[Event, ...]:
         """Every event, oldest first."""
         return chain.read(self.folder / "events")
+
+    def newest_events(self) -> Iterator[Event]:
+        """Every event, newest first, each read when it is asked for."""
+        return chain.newest_first(self.folder / "events")
 
     def record(self, make: Callable[[int, str | None], Event]) -> Event:
         """Append one event to the chain; the caller holds the lock."""

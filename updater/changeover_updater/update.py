@@ -1,9 +1,11 @@
 """Change a station over to what the studio chose: plan, install, smoke, build the generation, move `current`, record.
 
-Installing and smoking hold no lock, so that a rollback never waits for a download. Free memory is a gate at the last
-moment: what has no room right now is installed, and not changed over to until a later update. Under the lock the world
-is looked at once more; if it moved since the plan was made, the plan is made again. A kill at any line leaves the old
-generation or the new one in use, and the next update goes on.
+Installing and smoking hold no lock, so that a rollback never waits for a download. While the station is held, or waits
+for its hours, what was chosen is installed all the same; smoke and changeover come when it may change. Free memory is a
+gate at the last moment: what has no room right now is installed, and not changed over to until a later update. What
+fails its smoke test is quarantined for this host class. Under the lock the world is looked at once more; if it moved
+since the plan was made, the plan is made again. A kill at any line leaves the old generation or the new one in use,
+and the next update goes on.
 """
 
 import uuid
@@ -16,21 +18,23 @@ from typing import Protocol
 from changeover_registry.clock import format_time
 from changeover_registry.errors import LostRaceError
 from changeover_registry.records.facts import HostFacts
-from changeover_registry.records.findings import Finding
+from changeover_registry.records.findings import Finding, NotRun, Refused
 from changeover_registry.records.memory import MemoryPlan
 from changeover_registry.records.policy import Policy
 from changeover_registry.records.release import Release, Variant
-from changeover_registry.records.station import Generation
-from changeover_updater.eligible import Eligible, blocking
-from changeover_updater.events import EventMaker
+from changeover_registry.records.station import Generation, Quarantine
+from changeover_updater.eligible import Eligible, blocking, describe
+from changeover_updater.events import EventMaker, settle, settle_if_open
 from changeover_updater.install import Progress, install_variants
+from changeover_updater.others import failing
 from changeover_updater.plan import Arrival, Known, Plan, make_plan
 from changeover_updater.site import Site
 from changeover_updater.station import Station
 from changeover_updater.studio import read_studio, read_verdicts
 from changeover_updater.writers.cattery import write_cattery
+from changeover_validators.classes import host_class
 
-__all__ = ["Outcome", "Smoke", "Tools", "change_over", "known_now", "update"]
+__all__ = ["Outcome", "Smoke", "Tools", "change_over", "heed_others", "known_now", "update"]
 
 _TRIES = 3
 
@@ -60,10 +64,14 @@ class Tools:
     smoke: Callable[[Policy], Smoke]
     progress: Progress
     step: Callable[[str], None]
+    wait: Callable[[Policy], str | None] = lambda _: None
+    """Given the policy, why nothing is changed over to at this moment, though it may be installed."""
+    trying: Callable[[str], None] = lambda _: None
+    """Told the key of each release before its install and its smoke test: what breaks then broke with that one."""
 
 
 def known_now(site: Site, station: Station, facts: HostFacts, now: datetime) -> Known:
-    """Read all that a plan is decided from, verified.
+    """Read all that a plan is decided from, verified; how other stations fare comes later, from `heed_others`.
 
     Raises:
         TrustError: The choice or the policy does not hold.
@@ -81,7 +89,17 @@ def known_now(site: Site, station: Station, facts: HostFacts, now: datetime) -> 
         next_number=station.next_number(),
         hold=station.hold(),
         now=now,
+        quarantined=station.quarantined(host_class(facts)),
     )
+
+
+def heed_others(site: Site, known: Known) -> Known:
+    """`known`, and with which of the releases that the station would change to too many other stations failed."""
+    plan = make_plan(known)
+    taken = {move.wanted for move in plan.moves if move.outcome == "take" and move.before != move.wanted}
+    if not taken:
+        return known
+    return replace(known, failing=failing(site, known.station, known.studio, frozenset(taken)))
 
 
 def update(site: Site, station: Station, facts: HostFacts, now: datetime, tools: Tools) -> Outcome:
@@ -96,10 +114,13 @@ def update(site: Site, station: Station, facts: HostFacts, now: datetime, tools:
     for _ in range(_TRIES):
         known = known_now(site, station, facts, now)
         _bring_back(site, station, known, tools)
+        known = heed_others(site, replace(known, wait=tools.wait(known.studio.policy)))
         plan = _prove(site, station, known, make_plan(known), tools)
         if plan.generation is None:
+            settle_if_open(station, who=tools.who, now=now)
             return Outcome(plan, known.current, changed=False)
         with station.lock():
+            settle(station, who=tools.who, when=format_time(now))
             if _unmoved(station, known):
                 return Outcome(plan, change_over(station, plan.generation, now, tools.who), changed=True)
     raise LostRaceError(
@@ -124,18 +145,37 @@ def _bring_back(site: Site, station: Station, known: Known, tools: Tools) -> Non
 
 
 def _prove(site: Site, station: Station, known: Known, plan: Plan, tools: Tools) -> Plan:
-    """Install and smoke what the plan takes; a release that does not pass is planned without."""
-    if plan.generation is None:
-        return plan
+    """Install what the plan takes, and smoke it where it is changed over to now; what fails is planned without."""
     again = [Arrival(eligible, _served(known, eligible)) for eligible in _taken_again(plan)]
     for arrival in (*plan.arrivals, *again):
         ref = arrival.eligible.ref
-        vendor = site.vendor_of(ref.model)
+        tools.trying(str(ref))
         tools.step(f"install {ref}")
+        vendor = site.vendor_of(ref.model)
         install_variants(station.store, vendor, arrival.eligible.release, arrival.variants, tools.progress)
-    kept_out = tuple(_smoke(station, plan, tools, known.studio.policy))
+    if plan.generation is None:
+        return plan
+    failed = tuple(_smoke(station, plan, tools, known.studio.policy))
+    _quarantine(station, known, failed, tools.who)
     # What does not fit the free memory at this moment is installed and proven by now, and waits.
-    return make_plan(replace(known, smoke=kept_out, gated=True, installed=True))
+    return make_plan(replace(known, smoke=failed, gated=True, installed=True))
+
+
+def _quarantine(station: Station, known: Known, failed: tuple[tuple[str, Finding], ...], who: str) -> None:
+    """Note what ran and failed, so that it is not tried again here; what could not be run at all may be."""
+    refs = {str(eligible.ref): eligible.ref for eligible in make_plan(known).judged}
+    for key, finding in failed:
+        if not (isinstance(finding, Refused) or (isinstance(finding, NotRun) and finding.error)):
+            continue
+        when, why = format_time(known.now), describe(finding)
+        entry = Quarantine(
+            release=refs[key], host_class=host_class(known.facts), check=finding.check, why=why, since=when
+        )
+        number = known.current.number if known.current else None
+        event = EventMaker(uuid.uuid4().hex[:12], "quarantine", who, when, f"{key}: {why}", number, number)
+        with station.lock():
+            station.quarantine(entry)
+            station.record(event.event("done"))
 
 
 def _taken_again(plan: Plan) -> tuple[Eligible, ...]:
@@ -156,6 +196,7 @@ def _smoke(station: Station, plan: Plan, tools: Tools, policy: Policy) -> Iterat
         eligible = arrival.eligible
         if "smoke" in eligible.overridden:
             continue
+        tools.trying(str(eligible.ref))
         for variant in arrival.variants:
             tools.step(f"smoke {eligible.ref} {variant.id}")
             folder = station.store.variant_folder(eligible.ref, variant.id)

@@ -6,7 +6,16 @@ import pytest
 
 from changeover_registry import canonical
 from changeover_registry.errors import InvalidInputError, TrustError
-from changeover_registry.records.policy import GoldenPolicy, Guards, Policy, SpeedPolicy
+from changeover_registry.records.policy import (
+    AgentPolicy,
+    FarmPolicy,
+    GoldenPolicy,
+    Guards,
+    Policy,
+    RetentionPolicy,
+    RolloutPolicy,
+    SpeedPolicy,
+)
 from changeover_registry.records.repository import TrustEntry
 from changeover_updater.site import STARTER_POLICY, Site
 from changeover_validators.golden.gates import check_margins
@@ -35,13 +44,15 @@ def test_starter_policy_says_the_defaults() -> None:
 
 def test_keys_that_the_starter_policy_leaves_out_are_named_with_what_holds_without_them() -> None:
     """Each commented key, put in force as it stands, changes no limit."""
-    lines = [re.sub(r"^# (\w+ = )", r"\1", line) for line in STARTER_POLICY.splitlines()]
+    lines = [re.sub(r"^# (\w+ = |\[\w+\]$)", r"\1", line) for line in STARTER_POLICY.splitlines()]
     policy = Policy.from_toml("\n".join(lines).encode(), where="starter")
     said, guards = policy.golden.model_fields_set, policy.golden.guards
     assert said == {*GoldenPolicy.model_fields}
     assert guards.model_fields_set == {*Guards.model_fields}
     assert limits(guards) == limits(Guards())
     assert policy.speed.model_fields_set == {*SpeedPolicy.model_fields}
+    assert (policy.rollout, policy.agent) == (RolloutPolicy(), AgentPolicy())
+    assert (policy.retention, policy.farm) == (RetentionPolicy(), FarmPolicy())
     check_margins(policy.golden, where="starter")
 
 

@@ -37,6 +37,7 @@ def plan_object(plan: Plan) -> dict[str, Any]:
     return {
         "changes": plan.generation is not None,
         "hold": plan.hold.why if plan.hold else None,
+        "wait": plan.wait,
         "moves": [
             {
                 "where": m.where,
@@ -73,6 +74,8 @@ def show_plan(plan: Plan, *, done: bool = False) -> None:
     """A plan, for a person: every move, every loader's file, every variant passed over with its reason."""
     if plan.hold:
         say(f"{mark('open')} held by {escape(plan.hold.by)}: {escape(plan.hold.why)}; changeover unhold lifts it")
+    if plan.wait:
+        say(f"{mark('open')} waits: {escape(plan.wait)}; what is chosen is installed all the same")
     if not plan.moves:
         say("the studio has chosen nothing yet; choose with: changeover promote")
     for move in plan.moves:
@@ -81,7 +84,8 @@ def show_plan(plan: Plan, *, done: bool = False) -> None:
             "same": "stays",
             "keep": "waits to change to" if move.waits else "not changed to",
         }
-        sign = "skip" if plan.hold and move.outcome == "take" else "open" if move.waits else _OUTCOMES[move.outcome]
+        stays_for_now = bool(plan.hold or plan.wait) and move.outcome == "take"
+        sign = "skip" if stays_for_now else "open" if move.waits else _OUTCOMES[move.outcome]
         before = f" (from {move.before.partition('@')[2]})" if move.before and move.outcome == "take" else ""
         stays = f"  WITHDRAWN: {move.withdrawn}" if move.withdrawn and move.outcome != "keep" else ""
         say(f"{mark(sign)} {move.where}: {verb[move.outcome]} [bold]{escape(move.wanted)}[/]{escape(before + stays)}")

@@ -43,13 +43,15 @@ def plan(context: typer.Context, as_json: JsonFlag = False) -> None:
     """Show what would change here and why, and each variant that is passed over with its reason."""
     from changeover_updater.cli._show_plan import plan_object, show_plan
     from changeover_updater.plan import make_plan
-    from changeover_updater.update import known_now
+    from changeover_updater.update import heed_others, known_now
     from changeover_validators.probe import with_free_memory
 
     call = invocation(context)
     station = call.station()
     found = with_free_memory(host_facts(call, station), dict(call.settings.runtimes))
-    made = make_plan(replace(known_now(call.site(), station, found, call.now), gated=True))
+    site = call.site()
+    known = heed_others(site, known_now(site, station, found, call.now))
+    made = make_plan(replace(known, gated=True))
     emit(plan_object(made), as_json=as_json, show=lambda: show_plan(made))
     raise typer.Exit(made.exit_code)
 
