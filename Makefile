@@ -3,6 +3,7 @@
 # make bench  every metric against the obvious way, a shot of 300 4K frames, memory predicted and measured (an hour)
 # make drift  memory predicted and measured on ten releases of onnxruntime, each in an environment of its own
 # make gpu    what a GPU takes of memory, with the python3 that is found; tells by part what could not be measured
+# make tuf-conformance SUITE=DIR  our client under a checkout of theupdateframework/tuf-conformance (needs faketime)
 # make lint   style, types, layers, Python 3.7 in the plug-in, documentation
 # make docs   the documentation as pages in site-docs/
 # make reference  the pages and schemas that are written from the code
@@ -17,7 +18,7 @@ export DO_NOT_TRACK := true
 # Material prints a notice on a later MkDocs, which this checkout does not use.
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: setup demo test bench drift lint format docs demo-models reference tables gpu clean
+.PHONY: setup demo test tuf-conformance bench drift lint format docs demo-models reference tables gpu clean
 
 setup: .venv/.ready
 
@@ -44,6 +45,9 @@ bench: setup
 
 drift: setup
 	@$(BIN)/python -m changeover_validators.vram.drift
+
+tuf-conformance: setup
+	@tests/conformance/run-suite "$(SUITE)"
 
 gpu:
 	@python3 tools/gpu/measure.py

@@ -11,6 +11,7 @@ metadata (records, model files), which are pinned by digest and fetched by `repo
 """
 
 import contextlib
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,7 +22,6 @@ from tuf.api.exceptions import DownloadError, DownloadHTTPError, RepositoryError
 from tuf.api.metadata import Metadata, Snapshot, TargetFile, Targets
 from tuf.ngclient import FetcherInterface, Updater
 
-from changeover_registry import canonical
 from changeover_registry._fs import lock, make_dirs, write_atomic
 from changeover_registry._tuf_errors import Refusal, explain
 from changeover_registry.clock import format_time
@@ -32,6 +32,7 @@ from changeover_registry.transport.interface import NotThereError, Transport
 __all__ = ["Client", "Expiry"]
 
 _LOCK_SECONDS = 30.0
+_DIGESTS = frozenset({"sha256", "sha512"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,8 @@ class Client:
         self._root = root
         self._mirror = mirror
         self._fetcher = _Fetcher(transport)
-        self._updater: Updater | None = None
+        self._updater: _Updater | None = None
+        self._consistent = True
         self._snapshot = Snapshot(meta={})
         self._targets = Targets()
 
@@ -84,12 +86,19 @@ class Client:
             updater.refresh()
             self._snapshot = _load(self._state / "snapshot.json").signed
             self._targets = _load(self._state / "targets.json").signed
+            self._consistent = updater.consistent
             if self._mirror is not None:
+                self._check_consistent()
                 self._fill(self._mirror, updater)
             self._updater = updater
 
-    def target(self, path: str, *, limit: int) -> bytes:
+    def target(self, path: str, *, limit: int, kept: Path | None = None) -> bytes:
         """The verified bytes of the target `path`, at most `limit` of them; refreshes first if nobody did.
+
+        Args:
+            path: What the roles call it.
+            limit: The most bytes that the caller can take.
+            kept: A file that may hold these bytes already; they are not fetched again then.
 
         Raises:
             NotThereError: No role that may name `path` names it.
@@ -101,7 +110,7 @@ class Client:
         if self._updater is None:
             self.refresh()
         with self._exclusively():
-            return self._bytes(self._info(path), limit)
+            return self._bytes(self._info(path), limit, kept)
 
     def versions(self) -> dict[str, int]:
         """The version of each targets role as the snapshot of the last `refresh` names it; none before."""
@@ -152,8 +161,9 @@ class Client:
         return sorted((self._state / "root_history").glob("*.root.json"), key=lambda path: int(path.name.split(".")[0]))
 
     def _info(self, path: str) -> TargetFile:
-        check_path(path, where=self._transport.location)
         info = self._updater.get_targetinfo(path) if self._updater else None
+        # Any name may be asked for; one that no disk of ours could hold is not fetched.
+        check_path(path, where=self._transport.location)
         if info is None:
             raise NotThereError(
                 "target",
@@ -164,29 +174,44 @@ class Client:
             )
         return info
 
-    def _bytes(self, info: TargetFile, limit: int) -> bytes:
-        """The target's bytes, out of the mirror where they stand there already."""
-        where = f"{self._transport.location}: {_stored_path(info)}"
+    def _bytes(self, info: TargetFile, limit: int, kept: Path | None = None) -> bytes:
+        """The target's bytes, from this disk where they stand here already."""
+        stored = self._stored_path(info)
+        where = f"{self._transport.location}: {stored}"
+        if not info.hashes.keys() <= _DIGESTS:
+            raise _distrust("digest", where, " or ".join(sorted(_DIGESTS)), ", ".join(info.hashes))
         if info.length > limit:
             raise _distrust("length", where, f"at most {limit} bytes", f"{info.length} bytes")
-        data = self._mirrored(info)
-        if data is None:
-            data = self._transport.read(_stored_path(info), limit=info.length)
-        if canonical.digest(data) != info.hashes.get("sha256"):
-            raise _distrust("digest", where, f"sha256 {info.hashes.get('sha256')}", f"sha256 {canonical.digest(data)}")
+        for path in filter(None, (kept, self._mirror and self._mirror / stored)):
+            data = path.read_bytes() if path.is_file() else b""
+            if len(data) == info.length and _digests(info, data) == info.hashes:
+                return data
+        data = self._transport.read(stored, limit=info.length)
+        if (found := _digests(info, data)) != info.hashes:
+            raise _distrust("digest", where, _listed(info.hashes), _listed(found))
         return data
 
-    def _mirrored(self, info: TargetFile) -> bytes | None:
-        path = self._mirror / _stored_path(info) if self._mirror else None
-        data = path.read_bytes() if path and path.is_file() else b""
-        return data if canonical.digest(data) == info.hashes.get("sha256") else None
+    def _stored_path(self, info: TargetFile) -> str:
+        """Where the repository keeps a target: with consistent snapshots, its digest before the file's name."""
+        check_path(info.path, where="a target's path")
+        if not self._consistent:
+            return f"targets/{info.path}"
+        folder, slash, name = info.path.rpartition("/")
+        digest = info.hashes.get("sha256") or next(iter(info.hashes.values()))
+        return f"targets/{folder}{slash}{digest}.{name}"
+
+    def _check_consistent(self) -> None:
+        """A mirror is put in place file by file, which is safe where no name ever stands for other bytes."""
+        if not self._consistent:
+            where = f"{self._transport.location}: metadata/root.json"
+            raise _distrust("consistent snapshots", where, "consistent_snapshot = true", "false")
 
     def _fill(self, mirror: Path, updater: Updater) -> None:
         """Copy targets, then roots and roles, then the timestamp: a reader sees the old repository or the new one."""
         roles = self._load_roles(updater)
         for role in roles:
             for info in _load(self._state / f"{role}.json").signed.targets.values():
-                _put(mirror / _stored_path(info), self._bytes(info, info.length))
+                _put(mirror / self._stored_path(info), self._bytes(info, info.length))
         for path in self._roots():
             _put(mirror / "metadata" / path.name, path.read_bytes())
         for role in (*roles, "snapshot"):
@@ -235,6 +260,11 @@ class _Updater(Updater):
     def _persist_file(self, filename: str, data: bytes) -> None:
         _put(Path(filename), data)
 
+    @property
+    def consistent(self) -> bool:
+        """Whether the repository names its files by version and digest."""
+        return bool(self._trusted_set.root.consistent_snapshot)
+
     def _update_root_symlink(self) -> None:
         """No link: it would serve readers without a bootstrap root, and file shares may refuse it."""
 
@@ -250,11 +280,13 @@ def _load(path: Path) -> Metadata[Any]:
     return Metadata.from_bytes(path.read_bytes())
 
 
-def _stored_path(info: TargetFile) -> str:
-    """Where consistent snapshots keep a target: the digest before the file's name."""
-    check_path(info.path, where="a target's path")
-    folder, slash, name = info.path.rpartition("/")
-    return f"targets/{folder}{slash}{info.hashes.get('sha256')}.{name}"
+def _digests(info: TargetFile, data: bytes) -> dict[str, str]:
+    """The digests of `data`, by each algorithm with which a role names the target."""
+    return {algorithm: hashlib.new(algorithm, data).hexdigest() for algorithm in info.hashes}
+
+
+def _listed(digests: dict[str, str]) -> str:
+    return ", ".join(f"{algorithm} {digest}" for algorithm, digest in digests.items())
 
 
 def _delegations(targets: Targets) -> list[tuple[str, str]]:

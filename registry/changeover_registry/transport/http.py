@@ -14,8 +14,7 @@ import urllib3
 from urllib3.exceptions import HTTPError
 
 from changeover_registry.errors import TrustError, UnreachableError
-from changeover_registry.names import check_path
-from changeover_registry.transport.interface import CHUNK_BYTES, NotThereError, read_limited
+from changeover_registry.transport.interface import CHUNK_BYTES, NotThereError, check_file, read_limited
 
 __all__ = ["HttpTransport"]
 
@@ -51,7 +50,7 @@ class HttpTransport:
 
     def stream(self, path: str, *, offset: int = 0) -> Generator[bytes, None, None]:
         """See `Transport.stream`."""
-        check_path(path, where=self._location)
+        check_file(path, where=self._location)
         with self._wrapping(path), contextlib.closing(self._get(path, offset)) as response:
             if response.status == 416:
                 return
@@ -63,7 +62,7 @@ class HttpTransport:
 
     def _get(self, path: str, offset: int) -> urllib3.BaseHTTPResponse:
         headers = _HEADERS | ({"Range": f"bytes={offset}-"} if offset else {})
-        url = f"{self._location}/{quote(path)}"
+        url = f"{self._location}/{quote(path, safe='/%')}"
         return self._pool.request(
             "GET", url, headers=headers, timeout=_TIMEOUT, retries=_RETRIES, preload_content=False
         )

@@ -6,17 +6,20 @@ Paths are relative to the repository's root (``metadata/timestamp.json``, ``obje
 
 import contextlib
 import os
+import re
 from collections.abc import Generator
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
 from changeover_registry.errors import InvalidInputError, TrustError, UnreachableError
+from changeover_registry.names import check_path
 
-__all__ = ["CHUNK_BYTES", "NotThereError", "Transport", "open_transport", "read_limited", "too_much"]
+__all__ = ["CHUNK_BYTES", "NotThereError", "Transport", "check_file", "open_transport", "read_limited", "too_much"]
 
 CHUNK_BYTES = 256 * 1024
 """How many bytes an adapter reads at a time."""
+_ENCODED = re.compile("%[0-9A-F]{2}")
 
 
 class NotThereError(UnreachableError):
@@ -79,6 +82,17 @@ def open_transport(location: str) -> Transport:
             remedy="give the repository's folder or web address",
         )
     return FolderTransport(Path(os.path.expandvars(location)).expanduser())
+
+
+def check_file(path: str, *, where: str) -> None:
+    """Check a path that is asked for by URL: what `check_path` takes, and the names of roles percent-encoded.
+
+    Others may call a role as they like, and their repositories are to be read; on our disks such names never come.
+
+    Raises:
+        InvalidInputError: It is none.
+    """
+    check_path(_ENCODED.sub("_", path), where=where)
 
 
 def read_limited(transport: Transport, path: str, limit: int) -> bytes:
