@@ -220,13 +220,14 @@ class Quarantine(Record):
 class Tried(Value):
     """How it went with a release that was chosen for a station and is not, or not yet long, in use there.
 
-    ``done``: changed over to it. ``failed``: its install broke, its smoke test was refused, or it crashed.
-    ``undecided``: something could not be found out. ``waiting``: a hold, a full GPU, the hours of the policy, or a
-    rollout that was stopped keep it from being changed over to.
+    ``done``: changed over to it. ``failed``: its install broke, its smoke test was refused, or it crashed. ``refused``:
+    a check says no before anything of it is run, so it is no failure. ``undecided``: something could not be found out.
+    ``waiting``: a hold, a full GPU, the hours of the policy, or a rollout that was stopped keep it from being changed
+    over to.
     """
 
     key: Text
-    outcome: Literal["done", "failed", "undecided", "waiting"]
+    outcome: Literal["done", "failed", "refused", "undecided", "waiting"]
     when: Time
     why: str = ""
 
