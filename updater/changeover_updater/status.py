@@ -1,8 +1,12 @@
-"""What a station says of itself: to the person who asks, and to the site where others read it."""
+"""What a station says of itself: to the person who asks, and to the site where others read it.
+
+What is told to the site is small whatever a station went through: ten thousand of them are read together.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +14,15 @@ from changeover_registry import _fs
 from changeover_registry.clock import format_time
 from changeover_registry.errors import ChangeoverError
 from changeover_registry.records.facts import HostFacts
-from changeover_registry.records.station import Generation, GenerationRelease, Hold, StationStatus
+from changeover_registry.records.station import Generation, GenerationRelease, Hold, StationStatus, Tried
 from changeover_updater.site import Site
 from changeover_updater.station import Station
+from changeover_updater.stations import LIMIT_BYTES, read_statuses
 
-__all__ = ["Status", "report_status", "reported_head", "status_now"]
+__all__ = ["Status", "Told", "report_status", "reported_head", "reported_status", "status_now"]
+
+_RELEASES = 200
+_TRIED = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,30 +82,103 @@ def status_now(station: Station, now: datetime) -> Status:
     return Status(station.id, station.in_use(), live, station.numbers(), station.withdrawn())
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What an update adds to a station's status; where it is absent, what was told before still stands.
+
+    `choices` is the number of each scope's choice that was read, `verdicts` the digests that those rest on for this
+    station, `outcome` how it ended, in one line.
+    """
+
+    tried: tuple[Tried, ...] | None = None
+    choices: Mapping[str, int] | None = None
+    verdicts: tuple[str, ...] | None = None
+    outcome: str | None = None
+    next_report: str | None = None
+
+
 def report_status(
-    site: Site, station: Station, host: str, now: datetime, facts: HostFacts, notice: Callable[[str], None]
+    site: Site,
+    station: Station,
+    host: str,
+    now: datetime,
+    facts: HostFacts | None,
+    notice: Callable[[str], None],
+    told: Told | None = None,
 ) -> None:
-    """Write the station's status to the site, where everybody may read it and nobody trusts it."""
+    """Write the station's status to the site, where everybody may read it and nobody trusts it.
+
+    A site that cannot be written is a notice, and never a failure of what was done. `facts` is None where they are not
+    known at this moment; what was told of them before stands.
+    """
     from changeover_validators.classes import host_class
 
     status, events = status_now(station, now), station.events()
+    before, told = reported_status(site, station.id), told or Told()
+    of_class = host_class(facts) if facts else before and before.host_class
     record = StationStatus(
         station=station.id,
         host=host,
         reported_at=format_time(now),
-        host_class=host_class(facts),
+        host_class=of_class,
         generation=status.generation.number if status.generation else None,
         hold=status.hold.why if status.hold else None,
-        releases=tuple(release.key for release in status.generation.releases) if status.generation else (),
+        releases=_kept(status.generation),
         events=len(events),
         events_head=events[-1].digest() if events else None,
+        last_outcome=(before.last_outcome if before else "") if told.outcome is None else told.outcome[:400],
+        changeover=version("changeover"),
+        serving=status.generation.channels if status.generation else (),
+        facts=facts or (before and before.facts),
+        verdicts=before and before.verdicts if told.verdicts is None else told.verdicts,
+        tried=_tried(before, told.tried),
+        quarantined=tuple(sorted({str(one.release) for one in station.quarantined(of_class or "")})),
+        choices=before and before.choices if told.choices is None else dict(told.choices),
+        next_report=told.next_report or (before and _still_to_come(before.next_report, now)),
     )
     folder = site.root / "stations" / station.id
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _fs.write_atomic(folder / "status.json", record.to_bytes())
+        _fs.write_atomic(folder / "status.json", _small(record))
     except OSError as error:
         notice(f"the site was not told of this station's state: {error.strerror or error}")
+
+
+def _kept(generation: Generation | None) -> tuple[str, ...]:
+    """What is kept, that which channels and pins answer first."""
+    if generation is None:
+        return ()
+    served = {entry.key for entry in (*generation.channels, *generation.pins)}
+    keys = [release.key for release in generation.releases]
+    return tuple(sorted(keys, key=lambda key: key not in served)[:_RELEASES])
+
+
+def _tried(before: StationStatus | None, new: tuple[Tried, ...] | None) -> tuple[Tried, ...] | None:
+    """What was tried, each with the moment since when it stands so; of a failure, with the last of several."""
+    if new is None:
+        return before and before.tried
+    told = (before.tried if before else None) or ()
+    since = {(one.key, one.outcome): one.when for one in told if one.outcome != "failed"}
+    return tuple(
+        one.model_copy(update={"when": min(one.when, since.get((one.key, one.outcome), one.when))})
+        for one in new[:_TRIED]
+    )
+
+
+def _still_to_come(moment: str | None, now: datetime) -> str | None:
+    """When the agent of this station said that it reports again, unless that has passed."""
+    return moment if moment is not None and moment > format_time(now) else None
+
+
+def _small(record: StationStatus) -> bytes:
+    """The bytes; without the facts where they are larger than anybody reads."""
+    data = record.to_bytes()
+    return data if len(data) <= LIMIT_BYTES else record.model_copy(update={"facts": None}).to_bytes()
+
+
+def reported_status(site: Site, station: str) -> StationStatus | None:
+    """What the station told the site last; None where it told nothing that can be read."""
+    return next(iter(read_statuses(site, (station,))), None)
 
 
 def reported_head(site: Path, station: str) -> tuple[int, str] | None:
