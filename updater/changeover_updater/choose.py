@@ -1,11 +1,12 @@
 """The next choice, as a function of the last: promote, pin, unpin, override, policy. Pure; signing it is elsewhere."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from pydantic import ValidationError
 
-from changeover_registry.errors import InvalidInputError, TrustError
-from changeover_registry.records.choice import Choice, Entry, Override, Pin, Pointer, VerdictKey
+from changeover_registry.errors import InvalidInputError, RefusedError, TrustError
+from changeover_registry.records.choice import Choice, Entry, Override, Pin, Pointer, Share, VerdictKey
 from changeover_registry.records.release import ReleaseRef
 
 __all__ = [
@@ -17,9 +18,13 @@ __all__ = [
     "pin_scope",
     "promote",
     "renew",
+    "share",
     "sign_policy",
+    "steer",
     "unpin",
 ]
+
+_STEERED = {"running": "resume", "paused": "pause", "stopped": "stop"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +73,88 @@ def promote(last: Choice | None, channel: str, release: ReleaseRef, verdict: str
     scope = channel_scope(channel)
     kept = [p for p in _channels(last) if (p.channel, p.release.model) != (channel, release.model)]
     channels = tuple(sorted([*kept, pointer], key=lambda p: (p.channel, p.release.model)))
-    return _next(last, scope, change, f"promote {release} to {channel}", channels=channels)
+    shares = _shares_but(last, channel, release.model)
+    return _next(last, scope, change, f"promote {release} to {channel}", channels=channels, shares=shares)
+
+
+def share(last: Choice | None, new: Share, change: Change) -> Choice:
+    """Let a part of the stations have a release; a share of the same channel and model is replaced.
+
+    Raises:
+        RefusedError: The channel points at that release already, or nothing is there that the others would have.
+    """
+    pointer = last.pointer(new.channel, new.release.model) if last else None
+    if pointer is None or pointer.release == new.release:
+        raise RefusedError(
+            "share",
+            where=f"{new.channel}: {new.release}",
+            expected="a channel that points at another release, which all other stations keep",
+            actual=f"{new.channel} pointing at {pointer.release if pointer else 'nothing'}",
+            remedy="promote without --share" if pointer is None else "nothing to do: every station may have it",
+        )
+    shares = (*_shares_but(last, new.channel, new.release.model), new)
+    what = f"share {new.release} with {new.percent} % of {_cohort(new)} on {new.channel}"
+    ordered = tuple(sorted(shares, key=lambda entry: (entry.channel, entry.release.model)))
+    return _next(last, channel_scope(new.channel), change, what, shares=ordered)
+
+
+def steer(
+    last: Choice | None, channel: str, model: str, state: Literal["running", "paused", "stopped"], change: Change
+) -> Choice:
+    """Pause, resume or stop a rollout. Resuming forgives what stations reported of their failures up to now.
+
+    A release that the channel itself points at can be resumed too: too many failures keep stations from it as well.
+
+    Raises:
+        InvalidInputError: There is no rollout of that model on that channel.
+        RefusedError: It is in that state already.
+    """
+    found = last.share(channel, model) if last else None
+    pointer = last.pointer(channel, model) if last else None
+    if found is None and pointer is not None and state == "running":
+        return _resumed(last, pointer, change)
+    if found is None:
+        raise InvalidInputError(
+            "rollout",
+            where=f"{channel}: {model}",
+            expected="a release with a share of this channel",
+            actual="none",
+            remedy="see: changeover rollout list; to go back on a channel: changeover rollback --channel",
+        )
+    if found.state == state and state != "running":
+        raise RefusedError(
+            "rollout",
+            where=f"{channel}: {found.release}",
+            expected="another state",
+            actual=f"{state} already",
+            remedy="nothing to do",
+        )
+    update = {"state": state, **({"resumed": change.when} if state == "running" else {})}
+    shares = (*_shares_but(last, channel, model), found.model_copy(update=update))
+    ordered = tuple(sorted(shares, key=lambda entry: (entry.channel, entry.release.model)))
+    what = f"rollout {_STEERED[state]} {found.release} on {channel}"
+    return _next(last, channel_scope(channel), change, what, shares=ordered)
+
+
+def _resumed(last: Choice | None, pointer: Pointer, change: Change) -> Choice:
+    kept = [p for p in _channels(last) if p != pointer]
+    channels = sorted([*kept, pointer.model_copy(update={"resumed": change.when})], key=_key)
+    what = f"rollout resume {pointer.release} on {pointer.channel}"
+    return _next(last, channel_scope(pointer.channel), change, what, channels=tuple(channels))
+
+
+def _key(pointer: Pointer) -> tuple[str, str]:
+    return (pointer.channel, pointer.release.model)
+
+
+def _cohort(share: Share) -> str:
+    """Who a share is of, in words."""
+    named = f"the stations named {' or '.join(share.names)}" if share.names else "all stations"
+    return f"{named} of class {' or '.join(found[:12] for found in share.classes)}" if share.classes else named
+
+
+def _shares_but(last: Choice | None, channel: str, model: str) -> tuple[Share, ...]:
+    return tuple(s for s in (last.shares if last else ()) if (s.channel, s.release.model) != (channel, model))
 
 
 def _pointer(channel: str, release: ReleaseRef, verdict: str | None) -> Pointer:

@@ -5,12 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from changeover_registry import signing
 from changeover_registry.clock import format_time, parse_time
 from changeover_registry.errors import ChangeoverError, InvalidInputError, TrustError
-from changeover_registry.records.choice import Choice, Override, Pin, Pointer
+from changeover_registry.records.choice import Choice, Override, Pin, Pointer, Share
 from changeover_registry.records.findings import CHECKS, CheckName
 from changeover_registry.records.release import Release
 from changeover_registry.records.verdict import Verdict
@@ -25,7 +25,18 @@ if TYPE_CHECKING:
     from changeover_registry.repository.pending import Written
     from changeover_updater.cli._context import Invocation
 
-__all__ = ["Scope", "override", "pin", "promote", "promote_policy", "renew_choice", "sign_verdict", "unpin"]
+__all__ = [
+    "Part",
+    "Scope",
+    "override",
+    "pin",
+    "promote",
+    "promote_policy",
+    "renew_choice",
+    "sign_verdict",
+    "steer",
+    "unpin",
+]
 
 _CHANNEL = re.compile(r"stable|beta|show/[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 _PART = re.compile(r"[^\s/\x00-\x1f\x7f]+")
@@ -85,8 +96,17 @@ def sign_verdict(call: "Invocation", site: Site, verdict: Verdict) -> str:
     return site.file_verdict(envelope)
 
 
-def promote(call: "Invocation", text: str, channel: str | None, reason: str) -> "Written":
-    """Point a channel at a release that may be promoted.
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Which part of the stations gets a release first: `percent` of those whose name and host class match."""
+
+    percent: int
+    names: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+
+
+def promote(call: "Invocation", text: str, channel: str | None, reason: str, part: Part | None = None) -> "Written":
+    """Point a channel at a release that may be promoted; with `part`, let so many stations have it first.
 
     Raises:
         RefusedError: The newest verdict rejects, or a rule says no.
@@ -101,12 +121,32 @@ def promote(call: "Invocation", text: str, channel: str | None, reason: str) -> 
     case = _case(call, site, studio, release, scope, name)
     earlier = _earlier(call, site, release, scope)
     verdict = _permission(case, tuple(p for p in earlier if isinstance(p, Pointer) and p.channel == name))
-    return _write(
-        call,
-        site,
-        scope,
-        lambda last: choose.promote(last, name, release.ref(), verdict, _change(call, reason)),
+    if part is None:
+        return _write(
+            call,
+            site,
+            scope,
+            lambda last: choose.promote(last, name, release.ref(), verdict, _change(call, reason)),
+        )
+    new = Share(
+        channel=name,
+        release=release.ref(),
+        percent=part.percent,
+        names=part.names,
+        classes=part.classes,
+        verdict=verdict,
     )
+    return _write(call, site, scope, lambda last: choose.share(last, new, _change(call, reason)))
+
+
+def steer(
+    call: "Invocation", model: str, channel: str | None, state: Literal["running", "paused", "stopped"], reason: str
+) -> "Written":
+    """Pause, resume or stop a rollout."""
+    site, studio = _studio(call)
+    full, name = studio.model(model), studio.policy.channel if channel is None else channel
+    scope = choose.channel_scope(name)
+    return _write(call, site, scope, lambda last: choose.steer(last, name, full, state, _change(call, reason)))
 
 
 def promote_policy(call: "Invocation", reason: str) -> "Written":

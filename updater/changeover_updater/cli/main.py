@@ -18,6 +18,7 @@ from changeover_updater.cli import (
     golden,
     measure,
     report,
+    rollout,
     runtimes,
     score,
     station,
@@ -52,6 +53,7 @@ app.add_typer(vendor.app, name="vendor")
 app.add_typer(golden.app, name="golden")
 golden.app.command("score")(score.score)
 app.add_typer(runtimes.app, name="runtimes")
+app.add_typer(rollout.app, name="rollout")
 studio.add_to(app)
 station.add_to(app)
 app.command()(report.report)

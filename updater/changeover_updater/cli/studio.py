@@ -286,22 +286,34 @@ def promote(
     channel: Annotated[str | None, typer.Option(help="stable, beta or show/NAME; else the policy's channel.")] = None,
     reason: Annotated[str, typer.Option("--reason", help="Why; it is recorded for ever.")] = "",
     policy: Annotated[bool, typer.Option("--policy", help="Sign the policy.toml of the site as it stands.")] = False,
+    share: Annotated[
+        str | None, typer.Option(help="Let only this part of the stations have it for now, such as 10%.")
+    ] = None,
+    cohort: Annotated[
+        list[str] | None,
+        typer.Option(help="Only stations of this name, such as 'render-*', or class:HOSTCLASS. May repeat."),
+    ] = None,
 ) -> None:
-    """Let a channel have a release that was accepted; or sign a changed policy."""
+    """Let a channel have a release that was accepted, or a part of its stations first; or sign a changed policy."""
     from changeover_updater import signed
+    from changeover_updater.cli.rollout import part_of
 
     call = invocation(context)
     what = "--policy" if policy else "MODEL@VERSION --channel stable"
-    if not reason or (release is None) != policy:
+    part = part_of(share, tuple(cohort or ()))
+    if not reason or (release is None) != policy or (policy and part):
         raise InvalidInputError(
             "usage",
             where="promote",
             expected="MODEL@VERSION or --policy, with --reason",
-            actual="neither" if release is None and not policy else "no --reason" if not reason else "both",
+            actual="neither" if release is None and not policy else "both" if reason else "no --reason",
             remedy=f'write: changeover promote {what} --reason "..."',
         )
     said(reason)
-    done = signed.promote_policy(call, reason) if release is None else signed.promote(call, release, channel, reason)
+    if release is None:
+        done = signed.promote_policy(call, reason)
+    else:
+        done = signed.promote(call, release, channel, reason, part)
     show_written(done, "verdicts of the policy before no longer promote; check again" if policy else _NEXT_UPDATE)
 
 
