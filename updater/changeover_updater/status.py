@@ -114,8 +114,8 @@ def report_status(
     from changeover_validators.classes import host_class
 
     status, events = status_now(station, now), station.events()
-    before, told = reported_status(site, station.id), told or Told()
-    of_class = host_class(facts) if facts else before and before.host_class
+    before, told = reported_status(site, station.id) or _nothing(station, now), told or Told()
+    of_class = host_class(facts) if facts else before.host_class
     record = StationStatus(
         station=station.id,
         host=host,
@@ -126,15 +126,15 @@ def report_status(
         releases=_kept(status.generation),
         events=len(events),
         events_head=events[-1].digest() if events else None,
-        last_outcome=(before.last_outcome if before else "") if told.outcome is None else told.outcome[:400],
+        last_outcome=before.last_outcome if told.outcome is None else told.outcome[:400],
         changeover=version("changeover"),
         serving=status.generation.channels if status.generation else (),
-        facts=facts or (before and before.facts),
-        verdicts=before and before.verdicts if told.verdicts is None else told.verdicts,
+        facts=facts or before.facts,
+        verdicts=before.verdicts if told.verdicts is None else told.verdicts,
         tried=_tried(before, told.tried),
         quarantined=tuple(sorted({str(one.release) for one in station.quarantined(of_class or "")})),
-        choices=before and before.choices if told.choices is None else dict(told.choices),
-        next_report=told.next_report or (before and _still_to_come(before.next_report, now)),
+        choices=before.choices if told.choices is None else dict(told.choices),
+        next_report=told.next_report or _still_to_come(before.next_report, now),
     )
     folder = site.root / "stations" / station.id
     try:
@@ -142,6 +142,10 @@ def report_status(
         _fs.write_atomic(folder / "status.json", _small(record))
     except OSError as error:
         notice(f"the site was not told of this station's state: {error.strerror or error}")
+
+
+def _nothing(station: Station, now: datetime) -> StationStatus:
+    return StationStatus(station=station.id, host="nobody", reported_at=format_time(now))
 
 
 def _kept(generation: Generation | None) -> tuple[str, ...]:
@@ -153,12 +157,11 @@ def _kept(generation: Generation | None) -> tuple[str, ...]:
     return tuple(sorted(keys, key=lambda key: key not in served)[:_RELEASES])
 
 
-def _tried(before: StationStatus | None, new: tuple[Tried, ...] | None) -> tuple[Tried, ...] | None:
+def _tried(before: StationStatus, new: tuple[Tried, ...] | None) -> tuple[Tried, ...] | None:
     """What was tried, each with the moment since when it stands so; of a failure, with the last of several."""
     if new is None:
-        return before and before.tried
-    told = (before.tried if before else None) or ()
-    since = {(one.key, one.outcome): one.when for one in told if one.outcome != "failed"}
+        return before.tried
+    since = {(one.key, str(one.outcome)): one.when for one in before.tried or () if one.outcome != "failed"}
     return tuple(
         one.model_copy(update={"when": min(one.when, since.get((one.key, one.outcome), one.when))})
         for one in new[:_TRIED]

@@ -6,12 +6,14 @@ digest is the sha256 of the file's bytes.
 
 import tomllib
 from decimal import Decimal
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from changeover_registry.errors import InvalidInputError
 from changeover_registry.records.base import Record, Text, Unsigned6, Value
+from changeover_registry.records.hook import HookName
 from changeover_registry.records.station import ScopeRules
 
 __all__ = [
@@ -192,7 +194,16 @@ class Policy(Record):
     retention: RetentionPolicy | None = None
     farm: FarmPolicy | None = None
     mlflow_pictures: bool = False
-    hooks: dict[str, Text] = Field(default_factory=dict)
+    hooks: dict[HookName, Text] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _hooks_lie_somewhere(self) -> Self:
+        """What a relative path names depends on where a command is run, which anybody may choose."""
+        for name, path in self.hooks.items():
+            if not (PurePosixPath(path).is_absolute() or PureWindowsPath(path).is_absolute()):
+                message = f"expected an absolute path of an executable for {name}, found {path}"
+                raise ValueError(message)
+        return self
 
     @classmethod
     def from_toml(cls, data: bytes, *, where: str) -> Self:

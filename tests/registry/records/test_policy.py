@@ -40,6 +40,8 @@ def test_numbers_of_a_person_are_kept_as_decimal_text() -> None:
         ('[scope]\npath = "(?P<user>.*)"\n', "scope: expected only the groups show, sequence and shot in path"),
         ('[scope]\norder = ["guess"]\n', "scope.order.0: expected"),
         ('[hooks]\npromoted = ""\n', "hooks.promoted: expected"),
+        ('[hooks]\npromoted = "tell.sh"\n', "expected an absolute path of an executable for promoted"),
+        ('[hooks]\nexploded = "/bin/true"\n', "expected 'accepted', 'refused', 'promoted'"),
         ("sandbox = \n", "TOML: policy.toml"),
     ],
 )
