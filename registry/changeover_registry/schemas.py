@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from changeover_registry.records.base import Record
+from changeover_registry.records.bundle import Bundle, Clearance, Received
 from changeover_registry.records.choice import Choice
 from changeover_registry.records.facts import HostFacts
 from changeover_registry.records.golden import GoldenSet, GoldenShot
@@ -24,8 +25,10 @@ from changeover_registry.records.verdict import Verdict
 __all__ = ["RECORDS", "schema", "write_schemas"]
 
 RECORDS: tuple[type[Record], ...] = (
+    Bundle,
     Calibration,
     Choice,
+    Clearance,
     Current,
     Event,
     Generation,
@@ -40,6 +43,7 @@ RECORDS: tuple[type[Record], ...] = (
     NoiseRecord,
     Policy,
     Quarantine,
+    Received,
     Release,
     ScoreTask,
     ShotScores,
