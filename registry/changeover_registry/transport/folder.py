@@ -1,18 +1,21 @@
 """A repository in a folder: local, mounted, or on a disk that was carried here.
 
 On a share a name that another host is replacing can vanish or go stale for a moment. The timestamp is the one file of a
-repository that is ever replaced, so it alone is asked for again; for all others "not there" is an answer.
+repository that is ever replaced, so it alone is asked for again; for all others "not there" is an answer. What is no
+regular file is not waited for: a pipe in a file's place has no end, and may have no beginning.
 """
 
+import contextlib
 import errno
+import os
+import stat
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from changeover_registry.errors import UnreachableError
 from changeover_registry.names import check_path
-from changeover_registry.transport.interface import CHUNK_BYTES, NotThereError, read_limited
+from changeover_registry.transport.interface import CHUNK_BYTES, NotThereError, bounded, read_limited
 
 __all__ = ["FolderTransport"]
 
@@ -39,27 +42,46 @@ class FolderTransport:
         """See `Transport.read`."""
         return read_limited(self, path, limit)
 
-    def stream(self, path: str, *, offset: int = 0) -> Generator[bytes, None, None]:
+    def stream(self, path: str, *, offset: int = 0, length: int | None = None) -> Generator[bytes, None, None]:
         """See `Transport.stream`."""
         check_path(path, where=self.location)
         try:
-            with self._open(path) as file:
-                file.seek(offset)
-                while piece := file.read(CHUNK_BYTES):
-                    yield piece
+            with contextlib.closing(self._pieces(path, offset)) as pieces:
+                yield from bounded(pieces, 0, length)
         except OSError as error:
             raise self._unreachable(path, error) from error
 
-    def _open(self, path: str) -> BinaryIO:
+    def _pieces(self, path: str, offset: int) -> Generator[bytes, None, None]:
+        with self._opened(path) as handle:
+            os.lseek(handle, offset, os.SEEK_SET)
+            while piece := os.read(handle, CHUNK_BYTES):
+                yield piece
+
+    @contextlib.contextmanager
+    def _opened(self, path: str) -> Iterator[int]:
+        handle = self._open(path)
+        try:
+            mode = os.fstat(handle).st_mode
+            if stat.S_ISDIR(mode):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            if not stat.S_ISREG(mode):
+                raise OSError(errno.EINVAL, "a pipe, socket or device")
+            yield handle
+        finally:
+            os.close(handle)
+
+    def _open(self, path: str) -> int:
+        # Without O_NONBLOCK the mere opening of a pipe waits for somebody who writes to it.
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         again = {errno.ESTALE, errno.ENOENT} if path == _REPLACED and self._folder.is_dir() else {errno.ESTALE}
         for seconds in _RETRY_SECONDS:
             try:
-                return (self._folder / path).open("rb")
+                return os.open(self._folder / path, flags)
             except OSError as error:
                 if error.errno not in again:
                     raise
                 time.sleep(seconds)
-        return (self._folder / path).open("rb")
+        return os.open(self._folder / path, flags)
 
     def _unreachable(self, path: str, error: OSError) -> UnreachableError:
         there = self._folder.is_dir()

@@ -1,26 +1,69 @@
 """A repository behind HTTP or HTTPS: any web server, with or without ranges.
 
-Rules: TLS by the operating system's certificates; proxies from the usual environment variables; three tries to get an
-answer, 10 s for a connection, 30 s without a byte; no compression, so that offsets mean bytes of the file. A server
-that ignores a range is handled here, by skipping. Left out: log-in, and a floor on throughput.
+Rules: TLS by the operating system's certificates; proxies from the usual environment variables; four tries to get an
+answer, with growing waits or those that the server asks for (a minute at most, else it counts as gone), 10 s for a
+connection, 20 s without a byte; no compression, so that offsets mean bytes of the file. A server that ignores a range
+is told from one that does not; where no part was asked for, it is read from its beginning. Left out: log-in, and a
+floor on throughput.
 """
 
 import contextlib
 from collections.abc import Generator, Iterator
+from types import TracebackType
+from typing import Any, Self
 from urllib.parse import quote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import urllib3
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, MaxRetryError, ResponseError
 
-from changeover_registry.errors import TrustError, UnreachableError
-from changeover_registry.transport.interface import CHUNK_BYTES, NotThereError, check_file, read_limited
+from changeover_registry.errors import UnreachableError
+from changeover_registry.transport.interface import (
+    CHUNK_BYTES,
+    NoRangesError,
+    NotThereError,
+    bounded,
+    check_file,
+    read_limited,
+    wrong_range,
+)
 
 __all__ = ["HttpTransport"]
 
 _HEADERS = {"User-Agent": "changeover", "Accept-Encoding": "identity"}
-_TIMEOUT = urllib3.Timeout(connect=10.0, read=30.0)
-_RETRIES = urllib3.Retry(
+_TIMEOUT = urllib3.Timeout(connect=10.0, read=20.0)
+_CONNECTIONS = 8
+"""How many connections to one server are kept; the downloader opens fewer."""
+_LONGEST_WAIT_SECONDS = 60.0
+"""The longest that a server may ask to be left alone; beyond that another mirror or a later run is the better way."""
+
+
+class _Patience(urllib3.Retry):
+    """Retries as urllib3 does them; a server that asks for more than a minute is given up at once."""
+
+    def increment(
+        self,
+        method: str | None = None,
+        url: str | None = None,
+        response: urllib3.BaseHTTPResponse | None = None,
+        error: Exception | None = None,
+        _pool: Any = None,  # noqa: ANN401 - as above
+        _stacktrace: TracebackType | None = None,
+    ) -> Self:
+        """One try less.
+
+        Raises:
+            MaxRetryError: None is left, or the server asks to be left alone for too long.
+        """
+        asked = self.get_retry_after(response) if response is not None else None
+        if asked is not None and asked > _LONGEST_WAIT_SECONDS:
+            status = response.status if response is not None else 0
+            reason = ResponseError(f"HTTP status {status}, to be asked again in {asked:.0f} seconds")
+            raise MaxRetryError(_pool, url or "", reason)
+        return super().increment(method, url, response, error, _pool, _stacktrace)
+
+
+_RETRIES = _Patience(
     total=3, redirect=3, backoff_factor=0.2, status_forcelist=(429, 502, 503, 504), raise_on_status=False
 )
 _NOT_THERE = frozenset({403, 404, 410})
@@ -48,20 +91,23 @@ class HttpTransport:
         """See `Transport.read`."""
         return read_limited(self, path, limit)
 
-    def stream(self, path: str, *, offset: int = 0) -> Generator[bytes, None, None]:
+    def stream(self, path: str, *, offset: int = 0, length: int | None = None) -> Generator[bytes, None, None]:
         """See `Transport.stream`."""
         check_file(path, where=self._location)
-        with self._wrapping(path), contextlib.closing(self._get(path, offset)) as response:
+        with self._wrapping(path), contextlib.closing(self._get(path, offset, length)) as response:
             if response.status == 416:
                 return
             self._check(path, response.status)
-            skip = offset - _start(response)
-            if skip < 0:
-                raise self._wrong_range(path, offset, response)
-            yield from _skipping(response.stream(CHUNK_BYTES, decode_content=False), skip)
+            if length is not None and response.status == 200:
+                raise self._unreachable(NoRangesError, path, "the whole file, where a part of it was asked for")
+            start = _start(response)
+            if start > offset or (length is not None and start != offset):
+                raise wrong_range(f"{self._location}/{path}", offset, response.headers.get("Content-Range"))
+            yield from bounded(_pieces(response), offset - start, length)
 
-    def _get(self, path: str, offset: int) -> urllib3.BaseHTTPResponse:
-        headers = _HEADERS | ({"Range": f"bytes={offset}-"} if offset else {})
+    def _get(self, path: str, offset: int, length: int | None) -> urllib3.BaseHTTPResponse:
+        last = "" if length is None else offset + length - 1
+        headers = _HEADERS | ({"Range": f"bytes={offset}-{last}"} if offset or length is not None else {})
         url = f"{self._location}/{quote(path, safe='/%')}"
         return self._pool.request(
             "GET", url, headers=headers, timeout=_TIMEOUT, retries=_RETRIES, preload_content=False
@@ -89,15 +135,6 @@ class HttpTransport:
             remedy="check the address, the network and the proxy, then run the command again",
         )
 
-    def _wrong_range(self, path: str, offset: int, response: urllib3.BaseHTTPResponse) -> TrustError:
-        return TrustError(
-            "range",
-            where=f"{self._location}/{path}",
-            expected=f"bytes from {offset} on",
-            actual=str(response.headers.get("Content-Range")),
-            remedy="ask whoever keeps the server; it answers another range than it was asked for",
-        )
-
 
 def _pool(location: str) -> urllib3.PoolManager:
     """A connection pool, through the proxy that the environment names for this address."""
@@ -105,8 +142,8 @@ def _pool(location: str) -> urllib3.PoolManager:
     proxy = getproxies().get(parts.scheme)
     host = parts.hostname or ""
     if proxy is None or host in _LOOPBACK or proxy_bypass(host):
-        return urllib3.PoolManager()
-    return urllib3.ProxyManager(proxy)
+        return urllib3.PoolManager(maxsize=_CONNECTIONS)
+    return urllib3.ProxyManager(proxy, maxsize=_CONNECTIONS)
 
 
 def _start(response: urllib3.BaseHTTPResponse) -> int:
@@ -117,11 +154,10 @@ def _start(response: urllib3.BaseHTTPResponse) -> int:
     return int(start) if start.isdecimal() else 0
 
 
-def _skipping(pieces: Iterator[bytes], skip: int) -> Iterator[bytes]:
-    for piece in pieces:
-        if skip < len(piece):
-            yield piece[skip:]
-        skip = max(0, skip - len(piece))
+def _pieces(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
+    """What comes, as it comes: one that waited for whole pieces could not tell a slow server from a dead one."""
+    while piece := response.read1(CHUNK_BYTES, decode_content=False):
+        yield piece
 
 
 def _short(error: Exception) -> str:

@@ -7,7 +7,8 @@ Paths are relative to the repository's root (``metadata/timestamp.json``, ``obje
 import contextlib
 import os
 import re
-from collections.abc import Generator
+import sys
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -15,7 +16,18 @@ from urllib.parse import urlsplit
 from changeover_registry.errors import InvalidInputError, TrustError, UnreachableError
 from changeover_registry.names import check_path
 
-__all__ = ["CHUNK_BYTES", "NotThereError", "Transport", "check_file", "open_transport", "read_limited", "too_much"]
+__all__ = [
+    "CHUNK_BYTES",
+    "NoRangesError",
+    "NotThereError",
+    "Transport",
+    "bounded",
+    "check_file",
+    "open_transport",
+    "read_limited",
+    "too_much",
+    "wrong_range",
+]
 
 CHUNK_BYTES = 256 * 1024
 """How many bytes an adapter reads at a time."""
@@ -24,6 +36,10 @@ _ENCODED = re.compile("%[0-9A-F]{2}")
 
 class NotThereError(UnreachableError):
     """The repository answers, and has no such file."""
+
+
+class NoRangesError(UnreachableError):
+    """The repository gives whole files only, where a part was asked for; nothing of the file was taken in."""
 
 
 class Transport(Protocol):
@@ -44,18 +60,24 @@ class Transport(Protocol):
         """
         ...
 
-    def stream(self, path: str, *, offset: int = 0) -> Generator[bytes, None, None]:
-        """The bytes of `path` from `offset` on, in pieces; nothing where the file ends before `offset`.
+    def stream(self, path: str, *, offset: int = 0, length: int | None = None) -> Generator[bytes, None, None]:
+        """The bytes of `path` from `offset` on, in pieces as they come; nothing where the file ends before `offset`.
+
+        With a `length` a part is asked for: at most so many bytes come, fewer where the file ends before. Without one,
+        a side that knows no ranges is read from its beginning, and what comes before `offset` is dropped. Several
+        threads may stream from one transport at once.
 
         Raises:
             NotThereError: The repository has no such file.
+            NoRangesError: A part was asked for, and the other side would send the whole file.
             UnreachableError: The repository does not answer, or broke off in the middle.
+            TrustError: Another part was sent than was asked for.
         """
         ...
 
 
 def open_transport(location: str) -> Transport:
-    """The transport for an address: a folder's path, ``file://``, ``http://`` or ``https://``.
+    """The transport for an address: a folder's path, ``file://``, ``http://``, ``https://`` or ``s3://``.
 
     Raises:
         InvalidInputError: No transport has that scheme.
@@ -68,6 +90,11 @@ def open_transport(location: str) -> Transport:
         from changeover_registry.transport.http import HttpTransport
 
         return HttpTransport(location)
+    if parts.scheme == "s3":
+        # boto3 costs most of a second at import, and comes with the extra s3 alone.
+        from changeover_registry.transport.s3 import S3Transport
+
+        return S3Transport(location)
     if parts.scheme == "file":
         # The module brings the whole of http.client with it.
         from urllib.request import url2pathname
@@ -77,7 +104,7 @@ def open_transport(location: str) -> Transport:
         raise InvalidInputError(
             "location",
             where=location,
-            expected="a folder, file://, http:// or https://",
+            expected="a folder, file://, http://, https:// or s3://",
             actual=f"{parts.scheme}://",
             remedy="give the repository's folder or web address",
         )
@@ -119,3 +146,26 @@ def too_much(where: str, limit: int) -> TrustError:
         actual="more",
         remedy="ask whoever keeps the repository; it sends what nobody signed",
     )
+
+
+def wrong_range(where: str, offset: int, actual: object) -> TrustError:
+    """The refusal of a part that is not the one that was asked for."""
+    return TrustError(
+        "range",
+        where=where,
+        expected=f"bytes from {offset} on",
+        actual=str(actual),
+        remedy="ask whoever keeps the server; it answers another range than it was asked for",
+    )
+
+
+def bounded(pieces: Iterable[bytes], skip: int, length: int | None) -> Generator[bytes, None, None]:
+    """What comes of a stream after its first `skip` bytes, and no more than `length` bytes of that."""
+    left = sys.maxsize if length is None else length
+    for piece in pieces:
+        if skip < len(piece):
+            yield piece[skip : skip + left]
+            left -= min(left, len(piece) - skip)
+        skip = max(0, skip - len(piece))
+        if not left:
+            return

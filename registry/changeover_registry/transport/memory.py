@@ -3,7 +3,7 @@
 from collections.abc import Generator
 
 from changeover_registry.errors import UnreachableError
-from changeover_registry.transport.interface import NotThereError, read_limited
+from changeover_registry.transport.interface import NoRangesError, NotThereError, read_limited
 
 __all__ = ["MemoryTransport"]
 
@@ -12,7 +12,8 @@ class MemoryTransport:
     """Answers from a mapping of paths to bytes.
 
     Situations are made by plain means: change `files`; set `reachable` to False; set ``cuts[path] = n`` to have the
-    next stream of `path` break off before byte `n` of the file (once).
+    next stream of `path` break off before byte `n` of the file (once); set `ranged` to False for a side that gives
+    whole files only.
 
     Args:
         files: The repository; the caller may change it at any time.
@@ -23,6 +24,7 @@ class MemoryTransport:
     def __init__(self, files: dict[str, bytes], *, location: str = "memory:", piece_bytes: int = 65536) -> None:
         self.files = files
         self.reachable = True
+        self.ranged = True
         self.cuts: dict[str, int] = {}
         self._location = location
         self._piece_bytes = piece_bytes
@@ -36,17 +38,20 @@ class MemoryTransport:
         """See `Transport.read`."""
         return read_limited(self, path, limit)
 
-    def stream(self, path: str, *, offset: int = 0) -> Generator[bytes, None, None]:
+    def stream(self, path: str, *, offset: int = 0, length: int | None = None) -> Generator[bytes, None, None]:
         """See `Transport.stream`."""
         if not self.reachable:
             raise self._broken(UnreachableError, path, "no answer")
         if path not in self.files:
             raise self._broken(NotThereError, path, "nothing")
+        if length is not None and not self.ranged:
+            raise self._broken(NoRangesError, path, "the whole file")
         cut = self.cuts.pop(path, None)
-        data = self.files[path][:cut]
+        end = len(self.files[path]) if length is None else offset + length
+        data = self.files[path][: end if cut is None else min(cut, end)]
         for start in range(offset, len(data), self._piece_bytes):
             yield data[start : start + self._piece_bytes]
-        if cut is not None:
+        if cut is not None and cut < end:
             raise self._broken(UnreachableError, path, f"a connection cut at byte {cut}")
 
     def _broken(self, kind: type[UnreachableError], path: str, actual: str) -> UnreachableError:

@@ -164,7 +164,7 @@ def test_an_address_picks_its_transport(folder: Path) -> None:
     assert open_transport("https://example.invalid/repository/").location == "https://example.invalid/repository"
 
 
-@pytest.mark.parametrize("location", ["s3://bucket/x", "ftp://example.invalid"])
+@pytest.mark.parametrize("location", ["gs://bucket/x", "ftp://example.invalid"])
 def test_an_address_of_an_unknown_kind_is_refused(location: str) -> None:
     with pytest.raises(InvalidInputError, match="expected a folder, file://"):
         open_transport(location)
