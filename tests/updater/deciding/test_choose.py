@@ -3,9 +3,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from changeover_registry.errors import InvalidInputError, TrustError
-from changeover_registry.records.choice import Choice
+from changeover_registry.errors import InvalidInputError, RefusedError, TrustError
+from changeover_registry.records.choice import Choice, Share
 from changeover_updater.choose import (
     Change,
     add_override,
@@ -15,7 +16,9 @@ from changeover_updater.choose import (
     pin_scope,
     promote,
     renew,
+    share,
     sign_policy,
+    steer,
     unpin,
 )
 
@@ -157,3 +160,72 @@ def test_choice_that_is_renewed_says_the_same_once_more(build: Any) -> None:
 
     assert (again.number, again.previous, again.entry.what) == (2, choice.digest(), "renew")
     assert again.channels == choice.channels
+
+
+def shared(build: Any, percent: int = 10, **changes: Any) -> Choice:
+    """Stable at 1.0.0, with a share of 1.1.0 on its way."""
+    first = promote(None, "stable", build.release("1.0.0").ref(), None, CHANGE)
+    return share(first, new_share(build, percent, **changes), CHANGE)
+
+
+def new_share(build: Any, percent: int = 10, **changes: Any) -> Share:
+    base: dict[str, Any] = {"channel": "stable", "release": build.release("1.1.0").ref(), "percent": percent}
+    return Share(**(base | changes))
+
+
+def test_share_stands_beside_the_pointer_and_a_larger_one_takes_its_place(build: Any) -> None:
+    grown = share(shared(build), new_share(build, 50, names=("render-*",)), CHANGE)
+
+    assert [p.release.version for p in grown.channels] == ["1.0.0"]
+    assert [(s.release.version, s.percent) for s in grown.shares] == [("1.1.0", 50)]
+    assert grown.entry.what.endswith("with 50 % of the stations named render-* on stable")
+
+
+def test_promoting_ends_the_share_of_that_model_and_channel_alone(build: Any) -> None:
+    other = build.release("1.1.0", model="acme/hair-roto").ref()
+    first = promote(shared(build), "stable", build.release("1.0.0", model="acme/hair-roto").ref(), None, CHANGE)
+    both = share(first, new_share(build, release=other), CHANGE)
+    done = promote(both, "stable", build.release("1.1.0").ref(), None, CHANGE)
+
+    assert [s.release.model for s in done.shares] == ["acme/hair-roto"]
+    assert done.pointer("stable", "acme/person-roto") is not None
+
+
+@pytest.mark.parametrize("version", [None, "1.1.0"])
+def test_share_of_a_channel_that_has_nothing_or_the_release_itself_is_refused(build: Any, version: str | None) -> None:
+    last = promote(None, "stable", build.release(version).ref(), None, CHANGE) if version else None
+
+    with pytest.raises(RefusedError, match="a channel that points at another release"):
+        share(last, new_share(build), CHANGE)
+
+
+def test_rollout_is_paused_resumed_and_stopped_and_resuming_forgives(build: Any) -> None:
+    model = "acme/person-roto"
+    paused = steer(shared(build), "stable", model, "paused", CHANGE)
+    stopped = steer(paused, "stable", model, "stopped", CHANGE)
+    resumed = steer(stopped, "stable", model, "running", CHANGE)
+
+    assert [c.shares[0].state for c in (paused, stopped, resumed)] == ["paused", "stopped", "running"]
+    assert [c.shares[0].resumed for c in (paused, stopped, resumed)] == [None, None, CHANGE.when]
+    assert resumed.entry.what == f"rollout resume {resumed.shares[0].release} on stable"
+
+
+def test_channel_itself_can_be_resumed_and_not_stopped(build: Any) -> None:
+    first = promote(None, "stable", build.release("1.0.0").ref(), None, CHANGE)
+
+    resumed = steer(first, "stable", "acme/person-roto", "running", CHANGE)
+    assert [p.resumed for p in resumed.channels] == [CHANGE.when]
+    with pytest.raises(InvalidInputError, match="rollback --channel"):
+        steer(first, "stable", "acme/person-roto", "stopped", CHANGE)
+
+
+def test_what_is_paused_already_is_refused(build: Any) -> None:
+    paused = steer(shared(build), "stable", "acme/person-roto", "paused", CHANGE)
+
+    with pytest.raises(RefusedError, match="paused already"):
+        steer(paused, "stable", "acme/person-roto", "paused", CHANGE)
+
+
+def test_a_show_has_no_share_of_another_channel(build: Any) -> None:
+    with pytest.raises(ValidationError, match="expected only channel show/atlas"):
+        Choice(scope="shows/atlas", number=1, entry=CHANGE.entry("x"), shares=(new_share(build),))

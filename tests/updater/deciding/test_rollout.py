@@ -19,7 +19,8 @@ MOMENT = "2026-11-22T12:00:00Z"
 
 
 def share(percent: int = 100, **changes: Any) -> Share:
-    return Share(**({"channel": "stable", "release": NEW, "percent": percent} | changes))
+    base: dict[str, Any] = {"channel": "stable", "release": NEW, "percent": percent}
+    return Share(**(base | changes))
 
 
 def choice(*shares: Share) -> Choice:
