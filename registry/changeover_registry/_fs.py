@@ -1,12 +1,16 @@
 """The one place that knows how files are written so that a kill or a power cut leaves the old or the new, whole.
 
 Order: write beside the target, flush and fsync the file, rename over the target, fsync the folder. Nothing is ever
-overwritten in place, and nothing is a link. Left out: who may write where; that is the file system's own permission.
+overwritten in place, and nothing is a link. On Windows a virus scanner or a reader can hold a file for a moment: what
+replaces, renames or removes is tried again for some seconds, and never done as a removal and then a rename, between
+which there would be neither. A killed command can leave a file under its temporary name, which nobody reads;
+`sweep_temporaries` takes those away. Left out: who may write where; that is the file system's own permission.
 """
 
 import contextlib
 import errno
 import os
+import re
 import shutil
 import stat
 import sys
@@ -27,13 +31,25 @@ __all__ = [
     "read_bytes_retry",
     "remove_tree",
     "rename_dir",
+    "sweep_temporaries",
     "temporary_beside",
+    "unlink",
     "write_atomic",
     "write_new",
 ]
 
 _T = TypeVar("_T")
-_RETRY_SECONDS = (0.01, 0.05, 0.1, 0.2, 0.5)
+_RETRY_SECONDS = (0.01, 0.05, 0.1)
+_HELD_SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+"""Pauses between the tries on a file that another process holds on Windows: four seconds in all."""
+
+_HELD_ON_WINDOWS = {5, 32}
+"""ERROR_ACCESS_DENIED and ERROR_SHARING_VIOLATION: which of them comes depends on how the other one opened it."""
+
+_SILLY_NAME = re.compile(r"\.nfs[0-9a-f]+|\.fuse_hidden[0-9a-f]+")
+"""What NFS and FUSE rename a removed file to while somebody still has it open; it goes when it is closed."""
+
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")
 _STALE = {errno.ENOENT, errno.ESTALE}
 _NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 
@@ -42,13 +58,13 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Put `data` at `path`: a reader sees the old bytes or the new ones, whole, whatever happens.
 
     Raises:
-        OSError: The disk is full, read-only or gone; `path` is as it was.
+        OSError: The disk is full, read-only or gone; `path` is as it was, or, where only the last sync failed, new.
     """
     beside = _write_beside(path, data, mode)
     try:
-        _retry_on_windows(lambda: beside.replace(path))
+        _while_held(lambda: beside.replace(path))
     except BaseException:
-        beside.unlink(missing_ok=True)
+        _discard(beside)
         raise
     fsync_dir(path.parent)
 
@@ -67,13 +83,39 @@ def write_new(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     try:
         _link_or_rename(beside, path)
     finally:
-        beside.unlink(missing_ok=True)
+        _discard(beside)
+    fsync_dir(path.parent)
+
+
+def unlink(path: Path) -> None:
+    """Remove a file and have that on the disk; nothing happens if it is not there."""
+    _while_held(lambda: path.unlink(missing_ok=True))
     fsync_dir(path.parent)
 
 
 def temporary_beside(path: Path) -> Path:
     """A unique name in the folder of `path`, hidden, for a file that will be renamed to it."""
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
+
+
+def sweep_temporaries(root: Path, *, older_seconds: float) -> tuple[Path, ...]:
+    """Remove what killed commands left under temporary names below `root`; returns what was removed.
+
+    Args:
+        root: The folder; a name that is gone or cannot be removed is passed over.
+        older_seconds: How long ago a file must have been written last. The one who writes it may be on another host,
+            so that only its age tells: a live one is written and renamed within a moment.
+    """
+    before = time.time() - older_seconds
+    swept = []
+    for folder, _, files in os.walk(root):
+        for name in filter(_TEMPORARY.fullmatch, files):
+            path = Path(folder, name)
+            with contextlib.suppress(OSError):
+                if path.stat().st_mtime <= before:
+                    path.unlink()
+                    swept.append(path)
+    return tuple(swept)
 
 
 def fsync_file(path: Path) -> None:
@@ -125,7 +167,7 @@ def rename_dir(source: Path, target: Path) -> None:
         FileExistsError: `target` is there and holds something.
     """
     try:
-        source.rename(target)
+        _while_held(lambda: source.rename(target))
     except OSError as error:
         if error.errno in {errno.ENOTEMPTY, errno.EEXIST}:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from error
@@ -133,30 +175,46 @@ def rename_dir(source: Path, target: Path) -> None:
     fsync_dir(target.parent)
 
 
-def remove_tree(path: Path) -> None:
-    """Remove a folder with read-only files in it; nothing happens if it is not there."""
+def remove_tree(path: Path) -> bool:
+    """Remove a folder with read-only files in it; nothing happens if it is not there.
 
-    def unprotect_and_retry(remove: Callable[[str], object], name: str, _: BaseException) -> None:
+    Returns:
+        Whether it is gone. It is not where somebody has a removed file of it open on NFS or FUSE, which keep such a
+        file under a name of their own until it is closed: all else is gone then, and a later call takes the rest.
+    """
+
+    def unprotect_and_retry(remove: Callable[[str], object], name: str) -> None:
         Path(name).parent.chmod(stat.S_IRWXU)
         if not Path(name).is_symlink() and Path(name).exists():
             Path(name).chmod(stat.S_IRWXU)
         with contextlib.suppress(FileNotFoundError):
-            remove(name)
+            _while_held(lambda: remove(name))
 
     def on_error(remove: Callable[[str], object], name: str, info: tuple[type, BaseException, object]) -> None:
-        if not isinstance(info[1], FileNotFoundError):
-            unprotect_and_retry(remove, name, info[1])
+        if not isinstance(info[1], FileNotFoundError) and not _holds_silly_names(Path(name)):
+            unprotect_and_retry(remove, name)
 
     shutil.rmtree(path, onerror=on_error)
+    return not path.exists()
+
+
+def _holds_silly_names(path: Path) -> bool:
+    """Whether this is such a file, or a folder in which nothing but such files is left."""
+    if _SILLY_NAME.fullmatch(path.name):
+        return True
+    if path.is_symlink() or not path.is_dir():
+        return False
+    held = list(path.iterdir())
+    return bool(held) and all(_holds_silly_names(inside) for inside in held)
 
 
 def read_bytes_retry(path: Path) -> bytes:
-    """Read a small file that another host may be replacing: a vanished or stale name is tried again for a second.
+    """Read a small file that another host may be replacing: a vanished or stale name is tried again for a moment.
 
     Raises:
         FileNotFoundError: The file is not there after all tries.
     """
-    for seconds in _RETRY_SECONDS[:3]:
+    for seconds in _RETRY_SECONDS:
         try:
             return path.read_bytes()
         except OSError as error:
@@ -175,9 +233,15 @@ def _write_beside(path: Path, data: bytes, mode: int) -> Path:
             file.flush()
             os.fsync(file.fileno())
     except BaseException:
-        beside.unlink(missing_ok=True)
+        _discard(beside)
         raise
     return beside
+
+
+def _discard(beside: Path) -> None:
+    """Take a temporary file away if that can be done: what it stood for has happened, or has failed already."""
+    with contextlib.suppress(OSError):
+        _while_held(lambda: beside.unlink(missing_ok=True))
 
 
 def _link_or_rename(beside: Path, path: Path) -> None:
@@ -194,15 +258,16 @@ def _rename_if_new(beside: Path, path: Path) -> None:
     with lock(path.with_name(f".{path.name}.lock"), what=str(path), wait_seconds=10):
         if path.exists():
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
-        beside.replace(path)
+        _while_held(lambda: beside.replace(path))
 
 
-def _retry_on_windows(action: Callable[[], _T]) -> _T:
-    for seconds in _RETRY_SECONDS:
+def _while_held(action: Callable[[], _T]) -> _T:
+    """Try again while another process holds the file, as it can on Windows; elsewhere no error has such a number."""
+    for seconds in _HELD_SECONDS:
         try:
             return action()
-        except PermissionError:
-            if sys.platform != "win32":
+        except OSError as error:
+            if getattr(error, "winerror", None) not in _HELD_ON_WINDOWS:
                 raise
-            time.sleep(seconds)  # pragma: windows
-    return action()  # pragma: windows
+            time.sleep(seconds)
+    return action()

@@ -300,17 +300,17 @@ def test_a_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
 
 
 def test_whoever_waits_long_enough_gets_the_lock(tmp_path: Path) -> None:
-    path, released = tmp_path / "lock", threading.Event()
+    path, taken, released = tmp_path / "lock", threading.Event(), threading.Event()
 
     def hold() -> None:
         with _fs.lock(path, what="it"):
+            taken.set()
             released.wait()
 
     holder = threading.Thread(target=hold)
     holder.start()
     threading.Timer(0.1, released.set).start()
-    while not path.exists():
-        time.sleep(0.001)
+    assert taken.wait(10)
 
     with _fs.lock(path, what="it", wait_seconds=10):
         pass
