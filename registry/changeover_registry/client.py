@@ -6,13 +6,14 @@ than what `state` has seen, and must have the length and digest that the level a
 their role names. Ours on top: what was verified is kept on disk with fsync and without links; one process at a time
 uses a state; foreign errors become one clear line; and a mirror is moved as a whole.
 
-python-tuf reads the machine's clock for expiry, once a client; it offers no other way. Left out: files outside the
-metadata (records, model files), which are pinned by digest and fetched by `repository.vendor` and the downloader.
+python-tuf reads the machine's clock for expiry, once a client; only a bundle that was cleared after its arrival is
+judged at another moment. Left out: files outside the metadata (records, model files), which are pinned by digest and
+fetched by `repository.vendor` and the downloader.
 """
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -52,13 +53,26 @@ class Client:
         root: The bytes of the root metadata that this reader was given by hand.
         mirror: A folder that becomes a repository itself: after each `refresh` it holds all metadata and targets
             verbatim, so that another client with the same root can verify from it.
+        mirrored: The delegated roles that the mirror needs to hold; None for all.
+        at: The moment at which expiry is judged, such as the arrival of a bundle that was cleared later; None for now.
     """
 
-    def __init__(self, transport: Transport, state: Path, root: bytes, *, mirror: Path | None = None) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        state: Path,
+        root: bytes,
+        *,
+        mirror: Path | None = None,
+        mirrored: Collection[str] | None = None,
+        at: datetime | None = None,
+    ) -> None:
         self._transport = transport
         self._state = state
         self._root = root
         self._mirror = mirror
+        self._mirrored = mirrored
+        self._at = at
         self._fetcher = _Fetcher(transport)
         self._updater: _Updater | None = None
         self._consistent = True
@@ -83,6 +97,7 @@ class Client:
             updater = _Updater(
                 str(self._state), "metadata/", fetcher=self._fetcher, target_base_url="targets/", bootstrap=self._root
             )
+            updater.judge_at(self._at)
             updater.refresh()
             self._snapshot = _load(self._state / "snapshot.json").signed
             self._targets = _load(self._state / "targets.json").signed
@@ -220,10 +235,10 @@ class Client:
         _put(mirror / "metadata" / "timestamp.json", (self._state / "timestamp.json").read_bytes())
 
     def _load_roles(self, updater: Updater) -> list[str]:
-        """Have python-tuf fetch and verify every delegated role; the names of all targets roles."""
+        """Have python-tuf fetch and verify each delegated role to be mirrored; the names of all targets roles."""
         roles = ["targets"]
         for role, pattern in _delegations(self._targets):
-            if role in self.versions():
+            if role in self.versions() and (self._mirrored is None or role in self._mirrored):
                 # Nobody names a target like this; asking for it makes python-tuf load the role.
                 updater.get_targetinfo(pattern.replace("*", "-"))
                 roles.append(role)
@@ -256,6 +271,11 @@ class _Fetcher(FetcherInterface):
 
 class _Updater(Updater):
     """python-tuf's client, keeping its files as we keep ours: fsync before rename, and no symbolic link."""
+
+    def judge_at(self, moment: datetime | None) -> None:
+        """Judge expiry at a moment other than now; python-tuf has one reference time for the whole of an update."""
+        if moment is not None:
+            self._trusted_set.reference_time = moment
 
     def _persist_file(self, filename: str, data: bytes) -> None:
         _put(Path(filename), data)
