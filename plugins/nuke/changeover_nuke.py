@@ -7,11 +7,12 @@ library and `nuke` alone; nothing here raises while Nuke starts. Left out: anyth
 
 from __future__ import annotations
 
+import os
 import re
-from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 import nuke
-from changeover_nuke_answers import INFERENCE, Release, Resolution, Scope
+from changeover_nuke_answers import INFERENCE, Release, Resolution, Scope, plain_path
 from changeover_nuke_scope import find_scope
 from changeover_nuke_session import cattery_root, nuke_line, resolve, session
 
@@ -21,6 +22,7 @@ __all__ = [
     "Resolution",
     "Scope",
     "adopt_node",
+    "check_render",
     "model_of",
     "models",
     "move",
@@ -142,7 +144,7 @@ def adopt_node(node: Optional[nuke.Node] = None) -> Optional[Release]:
     knob = node.knob("modelFile")
     if opened is None or knob is None or model_of(node):
         return None
-    path = _plain(str(knob.value()))
+    path = plain_path(str(knob.value()))
     release = opened.frozen.release_at(path)
     if release is not None:
         stamp_node(node, release)
@@ -164,7 +166,7 @@ def refresh_node(node: nuke.Node) -> Resolution:
 
 def refresh_script() -> Tuple[Resolution, ...]:
     """Point every node of ours in the script at what it resolves to here, and say what could not be had."""
-    nodes = [node for node in nuke.allNodes(_NODE_CLASS, recurseGroups=True) if model_of(node)]
+    nodes = _ours()
     found = tuple(refresh_node(node) for node in nodes)
     _say(
         f"{node.fullName()}: {answer.unavailable}"
@@ -172,6 +174,31 @@ def refresh_script() -> Tuple[Resolution, ...]:
         if answer.unavailable is not None
     )
     return found
+
+
+def check_render() -> None:
+    """Stop a render that would not be what its farm lock froze, or would run on a CPU where a GPU is wanted.
+
+    Nuke calls it before each render. Without a lock and without a wanted GPU nothing is looked at.
+
+    Raises:
+        RuntimeError: One sentence; Nuke aborts the render with it.
+    """
+    this, locked = session(), bool(os.environ.get("CHANGEOVER_LOCK"))
+    wants_gpu = this.opened is not None and this.opened.frozen.device == "gpu" and not nuke.GUI
+    nodes = _ours() if locked or wants_gpu else []
+    if not nodes:
+        return
+    if this.opened is None or this.trouble:
+        raise RuntimeError("Changeover: " + this.trouble)
+    import changeover_nuke_farm as farm  # Nuke's start does not wait for what only a render needs.
+
+    worker = farm.this_worker(this.line)
+    for node in nodes:
+        asked = farm.asked_of(node, resolution_of(node))
+        found = farm.problem(this.opened.frozen, this.lock, asked, worker, farm.hash_file)
+        if found:
+            raise RuntimeError("Changeover: " + found)
 
 
 def update_available(node: nuke.Node) -> Optional[Release]:
@@ -230,8 +257,14 @@ def _start() -> None:
         nuke.pluginAddPath(root, addToSysPath=False)
     nuke.addOnScriptLoad(_guarded(refresh_script))
     nuke.addOnCreate(_guarded(adopt_node), nodeClass=_NODE_CLASS)
+    nuke.addBeforeRender(check_render, nodeClass="*")
     if this.trouble:
         nuke.tprint("Changeover: " + this.trouble)
+
+
+def _ours() -> List[nuke.Node]:
+    """Every node of ours in the script, in its groups too."""
+    return [node for node in nuke.allNodes(_NODE_CLASS, recurseGroups=True) if model_of(node)]
 
 
 def _guarded(call: Callable[[], object]) -> Callable[[], None]:
@@ -311,18 +344,3 @@ def _say(sentences: Iterable[str]) -> None:
 def _text(node: nuke.Node, name: str) -> str:
     knob = node.knob(name)
     return "" if knob is None else str(knob.value()).strip()
-
-
-def _plain(path: str) -> str:
-    """The path without ``..``: Nuke's Cattery joins them in, and they would tie the script to one generation."""
-    return "/".join(_without_climbs(path.replace("\\", "/").split("/")))
-
-
-def _without_climbs(parts: Iterable[str]) -> Iterator[str]:
-    kept: List[str] = []
-    for part in parts:
-        if part == ".." and kept:
-            kept.pop()
-        else:
-            kept.append(part)
-    return iter(kept)

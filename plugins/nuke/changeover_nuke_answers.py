@@ -8,18 +8,25 @@ Left out: finding the store (`changeover_nuke_store`) and touching nodes (`chang
 from __future__ import annotations
 
 import re
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 __all__ = [
     "INFERENCE",
     "Frozen",
     "LockEntry",
+    "Part",
     "Question",
     "Release",
     "Resolution",
     "Scope",
+    "join_scopes",
+    "lock_entry",
     "model_path_problem",
+    "plain_path",
     "resolve",
+    "scope_by_rules",
+    "scope_doubt",
+    "scope_from_path",
 ]
 
 INFERENCE = "nuke-inference"
@@ -27,6 +34,14 @@ INFERENCE = "nuke-inference"
 
 _BAD_CHARACTER = re.compile(r"[\s#%\[\]{}]")
 _RELATIVE = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*")
+_PARTS = ("show", "sequence", "shot")
+_DEFAULTS: Mapping[str, Sequence[str]] = {
+    "order": ("environment", "path", "knobs", "gsv"),
+    "environment": ("SHOW", "SEQUENCE", "SHOT"),
+    "knobs": ("changeover_show", "changeover_sequence", "changeover_shot"),
+    "gsv": _PARTS,
+}
+_Reader = Callable[[str], Optional[str]]
 
 
 class Release(NamedTuple):
@@ -54,10 +69,17 @@ class Scope(NamedTuple):
 
 
 class LockEntry(NamedTuple):
-    """One line of a farm lock: the release of one node, or of every node of the model where `node` is None."""
+    """One line of a farm lock: the release of one node, or of every node of the model where `node` is None.
+
+    `device` is what it must run on (``any``, ``gpu``, ``cpu``), `line` the Nuke line that it was written for, `files`
+    what that Nuke loads: path below the store and sha256. A lock that was written by hand may leave them out.
+    """
 
     release: Release
     node: Optional[str] = None
+    device: str = "any"
+    line: Optional[str] = None
+    files: Tuple[Tuple[str, str], ...] = ()
 
 
 class Question(NamedTuple):
@@ -99,18 +121,30 @@ class _Choice(NamedTuple):
     why: str
 
 
+class Part(NamedTuple):
+    """What a generation says of one model: its releases by key, its channels' keys, and its pins in their order."""
+
+    releases: Mapping[str, Mapping[str, Any]]
+    channels: Mapping[str, str]
+    pins: Sequence[Mapping[str, Any]]
+
+
 class Frozen:
-    """One generation, indexed once: its releases, channels and pins.
+    """One generation: its releases, channels and pins, by model.
 
     Args:
         root: The store under which the generation was found; every path is joined with it.
-        body: The parsed ``generation.json``.
+        body: The parsed ``generation.json``, or the first line of ``resolve.jsonl``, which holds the same less what is
+            of single models, and their names.
+        read: For such a first line: reads the line of a model that it names, when that is first asked for.
 
     Raises:
         KeyError, TypeError, AttributeError: `body` has not the shape of a generation.
     """
 
-    def __init__(self, root: str, body: Mapping[str, Any]) -> None:
+    def __init__(
+        self, root: str, body: Mapping[str, Any], read: Optional[Callable[[str], Mapping[str, Any]]] = None
+    ) -> None:
         self.root = root.replace("\\", "/").rstrip("/")
         self.number = int(body["number"])
         self.station = str(body["station"])
@@ -118,48 +152,77 @@ class Frozen:
         self.follow = frozenset(body.get("follow", ()))
         self.lines = tuple(body.get("nuke_lines", ()))
         self.rules = dict(body.get("scope", {}))
-        self._releases: Dict[str, Any] = {entry["key"]: entry for entry in body.get("releases", ())}
-        self._channels = {(entry["channel"], entry["model"]): entry["key"] for entry in body.get("channels", ())}
-        self._pins: Dict[str, List[Mapping[str, Any]]] = {}
-        for pin in body.get("pins", ()):
-            self._pins.setdefault(pin["model"], []).append(pin)
-        self._models = frozenset(entry["model"] for entry in self._releases.values())
-        self._models |= frozenset(model for _, model in self._channels) | frozenset(self._pins)
+        self.device = str(body.get("farm_device", "any"))
+        by_model = {} if read else _by_model(body)
+        self._models = tuple(body["models"] if read else sorted(by_model))
+        self._read = read or by_model.__getitem__
+        self._parts: Dict[str, Part] = {}
 
     def models(self) -> Tuple[str, ...]:
         """Every model that this generation can answer for, sorted."""
-        return tuple(sorted(self._models))
+        return self._models
 
     def named(self, model: str) -> Tuple[str, ...]:
         """The full names that `model`, full or bare, may mean."""
         if "/" in model:
             return (model,)
-        return tuple(name for name in self.models() if name.partition("/")[2] == model)
+        return tuple(name for name in self._models if name.endswith("/" + model))
+
+    def part(self, model: str) -> Part:
+        """What the generation says of one model."""
+        found = self._parts.get(model)
+        if found is None:
+            found = self._parts[model] = _part(self._read(model) if model in self._models else {})
+        return found
 
     def releases(self, model: str) -> Tuple[Release, ...]:
         """The releases of one model in this generation."""
-        return tuple(_release(entry) for entry in self._releases.values() if entry["model"] == model)
+        return tuple(_release(entry) for entry in self.part(model).releases.values())
 
     def entry(self, key: str) -> Optional[Mapping[str, Any]]:
         """The release of that key as the generation holds it."""
-        return self._releases.get(key)
+        return self.part(key.partition("@")[0]).releases.get(key)
 
     def pointer(self, channel: str, model: str) -> Optional[str]:
         """The key that a channel answers for a model."""
-        return self._channels.get((channel, model))
+        return self.part(model).channels.get(channel)
 
     def pins(self, model: str) -> Sequence[Mapping[str, Any]]:
         """The pins of one model, in the order of the file."""
-        return self._pins.get(model, ())
+        return self.part(model).pins
 
     def release_at(self, path: str) -> Optional[Release]:
         """The release that has this file, by its absolute path."""
-        prefix = self.root + "/"
-        relative = path[len(prefix) :] if path.startswith(prefix) else ""
-        for entry in self._releases.values() if relative else ():
+        prefix = self.root + "/releases/"
+        below = path[len(prefix) :] if path.startswith(prefix) else ""
+        relative = "releases/" + below
+        for entry in self.part("/".join(below.split("/")[:2])).releases.values() if below else ():
             if any(answer.get("path") == relative for answer in entry["answers"]):
                 return _release(entry)
         return None
+
+    def files(self, release: Release, line: str) -> Tuple[Tuple[str, str], ...]:
+        """The files that Nuke's own node of that line loads of a release: path below the store, and sha256."""
+        entry = self.entry(release.key) or {"answers": ()}
+        found = next((a for a in entry["answers"] if a["loader"] == INFERENCE and a.get("nuke_line") == line), {})
+        return tuple((str(file["path"]), str(file["sha256"])) for file in found.get("files", ()))
+
+
+def _by_model(body: Mapping[str, Any]) -> Dict[str, Dict[str, List[Mapping[str, Any]]]]:
+    """A whole generation, taken apart by model as ``resolve.jsonl`` has it."""
+    found: Dict[str, Dict[str, List[Mapping[str, Any]]]] = {}
+    for name in ("releases", "channels", "pins"):
+        for entry in body.get(name, ()):
+            found.setdefault(entry["model"], {}).setdefault(name, []).append(entry)
+    return found
+
+
+def _part(body: Mapping[str, Any]) -> Part:
+    return Part(
+        {entry["key"]: entry for entry in body.get("releases", ())},
+        {entry["channel"]: entry["key"] for entry in body.get("channels", ())},
+        body.get("pins", ()),
+    )
 
 
 def resolve(frozen: Frozen, question: Question, lock: Optional[Sequence[LockEntry]]) -> Resolution:
@@ -178,13 +241,20 @@ def resolve(frozen: Frozen, question: Question, lock: Optional[Sequence[LockEntr
     if asked.stamp is not None and asked.stamp.model != asked.model:
         return _wrong(asked, "none", f"the node is stamped with {asked.stamp}, which is not {asked.model}")
     follows = asked.stamp is None or asked.scope.show in frozen.follow
-    entry = _lock_entry(asked, lock or ())
+    entry = lock_entry(lock or (), asked.model, asked.node)
     choice = _following(frozen, asked, entry) if follows else _stamped(frozen, asked)
     if not follows and choice is not None and entry is not None and entry.release.key != choice.key:
         return _locked_out(asked, choice, entry)
     if choice is None:
         return _no_release(frozen, asked)
     return _served(frozen, asked, choice)
+
+
+def lock_entry(lock: Sequence[LockEntry], model: str, node: Optional[str]) -> Optional[LockEntry]:
+    """The lock's line for a node of a model; a line that names the node goes before one that names none."""
+    lines = [entry for entry in lock if entry.release.model == model]
+    own = [entry for entry in lines if entry.node is not None and entry.node == node]
+    return next(iter(own + [entry for entry in lines if entry.node is None]), None)
 
 
 def model_path_problem(path: str) -> str:
@@ -237,13 +307,6 @@ def _narrowness(pin: Mapping[str, Any]) -> Tuple[bool, bool, bool]:
 def _pin_scope(pin: Mapping[str, Any]) -> str:
     parts = [f"{part} {pin[part]}" for part in ("show", "sequence", "shot") if pin.get(part) is not None]
     return ", ".join(parts) or "the whole site"
-
-
-def _lock_entry(asked: Question, lock: Sequence[LockEntry]) -> Optional[LockEntry]:
-    """The lock's line for this node; a line that names the node goes before one that names none."""
-    lines = [entry for entry in lock if entry.release.model == asked.model]
-    own = [entry for entry in lines if entry.node is not None and entry.node == asked.node]
-    return next(iter(own + [entry for entry in lines if entry.node is None]), None)
 
 
 def _served(frozen: Frozen, asked: Question, choice: _Choice) -> Resolution:
@@ -312,8 +375,7 @@ def _unknown_scope(frozen: Frozen, asked: Question) -> str:
 
 
 def _could_cover(pin: Mapping[str, Any], scope: Scope) -> bool:
-    filled = Scope(scope.show, scope.sequence or pin.get("sequence"), scope.shot or pin.get("shot"))
-    return _covers(pin, filled)
+    return _covers(pin, Scope(*(known or pin.get(part) for known, part in zip(scope, _PARTS))))
 
 
 def _missing(key: str, why: str) -> str:
@@ -343,3 +405,74 @@ def _not_one_model(frozen: Frozen, question: Question, names: Sequence[str]) -> 
 
 def _wrong(asked: Question, source: str, sentence: str) -> Resolution:
     return Resolution(asked.model, asked.loader, source, None, None, sentence, True, asked.stamp)
+
+
+def scope_by_rules(rules: Mapping[str, Any], path: str, environment: _Reader, knobs: _Reader, gsv: _Reader) -> Scope:
+    """The scope that the generation's rules find for a script.
+
+    Args:
+        rules: What the generation says: the order of the sources, and what each is asked for.
+        path: The script's path.
+        environment: The value of an environment variable, by name.
+        knobs: The value of a knob of the root, by name.
+        gsv: The value of a Graph Scope Variable where the node stands, by name.
+    """
+    sources: Mapping[str, Callable[[], Scope]] = {
+        "environment": lambda: _named(environment, _names(rules, "environment")),
+        "path": lambda: scope_from_path(str(rules.get("path", "")), path),
+        "knobs": lambda: _named(knobs, _names(rules, "knobs")),
+        "gsv": lambda: _named(gsv, _names(rules, "gsv")),
+    }
+    return join_scopes(sources[source]() for source in _names(rules, "order") if source in sources)
+
+
+def join_scopes(scopes: Iterable[Scope]) -> Scope:
+    """Fill each part from the first scope that has it; a scope that contradicts an earlier one adds nothing."""
+    joined = Scope()
+    for scope in scopes:
+        if all(ours is None or theirs is None or ours == theirs for ours, theirs in zip(joined, scope)):
+            joined = Scope(*(ours if ours is not None else theirs for ours, theirs in zip(joined, scope)))
+    return joined
+
+
+def scope_from_path(pattern: str, path: str) -> Scope:
+    """What a pattern with the named groups ``show``, ``sequence``, ``shot`` finds in a script's path."""
+    try:
+        match = re.search(pattern, path.replace("\\", "/")) if pattern else None
+    except re.error:
+        return Scope()
+    groups = match.groupdict() if match else {}
+    return Scope(*(groups.get(part) or None for part in _PARTS))
+
+
+def scope_doubt(frozen: Frozen, question: Question) -> str:
+    """Why a part of the scope that nobody knows could change an answer; an empty text where it could not."""
+    scope, part = question.scope, frozen.part(question.model)
+    for pin in part.pins:
+        if not _covers(pin, scope) and _could_cover(pin, scope):
+            return "a pin for " + _pin_scope(pin) + " may apply"
+    if scope.show is None and question.stamp is None:
+        shows = sorted(channel for channel in part.channels if channel.startswith("show/"))
+        return f"channel {shows[0]} may apply" if shows else ""
+    if scope.show is None and frozen.follow:
+        return "show {}, whose nodes follow their channel, may be this one".format(min(frozen.follow))
+    return ""
+
+
+def plain_path(path: str) -> str:
+    """The path without ``..``: Nuke's Cattery joins them in, and they would tie a script to one generation."""
+    kept: List[str] = []
+    for part in path.replace("\\", "/").split("/"):
+        if part == ".." and kept:
+            kept.pop()
+        else:
+            kept.append(part)
+    return "/".join(kept)
+
+
+def _names(rules: Mapping[str, Any], source: str) -> Sequence[str]:
+    return [str(name) for name in rules.get(source, _DEFAULTS[source])]
+
+
+def _named(read: _Reader, names: Sequence[str]) -> Scope:
+    return Scope(*(read(name) or None for name in names))

@@ -4,7 +4,7 @@ The generation is opened once and never again, so an open script cannot change u
 A session that could not open one keeps that sentence and goes on without models. Left out: nodes (`changeover_nuke`).
 """
 
-# ruff: noqa: PTH107, PTH112, PTH113
+# ruff: noqa: PTH107, PTH112
 # Importing pathlib would cost Nuke's start as much as all the rest of this.
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def resolve(
     question = Question(model, loader, this.line, scope or Scope(), stamp, node)
     try:
         found = answers.resolve(this.opened.frozen, question, this.lock)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         sentence = f"{this.opened.folder}/generation.json is not as expected ({error!r}); run: changeover status"
         return Resolution(model, loader, "none", unavailable=sentence, error=True, stamp=stamp)
     return _present(found)
@@ -90,7 +90,7 @@ def resolve(
 
 def _present(found: Resolution) -> Resolution:
     """The answer, if its file is there; a file that is gone is an error, never a substitute."""
-    if found.path is None or os.path.isfile(found.path):
+    if found.path is None or store.is_file(found.path, render=not nuke.GUI):
         return found
     sentence = (
         f"the file {found.path} is not on this machine, and nothing is loaded in its place; run: changeover update"
@@ -101,13 +101,13 @@ def _present(found: Resolution) -> Resolution:
 def _open() -> Session:
     line = nuke_line()
     try:
-        opened = store.open_generation(os.environ)
+        opened = store.open_generation(os.environ, render=not nuke.GUI)
     except store.StoreError as error:
         return Session(None, None, str(error), line)
     if opened.lease:
         keep_lease(opened.lease)
     try:
-        return Session(opened, store.read_lock(os.environ), "", line)
+        return Session(opened, store.read_lock(os.environ, render=not nuke.GUI), "", line)
     except store.StoreError as error:
         return Session(opened, None, str(error), line)
 

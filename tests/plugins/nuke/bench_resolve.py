@@ -1,9 +1,9 @@
-"""How long Nuke waits for the plug-in: import, opening a generation of 1,000 models, and one resolution.
+"""How long Nuke waits for the plug-in: import, opening a generation of 1,000 models among 1,000, and one resolution.
 
 ``python tests/plugins/nuke/bench_resolve.py [MODELS] [PYTHON]``. Each number is the best of nine fresh processes under
 ``python -I -S`` with the stand-in. "Nuke's modules" are those that Nuke has imported before any init.py of ours runs;
-"cold" also pays for the standard library. Ratios compare with parsing the same ``generation.json``, which nobody can
-do without, so they hold on every machine; nothing is asserted.
+"cold" also pays for the standard library. "start" finds the store, leases and opens the generation. Ratios compare
+with parsing the same ``generation.json``, which the plug-in does without by its index; nothing is asserted.
 """
 
 # ruff: noqa: T201
@@ -30,6 +30,7 @@ from changeover_updater.writers import write_cattery
 HERE = Path(__file__).parent
 PLUGIN = HERE.parents[2] / "plugins" / "nuke"
 LINES = ("15.0", "15.1", "16.0", "17.0")
+GENERATIONS = 1000
 
 CHILD = """
 import sys, time
@@ -52,7 +53,7 @@ for number in range(1000):
     changeover_nuke.resolve("vendor/model-1", "nuke-inference")
 marks.append(clock())
 import json
-with open(store + "/stations/bench/generations/1/generation.json", "rb") as stream:
+with open(store + "/stations/bench/generations/1000/generation.json", "rb") as stream:
     data = stream.read()
 begun = clock()
 json.loads(data.decode("utf-8"))
@@ -81,7 +82,7 @@ def prepare(store: Path, models: int) -> int:
     """A store with one generation of that many models; returns the size of its ``generation.json`` in bytes."""
     releases = tuple(release(number, store) for number in range(models))
     generation = Generation(
-        number=1,
+        number=GENERATIONS,
         station="bench",
         made_at="2026-11-22T13:45:00Z",
         why="a benchmark",
@@ -90,13 +91,16 @@ def prepare(store: Path, models: int) -> int:
         releases=releases,
         channels=tuple(GenerationChannel(channel="stable", model=r.model, key=r.key) for r in releases),
     )
-    folder = store / "stations" / "bench" / "generations" / "1"
+    folder = store / "stations" / "bench" / "generations" / str(GENERATIONS)
     folder.mkdir(parents=True)
+    for number in range(1, GENERATIONS):
+        (folder.parent / str(number)).mkdir()
+        (folder.parent / str(number) / "generation.json").write_bytes(b"{}")
     (folder.parents[1] / "leases").mkdir()
     data = generation.to_bytes()
     (folder / "generation.json").write_bytes(data)
     write_cattery(generation, folder, store)
-    (folder.parents[1] / "current").write_bytes(Current(generation=1).to_bytes())
+    (folder.parents[1] / "current").write_bytes(Current(generation=GENERATIONS).to_bytes())
     return len(data)
 
 
@@ -112,7 +116,7 @@ def main(models: int = 1000, python: str = sys.executable) -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder) / "store"
         size = prepare(store, models)
-        print(f"{models} models, {len(LINES)} Nuke lines, generation.json {size / 1e6:.2f} MB, {python}")
+        print(f"{models} models, {GENERATIONS} generations, {len(LINES)} Nuke lines, {size / 1e6:.2f} MB, {python}")
         for warm in ("warm", "cold"):
             imported, started, first, thousand, parsed = measure(python, store, warm)
             whole = imported + started + first

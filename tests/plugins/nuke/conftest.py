@@ -20,6 +20,7 @@ from changeover_registry.records.station import (
     GenerationChannel,
     GenerationPin,
     GenerationRelease,
+    InstalledFile,
 )
 from changeover_updater.writers import write_cattery
 
@@ -30,6 +31,7 @@ MODULES = (
     "changeover_nuke_store",
     "changeover_nuke_session",
     "changeover_nuke_scope",
+    "changeover_nuke_farm",
     "changeover_nuke",
 )
 LINES = ("15.0", "15.1", "16.0")
@@ -50,10 +52,13 @@ class Situation:
         """A release with a ``.cat`` for `lines` (and a sentence for the others) and ONNX for python, installed."""
         identity = digest(f"{model} {version} {content}".encode())
         folder = f"releases/{model}/{release_folder(version, identity)}"
+        data = f"opaque {identity}".encode()
         for name in ("nuke-cat/m.cat", "onnx/m.onnx"):
             (self.root / folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (self.root / folder / name).write_bytes(f"opaque {identity}".encode())
-        served = [Answer(loader="nuke-inference", nuke_line=x, path=f"{folder}/nuke-cat/m.cat") for x in lines]
+            (self.root / folder / name).write_bytes(data)
+        cat = f"{folder}/nuke-cat/m.cat"
+        files = (InstalledFile(path=cat, size=len(data), sha256=digest(data)),)
+        served = [Answer(loader="nuke-inference", nuke_line=x, path=cat, files=files) for x in lines]
         refused = [
             Answer(loader="nuke-inference", nuke_line=x, unavailable=f"not available in Nuke {x}: needs torch 2.1.1")
             for x in LINES
@@ -114,10 +119,11 @@ class Situation:
         """What a session of this station has in its environment."""
         return {"CHANGEOVER_STORE": str(self.root), "CHANGEOVER_STATION": self.station, **more}
 
-    def lock(self, path: Path, *releases: GenerationRelease, node: str | None = None) -> str:
-        """Write a farm lock; returns its path."""
-        lines = [{"model": r.model, "version": r.version, "digest": r.digest} for r in releases]
-        body = {"schema": "changeover.lock/1", "releases": [line | ({"node": node} if node else {}) for line in lines]}
+    def lock(self, path: Path, *releases: GenerationRelease, line_device: str = "any", **fields: Any) -> str:
+        """Write a farm lock as a person might; returns its path. `fields` stand in each of its lines."""
+        more = {**fields, "device": line_device}
+        lines = [{"model": r.model, "version": r.version, "digest": r.digest, **more} for r in releases]
+        body = {"schema": "changeover.lock/1", "releases": lines}
         path.write_text(json.dumps(body))
         return str(path)
 
@@ -187,13 +193,6 @@ def answers() -> Any:
     """The resolution of the plug-in, loaded once: it needs no host."""
     with _plugged({}) as found:
         return found.answers
-
-
-@pytest.fixture(scope="session")
-def plugged_scope() -> Any:
-    """The scope rules of the plug-in, loaded once, with a host that nobody touches."""
-    with _plugged({}) as found:
-        return found.scope
 
 
 @pytest.fixture(scope="session")

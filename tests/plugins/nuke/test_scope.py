@@ -76,13 +76,13 @@ def test_the_order_of_the_rules_decides_and_other_sources_are_not_asked(plug: An
 def test_a_pattern_that_is_wrong_or_finds_nothing_leaves_the_scope_unknown(plug: Any, pattern: str) -> None:
     found = plug({})
 
-    assert tuple(found.scope.scope_from_path(pattern, "/shows/atlas/x.nk")) == (None, None, None)
+    assert tuple(found.answers.scope_from_path(pattern, "/shows/atlas/x.nk")) == (None, None, None)
 
 
 @given(st.lists(st.tuples(part, part, part), max_size=4))
 @settings(deadline=None)
-def test_joined_scopes_never_mix_what_contradicts(answers: Any, plugged_scope: Any, scopes: Any) -> None:
-    joined = plugged_scope.join_scopes(answers.Scope(*scope) for scope in scopes)
+def test_joined_scopes_never_mix_what_contradicts(answers: Any, scopes: Any) -> None:
+    joined = answers.join_scopes(answers.Scope(*scope) for scope in scopes)
 
     known: list[Any] = [None, None, None]
     for scope in scopes:

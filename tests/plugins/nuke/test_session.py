@@ -254,6 +254,7 @@ def test_a_generation_that_is_bent_inside_gives_a_sentence_when_asked(situation:
     body = json.loads(path.read_bytes())
     del body["releases"][0]["answers"]
     path.write_text(json.dumps(body))
+    path.with_name("resolve.jsonl").unlink()
     found = plug(situation.environ())
 
     answer = found.main.resolve("acme/roto", "nuke-inference")

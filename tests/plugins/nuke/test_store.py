@@ -98,6 +98,8 @@ def _broken(name: str, root: Path) -> dict[str, str]:
         (root / path).unlink(missing_ok=True)
     else:
         (root / path).write_text(content)
+    # A generation that an older version made has no index beside it, and then all depends on the one file.
+    (root / GENERATION).with_name("resolve.jsonl").unlink()
     environs = {
         "no configuration": {"CHANGEOVER_NUKE_JSON": str(root / "nothing.json")},
         "a configuration without a store": {"CHANGEOVER_NUKE_JSON": str(root / "nuke.json")},
@@ -241,3 +243,81 @@ def test_a_farm_lock_that_cannot_be_read_is_never_passed_over(
 
     with pytest.raises(found.store.StoreError, match=sentence):
         found.store.read_lock({"CHANGEOVER_LOCK": str(path)})
+
+
+@pytest.mark.parametrize("winerror", [5, 32])
+def test_a_lease_that_windows_holds_open_is_tried_again_and_never_removed_first(
+    situation: Any, plug: Any, monkeypatch: pytest.MonkeyPatch, winerror: int
+) -> None:
+    _put(situation)
+    found = plug({})
+    real, calls = os.replace, []
+
+    def busy(source: str, target: str) -> None:
+        calls.append(Path(target).exists())
+        if len(calls) < 3:
+            raise _windows(winerror)
+        real(source, target)
+
+    found.store.open_generation(situation.environ())
+    monkeypatch.setattr(os, "replace", busy)
+    opened = found.store.open_generation(situation.environ())
+
+    assert calls == [True, True, True], "the lease that was there stayed there all the time"
+    assert json.loads(Path(opened.lease).read_text())["generation"] == 1
+
+
+@pytest.mark.parametrize("winerror", [5, 32])
+def test_a_lease_that_stays_held_open_is_as_it_was_and_the_session_goes_on(
+    situation: Any, plug: Any, monkeypatch: pytest.MonkeyPatch, winerror: int
+) -> None:
+    _put(situation)
+    found = plug({})
+    lease = Path(found.store.open_generation(situation.environ()).lease)
+    before = lease.read_bytes()
+
+    def busy(*_: str) -> None:
+        raise _windows(winerror)
+
+    monkeypatch.setattr(os, "replace", busy)
+    opened = found.store.open_generation(situation.environ())
+
+    assert (opened.frozen.number, opened.lease) == (1, "")
+    assert lease.read_bytes() == before
+    assert [path.name for path in lease.parent.iterdir()] == [lease.name]
+
+
+def _windows(winerror: int) -> PermissionError:
+    error = PermissionError(13, "Permission denied")
+    vars(error)["winerror"] = winerror
+    return error
+
+
+@pytest.mark.parametrize("render", [False, True])
+@pytest.mark.parametrize("name", ["ESTALE", "ENOENT"])
+def test_a_pointer_that_stays_stale_is_waited_for_longer_where_no_artist_waits(
+    situation: Any, plug: Any, monkeypatch: pytest.MonkeyPatch, name: str, render: bool
+) -> None:
+    import builtins
+    import errno
+
+    _put(situation)
+    found = plug({})
+    waited: list[float] = []
+    real, stale_for = builtins.open, 0.6
+
+    def stale(path: str, *more: Any, **named: Any) -> Any:
+        if str(path).endswith("/current") and sum(waited) < stale_for:
+            raise OSError(getattr(errno, name), "not now", str(path))
+        return real(path, *more, **named)
+
+    monkeypatch.setattr(builtins, "open", stale)
+    monkeypatch.setattr(found.store.time, "sleep", waited.append)
+
+    if render:
+        assert found.store.open_generation(situation.environ(), render=True).frozen.number == 1
+        assert 0.6 <= sum(waited) <= 1.1
+    else:
+        with pytest.raises(found.store.StoreError, match="current cannot be read"):
+            found.store.open_generation(situation.environ())
+        assert sum(waited) <= 0.08

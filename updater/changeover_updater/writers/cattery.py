@@ -1,4 +1,4 @@
-"""The Cattery tree of one generation: how Nuke's own menu finds a station's ``.cat`` releases.
+"""What Nuke reads of one generation: the Cattery tree of its own menu, and beside it the index of the plug-in.
 
 One root for each Nuke line, ``nuke/<line>/Cattery/<name>-<version>-<digest12>/cat.json``; the plug-in puts the root of
 its line on Nuke's plug-in path. Rules of the reader that shape it (`nukescripts.cattery`, learn.foundry.com):
@@ -24,6 +24,7 @@ from pathlib import Path, PurePosixPath
 from changeover_registry.errors import InvalidInputError
 from changeover_registry.names import digest12, release_folder
 from changeover_registry.records.station import Answer, Generation, GenerationRelease
+from changeover_updater.writers.nuke_index import INDEX_NAME, nuke_index
 
 __all__ = ["cattery_files", "write_cattery"]
 
@@ -35,7 +36,7 @@ _Served = tuple[GenerationRelease, str]
 
 
 def write_cattery(generation: Generation, folder: Path, store: Path) -> None:
-    """Write the Cattery trees of a generation that is not yet in place; the caller syncs the folder and renames it.
+    """Write trees and index of a generation that is not yet in place; the caller syncs the folder and renames it.
 
     Args:
         generation: What the station serves; every Nuke line in it gets a tree, also an empty one.
@@ -54,6 +55,7 @@ def write_cattery(generation: Generation, folder: Path, store: Path) -> None:
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
+    (folder / INDEX_NAME).write_bytes(nuke_index(generation))
 
 
 def cattery_files(generation: Generation) -> Mapping[str, bytes]:

@@ -2,17 +2,18 @@
 
 `KNOBS` is the little truth that we rely on: name, type and default of the knobs that the plug-in reads or writes, as
 a real Nuke 17.0v3 has them; a test compares it with the recorded knob lists. What a call did is kept in plain lists
-(`said`, `shown`, `on_script_load`, `on_create`), so that a test can look.
+(`said`, `shown`, `on_script_load`, `on_create`, `before_render`), so that a test can look.
 """
 
 # mypy: ignore-errors
-# ruff: noqa: A002, ANN001, ANN201, ANN202, ANN204, B905, EM103, FBT002, N801, N802, N803, UP004, UP032
+# ruff: noqa: A002, ANN001, ANN201, ANN202, ANN204, B905, EM103, FBT002, N801, N802, N803, N816, UP004, UP032
 # It runs under every Python that Nuke embeds, so it is written like theirs.
 
 NUKE_VERSION_STRING = "15.1v3"
 NUKE_VERSION_MAJOR = 15
 NUKE_VERSION_MINOR = 1
 GUI = False
+rawArgs = ["/usr/local/Nuke15.1v3/Nuke15.1", "-t", "--gpu"]
 
 KNOBS = {
     "Inference": {
@@ -47,6 +48,7 @@ said = []
 shown = []
 on_script_load = []
 on_create = []
+before_render = []
 _path = []
 _nodes = []
 _menus = {}
@@ -198,6 +200,21 @@ def addOnScriptLoad(call):
 
 def addOnCreate(call, args=(), nodeClass="*"):
     on_create.append((call, nodeClass))
+
+
+def addBeforeRender(call, args=(), kwargs=None, nodeClass="Write"):
+    before_render.append((call, nodeClass))
+
+
+def render(node):
+    """What `execute` does first: the callbacks of the node's class and of every class; what one raises stops it."""
+    _this.append(node)
+    try:
+        for call, kind in before_render:
+            if kind in ("*", node.kind):
+                call()
+    finally:
+        _this.pop()
 
 
 def menu(name):
