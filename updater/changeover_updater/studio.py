@@ -308,7 +308,7 @@ def _vendor(folder: VendorFolder, station: Station) -> VendorState:
     state = station.folder / "trust" / "vendors" / folder.vendor
     try:
         client = Client(open_transport(str(folder.mirror)), state, folder.pinned_root())
-        view = open_vendor(client, folder.vendor)
+        view = open_vendor(client, folder.vendor, entry.models)
         indexes = tuple(view.indexes[name] for name in sorted(view.indexes))
         unreadable: list[tuple[str, UndecidedError]] = []
         releases = _records(folder, indexes, unreadable)

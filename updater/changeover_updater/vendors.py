@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from changeover_registry import _fs, canonical
 from changeover_registry.clock import format_time
@@ -12,6 +13,9 @@ from changeover_registry.records.release import Release, ReleaseRef
 from changeover_registry.records.repository import TrustEntry
 from changeover_updater.site import Site, VendorFolder
 from changeover_updater.studio import unreadable_record
+
+if TYPE_CHECKING:
+    from changeover_registry.repository.vendor import VendorView
 
 __all__ = ["Synced", "add_trust", "remove_trust", "sync_vendor"]
 
@@ -29,12 +33,31 @@ class Synced:
 
 
 def add_trust(
-    site: Site, vendor: str, location: str, root: bytes, *, allow_executable: bool, who: str, now: datetime
+    site: Site,
+    vendor: str,
+    location: str,
+    root: bytes,
+    *,
+    allow_executable: bool,
+    who: str,
+    now: datetime,
+    models: tuple[str, ...] = (),
 ) -> TrustEntry:
     """Trust a vendor: its name, where its repository is, and the root metadata that it gave in person.
 
+    Args:
+        site: The studio's.
+        vendor: What the vendor is called here.
+        location: Where its repository is.
+        root: The root metadata.
+        allow_executable: Whether it may send formats that are code.
+        who: Who trusts it.
+        now: When.
+        models: The models to follow, by bare name; none means all. Nothing of any other is fetched.
+
     Raises:
-        InvalidInputError: The name is bad, or the vendor is trusted already with another root or place.
+        InvalidInputError: The name is bad, the vendor is trusted already with another root or place, or it has no such
+            model.
         TrustError: The repository does not verify with that root.
         UnreachableError: The repository does not answer.
     """
@@ -50,6 +73,7 @@ def add_trust(
         allow_executable=allow_executable,
         added_by=who,
         added_at=format_time(now),
+        models=models or None,
     )
     _check_new(folder, entry)
     with _fs.lock(site.root / "trust" / ".lock", what="the trusted vendors", wait_seconds=5):
@@ -58,7 +82,7 @@ def add_trust(
         staged.mkdir()
         try:
             client = Client(open_transport(entry.location), staged / "state", root)
-            open_vendor(client, vendor)
+            _check_has(open_vendor(client, vendor, ()), models)
             _fs.write_atomic(staged / "root.json", root)
             _fs.write_atomic(staged / "entry.json", entry.to_bytes())
             _fs.fsync_tree(staged)
@@ -93,8 +117,9 @@ def sync_vendor(folder: VendorFolder) -> Synced:
     from changeover_registry.transport import open_transport
 
     transport = open_transport(folder.entry().location)
-    client = Client(transport, folder.root / "state", folder.pinned_root(), mirror=folder.mirror)
-    view = open_vendor(client, folder.vendor)
+    models = folder.entry().models
+    client = Client(transport, folder.root / "state", folder.pinned_root(), mirror=folder.mirror, mirrored=models)
+    view = open_vendor(client, folder.vendor, models)
     releases: list[Release] = []
     new: list[Release] = []
     withdrawn: list[tuple[ReleaseRef, str]] = []
@@ -144,6 +169,18 @@ def _check_new(folder: Path, entry: TrustEntry) -> None:
         actual=f"one trusted since {there.added_at} at {there.location}",
         remedy=f"to change it: changeover trust remove {entry.vendor}, then add it again",
     )
+
+
+def _check_has(view: "VendorView", models: tuple[str, ...]) -> None:
+    for name in models:
+        if name not in view.card.models:
+            raise InvalidInputError(
+                "model",
+                where=f"{view.card.vendor}/{name}",
+                expected=f"one of {', '.join(view.card.models)}" if view.card.models else "a model that it published",
+                actual="none of that name",
+                remedy="correct the name, or follow all models: leave out --model",
+            )
 
 
 def _absolute(location: str) -> str:

@@ -57,7 +57,10 @@ class VendorCard(Record):
 
 
 class TrustEntry(Record):
-    """``trust/<vendor>/entry.json``: where a vendor's repository is and what the studio lets it do."""
+    """``trust/<vendor>/entry.json``: where a vendor's repository is and what the studio lets it do.
+
+    `models` are those that the studio follows; absent means all, also those that the vendor adds later.
+    """
 
     NAME: ClassVar[str] = "trust"
 
@@ -67,3 +70,4 @@ class TrustEntry(Record):
     allow_executable: bool = False
     added_by: Text
     added_at: Time
+    models: tuple[Name, ...] | None = Field(default=None, min_length=1)

@@ -9,7 +9,7 @@ Order of `publish`: objects, index, role, snapshot, timestamp. A published relea
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -192,12 +192,13 @@ def with_withdrawal(index: Index, version: str, why: str, now: datetime) -> Inde
     return index.model_copy(update={"releases": tuple(taken if item == entry else item for item in index.releases)})
 
 
-def open_vendor(client: Client, vendor: str) -> VendorView:
+def open_vendor(client: Client, vendor: str, models: Collection[str] | None = None) -> VendorView:
     """Verify the newest state of a vendor's repository.
 
     Args:
         client: The reader, with the root that the studio trusts for this vendor.
         vendor: The name that the studio gave the vendor; card and indexes must bear it.
+        models: The models whose indexes are wanted, all if absent; nothing of the others is fetched.
 
     Raises:
         TrustError: Metadata does not verify, or card or index belong to somebody else.
@@ -208,7 +209,8 @@ def open_vendor(client: Client, vendor: str) -> VendorView:
     where = client.transport.location
     card = VendorCard.from_bytes(client.target(_CARD, limit=_INDEX_LIMIT_BYTES), where=f"{where}: {_CARD}")
     _check_bound(f"{where}: {_CARD}", vendor, card.vendor)
-    indexes = {name: _fetch_index(client, vendor, name) for name in card.models}
+    wanted = [name for name in card.models if models is None or name in models]
+    indexes = {name: _fetch_index(client, vendor, name) for name in wanted}
     return VendorView(card, indexes)
 
 

@@ -98,6 +98,9 @@ def trust_add(
     location: Annotated[str, typer.Argument(help="Its repository: a folder or an HTTP(S) address.")],
     root: Annotated[Path, typer.Option(help="The root metadata (root.json) that the vendor gave you in person.")],
     allow_executable: Annotated[bool, typer.Option(help="Let it send TorchScript and .cat, which are code.")] = False,
+    model: Annotated[
+        list[str] | None, typer.Option(help="Follow this model alone; may be given again. Without it, all.")
+    ] = None,
 ) -> None:
     """Trust a vendor."""
     from changeover_updater.vendors import add_trust
@@ -117,6 +120,7 @@ def trust_add(
         allow_executable=allow_executable,
         who=call.settings.who,
         now=call.now,
+        models=tuple(name.removeprefix(f"{vendor}/") for name in model or ()),
     )
     formats = ", executable formats allowed" if allow_executable else ""
     say(f"{mark('ok')} {vendor} is trusted{formats}")
@@ -133,13 +137,14 @@ def trust_list(context: typer.Context, as_json: JsonFlag = False) -> None:
             e.vendor,
             escape(e.location),
             e.root[:12],
+            ", ".join(e.models) if e.models else "all",
             "yes" if e.allow_executable else "no",
             e.added_at,
             escape(e.added_by),
         )
         for e in entries
     ]
-    columns = ("vendor", "location", "root", "executable formats", "since", "by")
+    columns = ("vendor", "location", "root", "models", "executable formats", "since", "by")
     emit([e.model_dump(mode="json") for e in entries], as_json=as_json, show=lambda: rows("vendors", columns, lines))
 
 
