@@ -31,6 +31,7 @@ __all__ = [
     "read_bytes_retry",
     "remove_tree",
     "rename_dir",
+    "replace",
     "sweep_temporaries",
     "temporary_beside",
     "unlink",
@@ -62,11 +63,16 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """
     beside = _write_beside(path, data, mode)
     try:
-        _while_held(lambda: beside.replace(path))
+        replace(beside, path)
     except BaseException:
         _discard(beside)
         raise
-    fsync_dir(path.parent)
+
+
+def replace(source: Path, target: Path) -> None:
+    """Give a file that was synced the name `target`, in one step and on the disk; a file that had it is replaced."""
+    _while_held(lambda: source.replace(target))
+    fsync_dir(target.parent)
 
 
 def write_new(path: Path, data: bytes, *, mode: int = 0o644) -> None:

@@ -90,7 +90,7 @@ def _pin_choice_root(site: Site, station: Station) -> None:
     """The station keeps the root that it was given; whoever rewrites the site later does not change it."""
     pinned = station.folder / "trust" / "choice" / "root.json"
     if not pinned.is_file():
-        pinned.parent.mkdir(parents=True, exist_ok=True)
+        _fs.make_dirs(pinned.parent)
         _fs.write_atomic(pinned, (site.choice / "metadata" / "1.root.json").read_bytes())
 
 
@@ -128,7 +128,7 @@ def _tell_host(store: Store, host: str, station: str) -> None:
     """Leave word of which station Nuke finds on this host; without any, it is the one of the host's name."""
     told = store.root / "stations" / BY_HOST / host
     if station != host or told.exists():
-        told.parent.mkdir(parents=True, exist_ok=True)
+        _fs.make_dirs(told.parent)
         _fs.write_atomic(told, f"{station}\n".encode())
 
 
@@ -159,7 +159,7 @@ def _write_config(request: Request) -> None:
         '# version = "15.1v3"',
         "",
     ]
-    request.config.parent.mkdir(parents=True, exist_ok=True)
+    _fs.make_dirs(request.config.parent)
     _fs.write_atomic(request.config, "\n".join(lines).encode())
 
 
@@ -180,7 +180,7 @@ def _tell_nuke(path: Path, store: Path, notice: Callable[[str], None]) -> None:
         notice(f"{path} names another store and was left; this one is found through CHANGEOVER_STORE={store}")
         return
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _fs.make_dirs(path.parent)
         _fs.write_atomic(path, wanted)
     except OSError:
         notice(f"{path} cannot be written here; set CHANGEOVER_STORE={store} for Nuke")

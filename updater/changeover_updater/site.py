@@ -217,7 +217,7 @@ class Site:
         """Make the folders, the starter policy and site.toml; what is there is left as it is."""
         check_root(root, what="site")
         for name in ("trust", "verdicts", "golden", "inbox", "stations", "mlflow"):
-            (root / name).mkdir(parents=True, exist_ok=True)
+            _fs.make_dirs(root / name)
         for name, data in (
             ("format", FORMAT),
             (

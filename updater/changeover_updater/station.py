@@ -77,7 +77,7 @@ class Station:
     def create(self) -> None:
         """Make the station's folders; nothing happens if they are there."""
         for name in ("generations", "events", "leases", "trust"):
-            (self.folder / name).mkdir(parents=True, exist_ok=True)
+            _fs.make_dirs(self.folder / name)
 
     def need(self) -> "Station":
         """This station.
@@ -178,8 +178,7 @@ class Station:
     def set_hold(self, hold: Hold | None) -> None:
         """Write or lift the hold."""
         if hold is None:
-            (self.folder / "hold").unlink(missing_ok=True)
-            _fs.fsync_dir(self.folder)
+            _fs.unlink(self.folder / "hold")
         else:
             _fs.write_atomic(self.folder / "hold", hold.to_bytes())
 

@@ -138,7 +138,7 @@ def report_status(
     )
     folder = site.root / "stations" / station.id
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        _fs.make_dirs(folder)
         _fs.write_atomic(folder / "status.json", _small(record))
     except OSError as error:
         notice(f"the site was not told of this station's state: {error.strerror or error}")
@@ -152,7 +152,7 @@ def _kept(generation: Generation | None) -> tuple[str, ...]:
     """What is kept, that which channels and pins answer first."""
     if generation is None:
         return ()
-    served = {entry.key for entry in (*generation.channels, *generation.pins)}
+    served = {entry.key for entry in generation.channels} | {pin.key for pin in generation.pins}
     keys = [release.key for release in generation.releases]
     return tuple(sorted(keys, key=lambda key: key not in served)[:_RELEASES])
 

@@ -5,6 +5,7 @@ staged under a unique name, synced to the disk and renamed into place without a 
 use. Left out: where the bytes come from (`install`), and who points at them (`station`).
 """
 
+import contextlib
 import os
 import re
 import shutil
@@ -21,9 +22,11 @@ from changeover_registry.errors import ChangeoverError, InvalidInputError, Trust
 from changeover_registry.names import release_folder
 from changeover_registry.records.release import FileEntry, ReleaseRef, Variant
 
-__all__ = ["FORMAT", "Store", "check_root"]
+__all__ = ["FORMAT", "SHARE", "Store", "check_root"]
 
 FORMAT = b"1\n"
+SHARE = b"share\n"
+"""What the file ``mode`` of a store holds that several hosts read."""
 _BAD_ROOT = re.compile(r"[\s#%\[\]{}\ud800-\udfff]")
 """What hosts and farm submitters read as something else; surrogates stand for bytes that are no text at all."""
 _STAGED = re.compile(r"(?P<host>.+)~(?P<pid>\d+)~[0-9a-f]+")
@@ -75,7 +78,7 @@ class Store:
         """Make the folders of a store; an existing store is left as it is."""
         check_root(root, what="store")
         for name in ("releases", "staging", "stations"):
-            (root / name).mkdir(parents=True, exist_ok=True)
+            _fs.make_dirs(root / name)
         if not (root / "format").exists():
             _fs.write_atomic(root / "format", FORMAT)
         return cls(root)
@@ -89,6 +92,13 @@ class Store:
         """
         check_format(root)
         return cls(root)
+
+    def is_share(self) -> bool:
+        """Whether several hosts read this store and one account writes it; else it is one host's own."""
+        try:
+            return (self.root / "mode").read_bytes() == SHARE
+        except FileNotFoundError:
+            return False
 
     def variant_path(self, release: ReleaseRef, variant: str) -> str:
         """The variant's folder relative to the root, with slashes."""
@@ -111,7 +121,9 @@ class Store:
         try:
             yield folder
         finally:
-            _fs.remove_tree(folder) if folder.exists() else None
+            # What was done in here is done: a disk that fails now is met by the next sweep, and is no failure of this.
+            with contextlib.suppress(OSError):
+                _fs.remove_tree(folder)
 
     def place(self, staged: Path, release: ReleaseRef, variant: Variant) -> Path:
         """Rename a staged, verified variant into place; there already means verify and use.
@@ -123,7 +135,7 @@ class Store:
         for file in variant.files:
             (staged / file.path).chmod(stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH)
         _fs.fsync_tree(staged)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        _fs.make_dirs(target.parent)
         try:
             _fs.rename_dir(staged, target)
         except FileExistsError:
@@ -192,9 +204,8 @@ def _complete(target: Path, staged: Path, variant: Variant) -> None:
     for file in variant.files:
         path = target / file.path
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            (staged / file.path).replace(path)
-            _fs.fsync_dir(path.parent)
+            _fs.make_dirs(path.parent)
+            _fs.replace(staged / file.path, path)
 
 
 def _has_size(path: Path, size: int) -> bool:
