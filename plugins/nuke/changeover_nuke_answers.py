@@ -204,8 +204,8 @@ class Frozen:
     def files(self, release: Release, line: str) -> Tuple[Tuple[str, str], ...]:
         """The files that Nuke's own node of that line loads of a release: path below the store, and sha256."""
         entry = self.entry(release.key) or {"answers": ()}
-        found = next((a for a in entry["answers"] if a["loader"] == INFERENCE and a.get("nuke_line") == line), {})
-        return tuple((str(file["path"]), str(file["sha256"])) for file in found.get("files", ()))
+        answers = [a for a in entry["answers"] if a["loader"] == INFERENCE and a.get("nuke_line") == line]
+        return tuple((str(f["path"]), str(f["sha256"])) for a in answers[:1] for f in a.get("files", ()))
 
 
 def _by_model(body: Mapping[str, Any]) -> Dict[str, Dict[str, List[Mapping[str, Any]]]]:

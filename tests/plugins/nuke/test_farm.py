@@ -1,3 +1,4 @@
+import builtins
 import os
 import shutil
 import subprocess
@@ -46,18 +47,22 @@ def _stopped(worker: SimpleNamespace) -> str:
 
 
 def test_a_render_of_what_the_lock_froze_goes_on_and_hashes_each_file_once(
-    farm: Any, monkeypatch: pytest.MonkeyPatch
+    farm: Any, situation: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import hashlib
+    worker = farm()
+    opened: list[str] = []
+    real = builtins.open
 
-    worker, hashed, real = farm(), [], hashlib.sha256
-    monkeypatch.setattr(hashlib, "sha256", lambda *data: hashed.append(1) or real(*data))
+    def counted(path: Any, *more: Any, **named: Any) -> Any:
+        opened.append(str(path))
+        return real(path, *more, **named)
 
+    monkeypatch.setattr(builtins, "open", counted)
     worker.nuke.render(worker.write)
     worker.nuke.render(worker.write)
 
     assert worker.nuke.said == []
-    assert len(hashed) == 1
+    assert [path for path in opened if path.endswith(".cat")] == [str(_file(situation, worker.old))]
 
 
 def test_a_file_with_other_bytes_stops_the_render_with_one_sentence(farm: Any, situation: Any) -> None:

@@ -7,11 +7,7 @@ alone, lies in the same folder, which is renamed into place whole, and a reader 
 ``generation.json``.
 """
 
-from collections.abc import Iterable
-from itertools import chain
-
 from changeover_registry import canonical
-from changeover_registry.records.base import Value
 from changeover_registry.records.station import Generation
 
 __all__ = ["INDEX_NAME", "nuke_index"]
@@ -23,14 +19,12 @@ _PARTS = ("releases", "channels", "pins")
 
 def nuke_index(generation: Generation) -> bytes:
     """The bytes of the index; the same generation has always the same."""
-    models = sorted({entry.model for entry in chain(generation.releases, generation.channels, generation.pins)})
-    whole = generation.model_dump(mode="json", exclude_none=True, exclude=set(_PARTS))
-    parts: dict[str, dict[str, list[canonical.Json]]] = {model: {} for model in models}
+    whole = generation.model_dump(mode="json", exclude_none=True)
+    parts: dict[str, dict[str, list[canonical.Json]]] = {}
     for name in _PARTS:
-        entries: Iterable[Value] = getattr(generation, name)
-        for entry in entries:
-            body = entry.model_dump(mode="json", exclude_none=True)
-            parts[body["model"]].setdefault(name, []).append(body)
+        for entry in whole.pop(name):
+            parts.setdefault(entry["model"], {}).setdefault(name, []).append(entry)
+    models = sorted(parts)
     lines = [canonical.dumps(parts[model]) + b"\n" for model in models]
     first = canonical.dumps({"schema": _SCHEMA, **whole, "models": models, "lengths": [*map(len, lines)]})
     return b"".join((first, b"\n", *lines))
