@@ -11,9 +11,10 @@ from typing import Any
 
 from changeover_registry.records.base import Record
 from changeover_registry.records.bundle import Bundle, Clearance, Received
-from changeover_registry.records.choice import Choice
+from changeover_registry.records.choice import Back, Choice, Pending
 from changeover_registry.records.facts import HostFacts
 from changeover_registry.records.golden import GoldenSet, GoldenShot
+from changeover_registry.records.hook import HookEvent
 from changeover_registry.records.memory import Calibration, MemoryAnswer, MemoryMeasurement
 from changeover_registry.records.policy import Policy
 from changeover_registry.records.release import Release
@@ -25,6 +26,7 @@ from changeover_registry.records.verdict import Verdict
 __all__ = ["RECORDS", "schema", "write_schemas"]
 
 RECORDS: tuple[type[Record], ...] = (
+    Back,
     Bundle,
     Calibration,
     Choice,
@@ -35,12 +37,14 @@ RECORDS: tuple[type[Record], ...] = (
     GoldenSet,
     GoldenShot,
     Hold,
+    HookEvent,
     HostFacts,
     Index,
     Lease,
     MemoryAnswer,
     MemoryMeasurement,
     NoiseRecord,
+    Pending,
     Policy,
     Quarantine,
     Received,

@@ -123,7 +123,7 @@ class Studio:
 
     def write(self, scope: str, what: str, who: str = "jane", folder: Path | None = None) -> Choice:
         new = self.choice(scope, what, who)
-        return choice.write(folder or self.folder, self.keys, scope, lambda _: new, self.now)
+        return choice.write(folder or self.folder, self.keys, scope, lambda _: new, self.now).choice
 
     def read(self, state: Path, folder: Path | None = None) -> dict[str, Choice]:
         return {found.scope: found for found in choice.read(folder or self.folder, state, self.root)}

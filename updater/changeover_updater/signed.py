@@ -334,14 +334,12 @@ def baseline_of(studio: Studio, candidate: Release, channel: str) -> Release | N
 
 def _write(call: "Invocation", site: Site, scope: str, change: Callable[[Choice | None], Choice]) -> "Written":
     from changeover_registry.repository import choice
-    from changeover_registry.repository.pending import Written
 
-    for name in ("promoter", "site"):
-        call.key(name)
+    call.key("promoter")
     keys = studio_keys(call)
     if scope != "site" and keys.targets.is_file():
         choice.enrol_scope(site.choice, keys, scope, call.now)
-    return Written(choice.write(site.choice, keys, scope, change, call.now))
+    return choice.write(site.choice, keys, scope, change, call.now)
 
 
 def _checks(names: tuple[str, ...]) -> tuple[CheckName, ...]:

@@ -1,4 +1,7 @@
-"""The choice of one scope: channels, pins, shares and overrides, signed as a target of the studio's own repository."""
+"""The choice of one scope: channels, pins, shares and overrides, signed as a target of the studio's own repository.
+
+Beside it: the way back that one signature opens (`Back`), and a choice that waits for signatures (`Pending`).
+"""
 
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -8,7 +11,23 @@ from changeover_registry.records.base import Digest, ModelName, Record, Text, Ti
 from changeover_registry.records.findings import CheckName
 from changeover_registry.records.release import ReleaseRef
 
-__all__ = ["Choice", "Entry", "Override", "Pin", "Pointer", "Share", "VerdictKey"]
+__all__ = [
+    "SCOPE",
+    "Approval",
+    "Back",
+    "Choice",
+    "Entry",
+    "Override",
+    "Pending",
+    "Pin",
+    "Pointer",
+    "Returned",
+    "Share",
+    "VerdictKey",
+]
+
+SCOPE = r"^(site|shows/[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?)$"
+"""What a scope is named."""
 
 CHANNEL = r"^(stable|beta|show/[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?)$"
 """What a channel is named."""
@@ -97,7 +116,7 @@ class Choice(Record):
 
     NAME: ClassVar[str] = "choice"
 
-    scope: str = Field(pattern=r"^(site|shows/[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?)$")
+    scope: str = Field(pattern=SCOPE)
     number: int = Field(ge=1)
     previous: Digest | None = None
     entry: Entry
@@ -146,3 +165,81 @@ class Choice(Record):
     def share(self, channel: str, model: ModelName) -> Share | None:
         """The share of `channel` for `model`, if there is one."""
         return next((s for s in self.shares if s.channel == channel and s.release.model == model), None)
+
+
+class Returned(Value):
+    """A channel's way back for one model: to the release that choice `held_in` of the scope held there."""
+
+    channel: str = Field(pattern=CHANNEL)
+    release: ReleaseRef
+    held_in: int = Field(ge=1)
+    reason: Text
+
+
+class Back(Record):
+    """``<scope>/back/back-<n>.json``: one signature returns channels to releases that the scope chose before.
+
+    It stands on one choice, named by number and digest, and until the next one. It names every channel that is
+    returned at this moment, those of the back before it too.
+    """
+
+    NAME: ClassVar[str] = "back"
+
+    scope: str = Field(pattern=SCOPE)
+    number: int = Field(ge=1)
+    previous: Digest | None = None
+    entry: Entry
+    stands_on: int = Field(ge=1)
+    stands_on_digest: Digest
+    channels: tuple[Returned, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_release_a_channel(self) -> Self:
+        keys = [(returned.channel, returned.release.model) for returned in self.channels]
+        if len(set(keys)) != len(keys):
+            message = f"expected each channel once for a model, found {keys}"
+            raise ValueError(message)
+        return self
+
+
+class Approval(Value):
+    """One signature under a choice that waits, by whom, when and, where it was said, why.
+
+    The signature alone is proof; who, when and why are what was said with it.
+    """
+
+    key_id: Digest
+    signature: Annotated[str, Field(pattern=r"^[0-9a-f]{2,4096}$")]
+    who: Text
+    when: Time
+    why: Text | None = None
+
+
+class Pending(Record):
+    """``pending/<role>/<n>.json``: the next choice of a scope as it waits for signatures; no reader takes it.
+
+    `expires` and `specification` are what the role's metadata says beside the choice, so that everybody signs the same
+    bytes. `back` is the number of the way back that stood when it was written. `wants` asks for more signatures than
+    the scope does now, and none of those by keys in `without` counts: both while keys are being changed. `outcome` and
+    `settled` are there once nothing is waited for; then it stands below ``settled/``.
+    """
+
+    NAME: ClassVar[str] = "pending"
+
+    choice: Choice
+    expires: Time
+    specification: Annotated[str, Field(pattern=r"^[0-9]+\.[0-9]+(\.[0-9]+)?$")]
+    signatures: tuple[Approval, ...] = Field(min_length=1)
+    back: int | None = Field(default=None, ge=1)
+    wants: int | None = Field(default=None, ge=1)
+    without: tuple[Digest, ...] = ()
+    outcome: Literal["chosen", "rejected"] | None = None
+    settled: Entry | None = None
+
+    @model_validator(mode="after")
+    def _one_signature_a_key(self) -> Self:
+        keys = [approval.key_id for approval in self.signatures]
+        if len(set(keys)) != len(keys):
+            message = "expected one signature of each key, found several of one"
+            raise ValueError(message)
+        return self

@@ -3,42 +3,55 @@
 Each scope (``site``, ``shows/<show>``) has a delegated role (``site``, ``shows.<show>``) with its promoters' keys and
 threshold. Version n of the role has one target, ``<scope>/choice-<n>.json``, which names the digest of choice n-1: the
 files of the past stay, and `history` follows them. Snapshot and timestamp are signed by one online key, which can put
-nothing past a role's threshold.
+nothing past a role's threshold. A choice short of signatures waits (`pending`) until `approve` adds the last.
 
 Order of `write`, under the lock: target, role file (created exclusively: that decides a race), snapshot, timestamp. A
 writer that dies after the role file has decided and not yet said so; the next writer says it (`repair` too), before it
-does anything else. Left out: who may promote what by policy, and entries that wait for signatures.
+does anything else. Left out: who may promote what by policy, and keys that come and go (`enrolment`, `rotation`).
 """
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from securesystemslib.signer import CryptoSigner, Key
 from tuf.api.metadata import Targets
 
-from changeover_registry._fs import lock
 from changeover_registry.client import Client
-from changeover_registry.errors import ChangeoverError, InvalidInputError, LostRaceError, TrustError
-from changeover_registry.names import check_name
-from changeover_registry.records.choice import Choice
-from changeover_registry.repository import metadata
+from changeover_registry.errors import ChangeoverError
+from changeover_registry.records.choice import Back, Choice
+from changeover_registry.repository import backs, metadata, pending
+from changeover_registry.repository.approval import publish, signers_of, tidy
+from changeover_registry.repository.backs import Effective
+from changeover_registry.repository.enrolment import delegated, enrol_scope, owned
 from changeover_registry.repository.keys import StudioKeys, new_studio_keys
-from changeover_registry.repository.metadata import Change, RoleFile
+from changeover_registry.repository.metadata import Change
+from changeover_registry.repository.pending import Written
 from changeover_registry.repository.reached import (
-    Delegator,
-    Reached,
     anchor_bytes,
     check_is_repository,
     read_reached,
-    read_role,
-    read_target,
+)
+from changeover_registry.repository.scopes import (
+    back_role,
+    check_enrolled,
+    check_place,
+    choice_path,
+    head_of,
+    is_back,
+    numbered,
+    past_of,
+    reach_unreached,
+    role_of,
+    scope_of,
+    writing,
 )
 from changeover_registry.signing import load_signer
 from changeover_registry.transport.folder import FolderTransport
 
 __all__ = [
+    "Reading",
     "StudioKeys",
     "create",
     "due",
@@ -46,12 +59,30 @@ __all__ = [
     "history",
     "new_studio_keys",
     "read",
+    "read_all",
     "renew",
     "repair",
     "write",
 ]
 
-_LIMIT_BYTES = 8 * 1024 * 1024
+_LIMIT_BYTES = pending.LIMIT_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What holds of every scope, verified: ``site`` first, then shows in the order of their enrolment."""
+
+    scopes: tuple[Effective, ...]
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """Each scope's choice, with what its way back returned."""
+        return tuple(scope.choice for scope in self.scopes)
+
+    @property
+    def ignored(self) -> tuple[ChangeoverError, ...]:
+        """What is wrong with ways back; it is left aside and must be told."""
+        return tuple(error for scope in self.scopes for error in scope.ignored)
 
 
 def create(
@@ -79,40 +110,11 @@ def create(
     signed = metadata.new_root(now, root=root.public_key, targets=top.public_key, online=online.public_key)
     empty = Targets(expires=metadata.expiry("targets", now))
     keyring = promoters or (promoter.public_key,)
-    targets = metadata.with_delegation(empty, "site", "site/*", keyring, threshold, now)
+    targets = delegated(empty, "site", [owned(key, first.entry.who) for key in keyring], threshold, now)
     targets.version = 1
-    data, role = _signed(_numbered(first, "site", None), targets, [promoter], now)
+    data, role = _signed(numbered(first, "site", None), targets, [promoter], now)
     change = Change(data, (metadata.role_file("targets", targets, signed, [top]), role))
     return metadata.create(folder, keys.anchor, change, metadata.sign_root(signed, signed, root), online, now)
-
-
-def enrol_scope(
-    folder: Path, keys: StudioKeys, scope: str, now: datetime, *, promoters: Sequence[Key] = (), threshold: int = 1
-) -> None:
-    """Let a scope choose: delegate its role. It has no choice until its first `write`; enrolled again, nothing happens.
-
-    Args:
-        folder: The choice's repository.
-        keys: Of these `targets` and `site` sign.
-        scope: ``shows/<show>``.
-        now: The moment of signing.
-        promoters: The public keys that may sign for the scope; `keys.promoter` alone if there are none.
-        threshold: How many of them must sign.
-
-    Raises:
-        InvalidInputError: `scope` is no scope, or a key is missing.
-        TrustError: The repository was changed by somebody else, or a key is not the one that it names.
-        LostRaceError: Another process is writing.
-        OSError: The folder cannot be written.
-    """
-    role = _role(scope)
-    with _writing(folder, keys, scope, now) as reached:
-        if role in reached.delegated():
-            return
-        keyring = promoters or (load_signer(keys.promoter).public_key,)
-        targets = metadata.with_delegation(reached.targets, role, f"{scope}/*", keyring, threshold, now)
-        file = metadata.role_file("targets", targets, reached.root, [load_signer(keys.targets)])
-        metadata.write(folder, reached, Change({}, (file,)), load_signer(keys.site), now, exclusively=True)
 
 
 def write(
@@ -123,36 +125,45 @@ def write(
     now: datetime,
     *,
     co_signers: Sequence[Path] = (),
-) -> Choice:
-    """Write the next choice of a scope and return it as it stands.
+    wants: int | None = None,
+    without: Sequence[str] = (),
+) -> Written:
+    """Write the next choice of a scope; where signatures are missing, file it so that others may sign it.
 
     Args:
         folder: The choice's repository.
-        keys: Of these `promoter` and `site` sign.
+        keys: Of these `promoter` signs and, where the choice is complete, `site`.
         scope: ``site`` or ``shows/<show>``.
-        change: Given the scope's newest choice (None before the first), the next one. Its number and `previous` are
-            set here. It may raise; then nothing was written.
+        change: Given what holds of the scope (its newest choice, with what its way back returned; None before the
+            first), the next choice. Its number and `previous` are set here. It may raise; then nothing was written.
         now: The moment of signing.
         co_signers: Private keys of further promoters, where the threshold is above 1.
+        wants: How many signatures it needs, where that is more than the threshold.
+        without: The ids of keys whose signatures do not count for it.
 
     Raises:
         LostRaceError: Somebody else is writing or was first; the message names the newest choice and its author.
         InvalidInputError: The scope is not enrolled, or `change` answered with another scope's choice.
-        TrustError: The keys do not reach the scope's threshold, or the repository was changed by somebody else.
+        TrustError: A key may not sign for the scope, or the repository was changed by somebody else.
         OSError: The folder cannot be written; the old choice holds.
     """
-    role = _role(scope)
-    with _writing(folder, keys, scope, now) as reached:
-        head = _head(folder, reached, scope)
-        _check_enrolled(reached, role)
-        new = _numbered(change(head), scope, head)
-        signers = [load_signer(path) for path in (keys.promoter, *co_signers)]
-        data, file = _signed(new, reached.targets, signers, now)
-        try:
-            metadata.write(folder, reached, Change(data, (file,)), load_signer(keys.site), now, exclusively=True)
-        except FileExistsError as error:
-            raise _lost(folder, scope, _winner(folder, reached, file), "wrote it first") from error
-    return new
+    role = role_of(scope)
+    with writing(folder, keys, scope, now) as reached:
+        check_enrolled(reached, role)
+        holds = backs.stand(folder, reached, scope)
+        if holds:
+            tidy(folder, holds.signed)
+        new = numbered(change(holds.choice if holds else None), scope, holds.signed if holds else None)
+        signers = signers_of(reached, role, (keys.promoter, *co_signers))
+        stands = holds.back.number if holds and holds.back else None
+        proposed = pending.propose(new, signers, now, back=stands, wants=wants, without=without)
+        tally = pending.tally(proposed, reached.targets)
+        if not tally.complete:
+            pending.file(folder, proposed)
+            return Written(new, pending.entry_name(new), tally.missing)
+        load_signer(keys.site)
+        publish(folder, keys, reached, proposed, now)
+    return Written(new)
 
 
 def renew(folder: Path, keys: StudioKeys, now: datetime) -> tuple[str, ...]:
@@ -168,7 +179,7 @@ def renew(folder: Path, keys: StudioKeys, now: datetime) -> tuple[str, ...]:
         TrustError: The repository was changed by somebody else, or a key is not the one that it names.
         OSError: The folder cannot be written.
     """
-    with _writing(folder, keys, "site", now) as reached:
+    with writing(folder, keys, "site", now) as reached:
         root, files = metadata.renew_top(reached, keys.root, keys.targets, now)
         dates = {"snapshot": reached.snapshot.expires, "timestamp": reached.timestamp.expires}
         due = [role for role, expires in dates.items() if metadata.is_due(role, expires, now)]
@@ -189,30 +200,31 @@ def due(folder: Path, keys: StudioKeys, now: datetime) -> tuple[str, ...]:
     """
     reached = read_reached(folder, anchor_bytes(keys.anchor))
     mine = load_signer(keys.promoter).public_key.keyid
-    named = {role: reached.targets.get_delegated_role(role) for role in reached.delegated() if role in reached.roles}
+    have = [role for role in reached.delegated() if role in reached.roles and not is_back(role)]
+    named = {role: reached.targets.get_delegated_role(role) for role in have}
     alone = [role for role, by in named.items() if by.threshold == 1 and mine in by.keyids]
     late = [role for role in alone if metadata.is_due(role, reached.roles[role].expires, now)]
-    return tuple(role.replace(".", "/") for role in late)
+    return tuple(scope_of(role) for role in late)
 
 
 def repair(folder: Path, keys: StudioKeys, now: datetime) -> tuple[str, ...]:
-    """Reach the role files that a killed writer left unreached, and return their names.
+    """Reach the role files that a killed writer, or one without the site's key, left unreached; their names.
 
     Raises:
         LostRaceError: Another process is writing.
         TrustError: A file there is not signed by the keys that the repository names.
         OSError: The folder cannot be written.
     """
-    with _locked(folder, "site"):
-        reached = read_reached(folder, anchor_bytes(keys.anchor))
-        files = _unreached(folder, reached)
-        if files:
-            metadata.reach(folder, reached, files, load_signer(keys.site), now)
-        return tuple(file.path(folder).name for file in files)
+    return reach_unreached(folder, keys, now)
 
 
 def read(folder: Path, state: Path, root: bytes) -> tuple[Choice, ...]:
-    """The newest choice of every scope, verified: ``site`` first, then shows in the order of their enrolment.
+    """The choices of `read_all` alone."""
+    return read_all(folder, state, root).choices
+
+
+def read_all(folder: Path, state: Path, root: bytes) -> Reading:
+    """What holds of every scope, verified.
 
     Args:
         folder: The choice's repository.
@@ -220,7 +232,8 @@ def read(folder: Path, state: Path, root: bytes) -> tuple[Choice, ...]:
         root: The root metadata that the reader was given by hand.
 
     Raises:
-        TrustError: Something is expired, wrongly signed, older than before, or has another digest.
+        TrustError: Something is expired, wrongly signed, older than before, or has another digest. A way back that is
+            no such thing is not among it: it is left aside.
         UnreachableError: The folder cannot be read.
         LostRaceError: Another process has been using `state` for half a minute.
         OSError: `state` cannot be written.
@@ -228,7 +241,8 @@ def read(folder: Path, state: Path, root: bytes) -> tuple[Choice, ...]:
     client = Client(FolderTransport(folder), state, root)
     client.refresh()
     versions = client.versions()
-    return tuple(_fetch(client, role, versions[role]) for role in client.delegated() if role in versions)
+    scopes = [role for role in client.delegated() if role in versions and not is_back(role)]
+    return Reading(tuple(_fetch_scope(folder, client, scope_of(role), versions) for role in scopes))
 
 
 def history(folder: Path, scope: str, *, root: bytes | None = None) -> tuple[Choice, ...]:
@@ -242,168 +256,38 @@ def history(folder: Path, scope: str, *, root: bytes | None = None) -> tuple[Cho
     """
     check_is_repository(folder)
     reached = read_reached(folder, root or anchor_bytes(folder / "metadata" / "1.root.json"))
-    choices: list[Choice] = []
-    choice = _head(folder, reached, scope)
-    while choice is not None:
-        choices.append(choice)
-        number, digest = choice.number - 1, choice.previous
-        choice = _load(folder, scope, number, digest) if digest else None
-    return tuple(reversed(choices))
-
-
-def _role(scope: str) -> str:
-    """The TUF role of a scope; a role's name is a file's name, so it has no slash."""
-    if scope != "site":
-        prefix, _, show = scope.partition("/")
-        check_name(show if prefix == "shows" else "", where=f"scope {scope}")
-    return scope.replace("/", ".")
-
-
-def _path(scope: str, number: int) -> str:
-    return f"{scope}/choice-{number}.json"
-
-
-def _numbered(choice: Choice, scope: str, head: Choice | None) -> Choice:
-    """`choice` as the successor of `head`."""
-    if choice.scope != scope:
-        raise InvalidInputError(
-            "scope of a choice",
-            where=f"the next choice of {scope}",
-            expected=f"scope = {scope}",
-            actual=f"scope = {choice.scope}",
-            remedy="write it to its own scope",
-        )
-    link = {"number": 1, "previous": None} if head is None else {"number": head.number + 1, "previous": head.digest()}
-    # A copy is not checked, and what is signed must be what a reader takes.
-    return Choice.from_bytes(choice.model_copy(update=link).to_bytes(), where=f"the next choice of {scope}")
+    return tuple(reversed(tuple(past_of(folder, head_of(folder, reached, scope)))))
 
 
 def _signed(
     choice: Choice, targets: Targets, signers: Sequence[CryptoSigner], now: datetime
-) -> tuple[dict[str, bytes], RoleFile]:
-    """The target and the role file of a choice."""
-    path, data = _path(choice.scope, choice.number), choice.to_bytes()
-    role = _role(choice.scope)
-    signed = Targets(choice.number, expires=metadata.expiry(role, now))
-    signed.targets[path] = metadata.target_info(path, data)
-    return {path: data}, metadata.role_file(role, signed, targets, signers)
+) -> tuple[dict[str, bytes], metadata.RoleFile]:
+    """The target and the role file of a choice that is complete at once."""
+    proposed = pending.propose(choice, signers, now)
+    data, file = pending.publishable(proposed)
+    return data, metadata.check_signed(file, targets)
 
 
-@contextlib.contextmanager
-def _writing(folder: Path, keys: StudioKeys, scope: str, now: datetime) -> Iterator[Reached]:
-    """Hold the lock, finish what a killed writer left, and hand over what is then reached."""
-    anchor = anchor_bytes(keys.anchor)
-    with _locked(folder, scope):
-        reached = read_reached(folder, anchor)
-        files = _unreached(folder, reached)
-        if files:
-            metadata.reach(folder, reached, files, load_signer(keys.site), now)
-            reached = read_reached(folder, anchor)
-        yield reached
+def _fetch_scope(folder: Path, client: Client, scope: str, versions: dict[str, int]) -> Effective:
+    head, role = _fetch(client, scope, versions[role_of(scope)]), back_role(scope)
+    if role not in versions or role not in client.delegated():
+        return Effective(head, head)
+    where = f"{client.transport.location}: {backs.back_path(scope, versions[role])}"
+    try:
+        back = _fetch_back(client, scope, versions[role], where)
+    except backs.IGNORED as error:
+        return Effective(head, head, None, (error,))
+    return backs.effective(head, back, past_of(folder, head), where)
 
 
-@contextlib.contextmanager
-def _locked(folder: Path, scope: str) -> Iterator[None]:
-    check_is_repository(folder)
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(lock(folder / "lock", what="the choice"))
-        except LostRaceError as error:
-            raise _lost(folder, scope, _peek(folder, scope), "is the newest while somebody writes the next") from error
-        yield
-
-
-def _unreached(folder: Path, reached: Reached) -> list[RoleFile]:
-    """The role files that a killed writer created and no snapshot names, verified, with their targets."""
-    files = _next_file(folder, reached, "targets", reached.root)
-    targets = read_role(folder, "targets", files[0].version, reached.root) if files else reached.targets
-    roles = (targets.delegations.roles or {}) if targets.delegations else {}
-    return files + [file for role in roles for file in _next_file(folder, reached, role, targets)]
-
-
-def _next_file(folder: Path, reached: Reached, role: str, delegator: Delegator) -> list[RoleFile]:
-    file = RoleFile(role, reached.version(role) + 1, b"")
-    path = file.path(folder)
-    if not path.exists():
-        return []
-    if path.stat().st_size == 0:
-        # Where the file system has no links, a writer killed between creating and filling leaves an empty file.
-        path.unlink()
-        return []
-    signed = read_role(folder, role, file.version, delegator)
-    for name, info in signed.targets.items():
-        read_target(folder, name, info.hashes["sha256"])
-    return [RoleFile(role, file.version, path.read_bytes())]
-
-
-def _head(folder: Path, reached: Reached, scope: str) -> Choice | None:
-    signed = reached.roles.get(_role(scope))
-    return _choice_of(folder, signed, scope) if signed else None
-
-
-def _choice_of(folder: Path, signed: Targets, scope: str) -> Choice:
-    info = signed.targets[_path(scope, signed.version)]
-    return _load(folder, scope, signed.version, info.hashes["sha256"])
-
-
-def _load(folder: Path, scope: str, number: int, digest: str) -> Choice:
-    path = _path(scope, number)
-    choice = Choice.from_bytes(read_target(folder, path, digest), where=path)
-    _check_place(choice, scope, number, str(folder / "targets" / path))
-    return choice
-
-
-def _fetch(client: Client, role: str, number: int) -> Choice:
-    scope = role.replace(".", "/")
-    path = _path(scope, number)
+def _fetch(client: Client, scope: str, number: int) -> Choice:
+    path = choice_path(scope, number)
     choice = Choice.from_bytes(client.target(path, limit=_LIMIT_BYTES), where=path)
-    _check_place(choice, scope, number, f"{client.transport.location}: {path}")
+    check_place(choice, scope, number, f"{client.transport.location}: {path}")
     return choice
 
 
-def _check_place(choice: Choice, scope: str, number: int, where: str) -> None:
-    if (choice.scope, choice.number) != (scope, number):
-        raise TrustError(
-            "place of a choice",
-            where=where,
-            expected=f"choice {number} of {scope}",
-            actual=f"choice {choice.number} of {choice.scope}",
-            remedy="find out which promoter signed it",
-        )
-
-
-def _check_enrolled(reached: Reached, role: str) -> None:
-    if role not in reached.delegated():
-        raise InvalidInputError(
-            "scope",
-            where=role.replace(".", "/"),
-            expected=f"one of {', '.join(name.replace('.', '/') for name in reached.delegated())}",
-            actual="a scope that is not enrolled",
-            remedy="enrol it first, with the keys that may promote for it",
-        )
-
-
-def _peek(folder: Path, scope: str) -> Choice | None:
-    """The newest choice for the message to a loser; nothing is decided by it."""
-    with contextlib.suppress(ChangeoverError, OSError):
-        choices = history(folder, scope)
-        return choices[-1] if choices else None
-    return None
-
-
-def _winner(folder: Path, reached: Reached, file: RoleFile) -> Choice | None:
-    with contextlib.suppress(ChangeoverError, OSError):
-        signed = read_role(folder, file.role, file.version, reached.delegator(file.role))
-        return _choice_of(folder, signed, file.role.replace(".", "/"))
-    return None
-
-
-def _lost(folder: Path, scope: str, head: Choice | None, how: str) -> LostRaceError:
-    newest = f"choice {head.number} by {head.entry.who} at {head.entry.when} ({head.entry.what})" if head else "another"
-    return LostRaceError(
-        "choice",
-        where=f"{folder}: {scope}",
-        expected="nobody else writing",
-        actual=f"{newest} {how}",
-        remedy="look at what was chosen and run the command again; nothing was written",
-    )
+def _fetch_back(client: Client, scope: str, number: int, where: str) -> Back:
+    back = Back.from_bytes(client.target(backs.back_path(scope, number), limit=_LIMIT_BYTES), where=where)
+    backs.check_back_place(back, scope, number, where)
+    return back

@@ -43,7 +43,8 @@ class StudioKeys:
     """Where a studio's private keys are.
 
     `root` and `targets` sign seldom (a new scope, a new key) and belong on another disk; `site` signs snapshot and
-    timestamp; `promoter` signs choices; `verdict` signs verdicts. Beside `site` stands ``root.json``, the trusted root.
+    timestamp; `promoter` signs choices; `verdict` signs verdicts; `back` ways back, where that is not the promoter's.
+    Beside `site` stands ``root.json``, the trusted root; `trusted` is another place of it.
     """
 
     root: Path
@@ -51,6 +52,8 @@ class StudioKeys:
     site: Path
     promoter: Path
     verdict: Path
+    back: Path | None = None
+    trusted: Path | None = None
 
     @classmethod
     def in_folder(cls, folder: Path) -> Self:
@@ -66,8 +69,8 @@ class StudioKeys:
 
     @property
     def anchor(self) -> Path:
-        """The trusted root beside the online key."""
-        return self.site.with_name("root.json")
+        """The trusted root: beside the online key, unless it is elsewhere."""
+        return self.trusted or self.site.with_name("root.json")
 
 
 def new_vendor_keys(folder: Path) -> VendorKeys:

@@ -39,7 +39,9 @@ __all__ = [
     "RoleFile",
     "RootFile",
     "check_can_create",
+    "check_signed",
     "create",
+    "delegate",
     "expiry",
     "is_due",
     "new_root",
@@ -120,13 +122,20 @@ def with_delegation(
 ) -> Targets:
     """The next version of `targets`, which delegates `pattern` to `role`, terminating."""
     again = renewed(targets, "targets", now)
-    delegations = again.delegations or Delegations({}, {})
+    delegate(again, role, pattern, keys, threshold)
+    return again
+
+
+def delegate(targets: Targets, role: str, pattern: str, keys: Sequence[Key], threshold: int) -> None:
+    """Have `targets` delegate `pattern` to `role`, terminating; keys that no role has any more are left out."""
+    delegations = targets.delegations or Delegations({}, {})
     roles = {
         **(delegations.roles or {}),
         role: DelegatedRole(role, [key.keyid for key in keys], threshold, terminating=True, paths=[pattern]),
     }
-    again.delegations = Delegations({**delegations.keys, **{key.keyid: key for key in keys}}, roles)
-    return again
+    known = {**delegations.keys, **{key.keyid: key for key in keys}}
+    used = {keyid for delegated in roles.values() for keyid in delegated.keyids}
+    targets.delegations = Delegations({keyid: key for keyid, key in known.items() if keyid in used}, roles)
 
 
 def role_file(role: str, signed: Targets, delegator: Delegator, signers: Sequence[Signer]) -> RoleFile:
@@ -183,7 +192,13 @@ def check_can_create(folder: Path) -> None:
 
 
 def write(
-    folder: Path, reached: Reached, change: Change, online: CryptoSigner, now: datetime, *, exclusively: bool = False
+    folder: Path,
+    reached: Reached,
+    change: Change,
+    online: CryptoSigner | None,
+    now: datetime,
+    *,
+    exclusively: bool = False,
 ) -> None:
     """Write a change: targets, root, role files, a snapshot that names them, and the timestamp last.
 
@@ -191,7 +206,7 @@ def write(
         folder: The repository.
         reached: What the change builds on.
         change: What to write.
-        online: The key of snapshot and timestamp.
+        online: The key of snapshot and timestamp; without it, what is written is decided and nobody sees it yet.
         now: The moment of signing.
         exclusively: A role file must not be there yet: whoever creates it first has that number.
 
@@ -211,7 +226,8 @@ def write(
     for role in change.files:
         put = write_new if exclusively else write_atomic
         put(role.path(folder), role.data)
-    reach(folder, reached, change.files, online, now)
+    if online is not None:
+        reach(folder, reached, change.files, online, now)
 
 
 def reach(folder: Path, reached: Reached, files: Iterable[RoleFile], online: CryptoSigner, now: datetime) -> None:
@@ -274,10 +290,25 @@ def _write_snapshot(folder: Path, snapshot: Snapshot, root: Root, online: Crypto
             return data
 
 
+def check_signed(file: RoleFile, delegator: Delegator) -> RoleFile:
+    """Check that a role file has the signatures that `delegator` asks for, and answer with it.
+
+    Raises:
+        TrustError: It has not.
+    """
+    _check(file.role, Metadata.from_bytes(file.data), delegator)
+    return file
+
+
 def _sign(role: str, signed: Signed, delegator: Delegator, signers: Sequence[Signer]) -> bytes:
     metadata: Metadata[Any] = Metadata(signed)
     for signer in signers:
         metadata.sign(signer, append=True)
+    _check(role, metadata, delegator)
+    return metadata.to_bytes()
+
+
+def _check(role: str, metadata: Metadata[Any], delegator: Delegator) -> None:
     try:
         delegator.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
     except UnsignedMetadataError as error:
@@ -289,4 +320,3 @@ def _sign(role: str, signed: Signed, delegator: Delegator, signers: Sequence[Sig
             actual=", ".join(key[:12] for key in metadata.signatures) or "no key",
             remedy="give the key (or keys) that the repository names for this role; nothing was written",
         ) from error
-    return metadata.to_bytes()

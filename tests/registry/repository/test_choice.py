@@ -39,7 +39,7 @@ for attempt in range(tries):
     entry = Entry(who=who, when=format_time(now), why="a race", what=f"try {attempt}")
     new = Choice(scope="site", number=1, entry=entry)
     try:
-        outcomes.append(["won", choice.write(base / "choice", keys, "site", lambda _: new, now).number])
+        outcomes.append(["won", choice.write(base / "choice", keys, "site", lambda _: new, now).choice.number])
     except LostRaceError as error:
         outcomes.append([error.exit_code, str(error)])
 print(json.dumps(outcomes))
@@ -81,7 +81,7 @@ def test_a_change_is_given_the_newest_choice_and_none_before_the_first(studio: S
         return new
 
     choice.enrol_scope(studio.folder, studio.keys, "shows/atlas", studio.now)
-    first = choice.write(studio.folder, studio.keys, "shows/atlas", change, studio.now)
+    first = choice.write(studio.folder, studio.keys, "shows/atlas", change, studio.now).choice
     choice.write(studio.folder, studio.keys, "shows/atlas", change, studio.now)
     assert given == [None, first]
 
@@ -141,9 +141,12 @@ def test_a_threshold_of_two_takes_two_promoters(studio: Studio, tmp_path: Path) 
     keys = [signing.load_signer(studio.keys.promoter).public_key, signing.new_key(second)]
     choice.enrol_scope(studio.folder, studio.keys, "shows/atlas", studio.now, promoters=keys, threshold=2)
     before = tree(studio.folder)
-    with pytest.raises(TrustError, match="expected 2 of the keys"):
-        studio.write("shows/atlas", "alone")
-    assert tree(studio.folder) == before
+    alone = choice.write(
+        studio.folder, studio.keys, "shows/atlas", lambda _: studio.choice("shows/atlas", "alone"), studio.now
+    )
+    assert not alone.chosen
+    assert list(set(tree(studio.folder)) - set(before)) == ["pending/shows.atlas/1.json"]
+    assert list(studio.read(tmp_path / "state")) == ["site"]
     new = studio.choice("shows/atlas", "together")
     choice.write(studio.folder, studio.keys, "shows/atlas", lambda _: new, studio.now, co_signers=[second])
     assert studio.read(tmp_path / "state")["shows/atlas"].entry.what == "together"
