@@ -7,6 +7,7 @@ the folders ``metadata`` and ``targets`` of one address, as in every repository 
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -19,9 +20,9 @@ _TRUSTED = "trusted-root"
 _LIMIT_BYTES = 64 * 1024 * 1024
 
 
-def main() -> int:
+def main(arguments: Sequence[str]) -> int:
     """Run one command of the suite; 0 where all of it succeeded, 1 with one line on stderr otherwise."""
-    asked = _parser().parse_args()
+    asked = _parser().parse_args(arguments)
     metadata = Path(asked.metadata_dir)
     try:
         if asked.command == "init":
@@ -79,4 +80,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
