@@ -13,6 +13,7 @@ from changeover_registry.records.base import Record
 from changeover_registry.records.bundle import Bundle, Clearance, Received
 from changeover_registry.records.choice import Back, Choice, Pending
 from changeover_registry.records.facts import HostFacts
+from changeover_registry.records.farm import FarmLock
 from changeover_registry.records.golden import GoldenSet, GoldenShot
 from changeover_registry.records.hook import HookEvent
 from changeover_registry.records.memory import Calibration, MemoryAnswer, MemoryMeasurement
@@ -33,6 +34,7 @@ RECORDS: tuple[type[Record], ...] = (
     Clearance,
     Current,
     Event,
+    FarmLock,
     Generation,
     GoldenSet,
     GoldenShot,

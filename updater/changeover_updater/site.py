@@ -13,6 +13,7 @@ from changeover_registry import _fs, canonical
 from changeover_registry.errors import InvalidInputError, TrustError
 from changeover_registry.names import check_name
 from changeover_registry.records.base import Record
+from changeover_registry.records.farm import OsPaths
 from changeover_registry.records.repository import TrustEntry
 from changeover_updater.store import FORMAT, check_format, check_root
 
@@ -138,6 +139,12 @@ SITE_TOML = """\
 schema = "changeover.site/1"
 # "sqlite" is a file in this folder; or the URI of a server.
 mlflow = "sqlite"
+
+# The store's folder as each system of the farm sees it; "changeover lock" writes each model's path for all of them.
+# [paths]
+# linux = "/mnt/changeover/store"
+# windows = "//server/changeover/store"
+# macos = "/Volumes/changeover/store"
 """
 
 
@@ -147,6 +154,7 @@ class SiteConfig(Record):
     NAME: ClassVar[str] = "site"
 
     mlflow: str = "sqlite"
+    paths: OsPaths | None = None
 
 
 @dataclass(frozen=True, slots=True)
