@@ -61,10 +61,11 @@ class Seen:
 
 
 class Done(Value):
-    """What a tick did, as the process that ran it says. `behind`: releases that were chosen and are not in use here.
+    """What a tick did, as the process that ran it says.
 
-    `hours` and `shut`: when the policy lets agents change over, and whether this tick waited for that. `expires` is
-    until when each role of the trusted metadata holds.
+    `behind`: how many channels and pins have another release here than was chosen for them; None where nobody found
+    out. `hours` and `shut`: when the policy lets agents change over, and whether this tick waited for that. `expires`:
+    until when the trusted metadata of each repository holds.
     """
 
     exit_code: int
@@ -72,7 +73,7 @@ class Done(Value):
     changed: bool = False
     generation: int | None = None
     held: bool = False
-    behind: int = 0
+    behind: int | None = 0
     quarantined: int = 0
     hours: str = ""
     shut: bool = False

@@ -11,6 +11,7 @@ import typer
 from changeover_registry.errors import ChangeoverError
 from changeover_updater.cli import (
     _context,
+    agent,
     demo,
     doctor,
     fits,
@@ -59,6 +60,7 @@ station.add_to(app)
 app.command()(report.report)
 app.command()(doctor.doctor)
 app.command()(fits.fits)
+app.command()(agent.agent)
 app.command()(fleet.fleet)
 app.command()(measure.measure)
 app.command()(demo.demo)

@@ -12,6 +12,7 @@ from changeover_registry.clock import format_time, parse_time
 from changeover_registry.errors import InvalidInputError
 from changeover_updater.cli._context import Invocation, JsonFlag, Reason, host_facts, invocation, read_facts, said
 from changeover_updater.cli._output import emit, mark, notice, progress, rows, say
+from changeover_updater.cli._told import tell_hook, tell_site
 
 __all__ = ["add_to"]
 
@@ -60,9 +61,8 @@ def update(context: typer.Context, as_json: JsonFlag = False) -> None:
     """Change this station over to what the studio chose, as far as it may run it."""
     from changeover_updater.cli._show_plan import plan_object, show_plan
     from changeover_updater.runtimes import Runtimes
-    from changeover_updater.status import report_status
+    from changeover_updater.tick import Work, carry_out
     from changeover_updater.update import Tools
-    from changeover_updater.update import update as change
     from changeover_validators.probe import with_free_memory
 
     call = invocation(context)
@@ -70,8 +70,7 @@ def update(context: typer.Context, as_json: JsonFlag = False) -> None:
     found = with_free_memory(host_facts(call, station), dict(call.settings.runtimes))
     with progress() as line:
         tools = Tools(call.settings.who, lambda policy: Runtimes(found, policy).smoke, line.bytes, line.step)
-        outcome = change(site, station, found, call.now, tools)
-    report_status(site, station, call.settings.host, call.now, found, notice)
+        outcome = carry_out(Work(site, station, call.settings.host, found, call.now, tools, notice))
 
     def show() -> None:
         show_plan(outcome.plan, done=outcome.changed)
@@ -111,7 +110,8 @@ def rollback(
     from changeover_updater.rollback import roll_back
 
     call = invocation(context)
-    target = roll_back(call.station(), to, who=call.settings.who, why=reason, now=call.now, override=override)
+    station = call.station()
+    target = roll_back(station, to, who=call.settings.who, why=reason, now=call.now, override=override)
     emit(
         {"generation": target.number, "hold": True},
         as_json=as_json,
@@ -120,6 +120,8 @@ def rollback(
             "Open sessions keep what they opened."
         ),
     )
+    tell_site(call, station)
+    tell_hook(call, "rolled_back", station=station.id, generation=target.number, why=reason)
 
 
 def hold(
@@ -137,8 +139,10 @@ def hold(
         raise InvalidInputError(
             "hold", where="--until", expected="a moment to come", actual=end, remedy="give a later date"
         )
-    set_hold(call.station(), Hold(by=call.settings.who, why=reason, since=format_time(call.now), until=end))
+    station = call.station()
+    set_hold(station, Hold(by=call.settings.who, why=reason, since=format_time(call.now), until=end))
     say(f"{mark('ok')} held" + (f" until {end}" if end else " until unhold"))
+    tell_site(call, station)
 
 
 def unhold(context: typer.Context, reason: Reason = "lifted by hand") -> None:
@@ -146,8 +150,11 @@ def unhold(context: typer.Context, reason: Reason = "lifted by hand") -> None:
     from changeover_updater.rollback import unhold as lift
 
     call = invocation(context)
-    lifted = lift(call.station(), who=call.settings.who, why=reason, now=call.now)
+    station = call.station()
+    lifted = lift(station, who=call.settings.who, why=reason, now=call.now)
     say(f"{mark('ok')} the hold is lifted" if lifted else f"{mark('skip')} there is no hold; nothing changed")
+    if lifted:
+        tell_site(call, station)
 
 
 def log(

@@ -1,0 +1,68 @@
+"""Telling others of what a command did: the site of a station's state, the studio's hook of an event.
+
+Both come after the work, and neither changes its outcome: what goes wrong here is a notice.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from changeover_registry.clock import format_time
+from changeover_registry.errors import ChangeoverError
+from changeover_updater.cli._output import notice
+
+if TYPE_CHECKING:
+    from changeover_registry.records.hook import HookName
+    from changeover_registry.records.policy import Policy
+    from changeover_updater.cli._context import Invocation
+    from changeover_updater.station import Station
+
+__all__ = ["tell_hook", "tell_site"]
+
+
+def tell_site(call: "Invocation", station: "Station") -> None:
+    """Write the station's state into the site, where there is one."""
+    from changeover_updater.site import Site
+    from changeover_updater.status import report_status
+
+    if call.settings.site is None:
+        return
+    try:
+        site, facts = Site.open(call.settings.need_site()), station.facts()
+        report_status(site, station, call.settings.host, call.now, facts[1] if facts else None, notice)
+    except (ChangeoverError, OSError) as error:
+        notice(f"the site was not told of this station's state: {error}")
+
+
+def tell_hook(call: "Invocation", what: "HookName", *, policy: "Policy | None" = None, **fields: Any) -> None:  # noqa: ANN401 - fields of the record, which checks them
+    """Run the policy's hook for an event, if it has one; `policy` is read and verified where it is not given."""
+    from changeover_registry.records.hook import HookEvent
+    from changeover_updater.hooks import run_hook
+
+    if call.settings.site is None:
+        return
+    try:
+        known = policy or _policy(call, what)
+        if known is None:
+            return
+        event = HookEvent(
+            what=what,
+            when=format_time(call.now),
+            who=call.settings.who,
+            host=call.settings.host,
+            site=str(call.settings.site),
+            **fields,
+        )
+    except (ChangeoverError, OSError) as error:
+        notice(f"whether there is a hook for {what} could not be read, and none was run: {error}")
+        return
+    run_hook(known, event, notice)
+
+
+def _policy(call: "Invocation", what: str) -> "Policy | None":
+    """The verified policy; None where the file names no such hook, which costs no verifying: it is signed as it is."""
+    from changeover_updater.studio import read_choices
+
+    site = call.site()
+    if what not in site.read_policy(site.policy_bytes()).hooks:
+        return None
+    choices = read_choices(site, call.station())
+    return site.policy(next((choice.policy for choice in choices if choice.scope == "site"), None))[0]
