@@ -23,6 +23,7 @@ __all__ = [
     "Reached",
     "anchor_bytes",
     "check_is_repository",
+    "newest_root",
     "read_reached",
     "read_role",
     "read_target",
@@ -87,7 +88,7 @@ def read_reached(folder: Path, anchor: bytes) -> Reached:
         TrustError: A file is missing, or is not what the level above signed.
     """
     check_is_repository(folder)
-    root = _newest_root(folder, anchor)
+    root = newest_root(folder, anchor)
     timestamp = _read(folder, "timestamp.json", Timestamp, root, None)
     meta = timestamp.snapshot_meta
     snapshot = _read(folder, f"{meta.version}.snapshot.json", Snapshot, root, meta)
@@ -126,7 +127,12 @@ def read_target(folder: Path, path: str, digest: str) -> bytes:
     return data
 
 
-def _newest_root(folder: Path, anchor: bytes) -> Root:
+def newest_root(folder: Path, anchor: bytes) -> Root:
+    """The newest root in the folder, walked from the one that is kept beside the keys.
+
+    Raises:
+        TrustError: One on the way was not signed by the one before it and by itself.
+    """
     root = _verified(anchor, "root.json", Root, None, "root")
     while (folder / "metadata" / f"{root.version + 1}.root.json").exists():
         name = f"{root.version + 1}.root.json"
