@@ -21,6 +21,7 @@ from changeover_registry.records.policy import Policy
 from changeover_registry.records.release import Release
 from changeover_registry.records.repository import Index, TrustEntry, VendorCard
 from changeover_registry.records.scores import NoiseRecord, ScoreTask, ShotScores, ShotTimes
+from changeover_registry.records.show import ClosedShow
 from changeover_registry.records.station import Current, Event, Generation, Hold, Lease, Quarantine, StationStatus
 from changeover_registry.records.verdict import Verdict
 
@@ -31,6 +32,7 @@ RECORDS: tuple[type[Record], ...] = (
     Bundle,
     Calibration,
     Choice,
+    ClosedShow,
     Clearance,
     Current,
     Event,

@@ -273,7 +273,7 @@ def _probed(facts: Facts, key: str) -> tuple[str, ...]:
 def _of_probe(probe: Probe, *, purged: bool) -> Iterable[str]:
     if probe.is_open:
         yield "a process has it open"
-    if probe.copy is None and not purged:
+    elif probe.copy is None and not purged:
         yield f"no other copy could be shown: {probe.missing}; --purge with --reason gives it up"
 
 
