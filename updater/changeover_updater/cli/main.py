@@ -23,6 +23,7 @@ from changeover_updater.cli import (
     runtimes,
     score,
     station,
+    store,
     studio,
     vendor,
 )
@@ -57,6 +58,7 @@ app.add_typer(runtimes.app, name="runtimes")
 app.add_typer(rollout.app, name="rollout")
 studio.add_to(app)
 station.add_to(app)
+store.add_to(app)
 app.command()(report.report)
 app.command()(doctor.doctor)
 app.command()(fits.fits)
