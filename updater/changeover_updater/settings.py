@@ -33,6 +33,7 @@ class KeyPaths(Value):
     targets: str | None = None
     site: str | None = None
     promoter: str | None = None
+    back: str | None = None
     verdict: str | None = None
 
 

@@ -1,8 +1,9 @@
 """Signing what a person decided: a verdict, and the next choice of a scope. The keys are named in host.toml."""
 
+import contextlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -12,13 +13,11 @@ from changeover_registry.clock import format_time, parse_time
 from changeover_registry.errors import ChangeoverError, InvalidInputError, TrustError
 from changeover_registry.records.choice import Choice, Override, Pin, Pointer, Share
 from changeover_registry.records.findings import CHECKS, CheckName
-from changeover_registry.records.release import Release
 from changeover_registry.records.verdict import Verdict
 from changeover_updater import choose
-from changeover_updater.eligible import release_findings
-from changeover_updater.permission import Case, permitting_verdict
+from changeover_updater.permitted import case_of, earlier_of, permission_of
 from changeover_updater.site import Site
-from changeover_updater.studio import LIMIT_BYTES, Studio, read_studio, read_verdicts
+from changeover_updater.studio import LIMIT_BYTES, Studio, read_studio
 
 if TYPE_CHECKING:
     from changeover_registry.repository.choice import StudioKeys
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Part",
     "Scope",
+    "change_of",
+    "open_studio",
     "override",
     "pin",
     "promote",
@@ -35,10 +36,11 @@ __all__ = [
     "renew_choice",
     "sign_verdict",
     "steer",
+    "studio_keys",
     "unpin",
+    "write_choice",
 ]
 
-_CHANNEL = re.compile(r"stable|beta|show/[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 _PART = re.compile(r"[^\s/\x00-\x1f\x7f]+")
 
 
@@ -114,19 +116,19 @@ def promote(call: "Invocation", text: str, channel: str | None, reason: str, par
         TrustError: The release is withdrawn, or a key or signature does not hold.
         LostRaceError: Somebody else changed the choice meanwhile.
     """
-    site, studio = _studio(call)
+    site, studio = open_studio(call)
     release = studio.find(text)
     name = studio.policy.channel if channel is None else channel
     scope = choose.channel_scope(name)
-    case = _case(call, site, studio, release, scope, name)
-    earlier = _earlier(call, site, release, scope)
-    verdict = _permission(case, tuple(p for p in earlier if isinstance(p, Pointer) and p.channel == name))
+    case = case_of(call, site, studio, release, scope, name)
+    earlier = earlier_of(call, site, release, scope)
+    verdict = permission_of(case, tuple(p for p in earlier if isinstance(p, Pointer) and p.channel == name))
     if part is None:
-        return _write(
+        return write_choice(
             call,
             site,
             scope,
-            lambda last: choose.promote(last, name, release.ref(), verdict, _change(call, reason)),
+            lambda last: choose.promote(last, name, release.ref(), verdict, change_of(call, reason)),
         )
     new = Share(
         channel=name,
@@ -136,17 +138,17 @@ def promote(call: "Invocation", text: str, channel: str | None, reason: str, par
         classes=part.classes,
         verdict=verdict,
     )
-    return _write(call, site, scope, lambda last: choose.share(last, new, _change(call, reason)))
+    return write_choice(call, site, scope, lambda last: choose.share(last, new, change_of(call, reason)))
 
 
 def steer(
     call: "Invocation", model: str, channel: str | None, state: Literal["running", "paused", "stopped"], reason: str
 ) -> "Written":
     """Pause, resume or stop a rollout."""
-    site, studio = _studio(call)
+    site, studio = open_studio(call)
     full, name = studio.model(model), studio.policy.channel if channel is None else channel
     scope = choose.channel_scope(name)
-    return _write(call, site, scope, lambda last: choose.steer(last, name, full, state, _change(call, reason)))
+    return write_choice(call, site, scope, lambda last: choose.steer(last, name, full, state, change_of(call, reason)))
 
 
 def promote_policy(call: "Invocation", reason: str) -> "Written":
@@ -166,16 +168,16 @@ def promote_policy(call: "Invocation", reason: str) -> "Written":
     check_noise(policy.golden, all_noise(site.scores / "noise"), where=str(site.root / "policy.toml"))
     digest = canonical.digest(data)
     _renew_what_is_due(call, site)
-    return _write(call, site, "site", lambda last: choose.sign_policy(last, digest, _change(call, reason)))
+    return write_choice(call, site, "site", lambda last: choose.sign_policy(last, digest, change_of(call, reason)))
 
 
 def pin(call: "Invocation", text: str, scope: Scope, reason: str) -> "Written":
     """Pin a release that may be promoted."""
-    site, studio = _studio(call)
+    site, studio = open_studio(call)
     release = studio.find(text)
     where = choose.pin_scope(scope.show)
-    case = _case(call, site, studio, release, where, None)
-    verdict = _permission(case, _earlier(call, site, release, "site", where))
+    case = case_of(call, site, studio, release, where, None)
+    verdict = permission_of(case, earlier_of(call, site, release, "site", where))
     new = Pin(
         release=release.ref(),
         show=scope.show,
@@ -184,18 +186,18 @@ def pin(call: "Invocation", text: str, scope: Scope, reason: str) -> "Written":
         reason=reason,
         verdict=verdict,
     )
-    return _write(call, site, where, lambda last: choose.pin(last, new, _change(call, reason)))
+    return write_choice(call, site, where, lambda last: choose.pin(last, new, change_of(call, reason)))
 
 
 def unpin(call: "Invocation", model: str, scope: Scope, reason: str) -> "Written":
     """Take a pin away."""
-    site, studio = _studio(call)
+    site, studio = open_studio(call)
     name = studio.model(model)
-    return _write(
+    return write_choice(
         call,
         site,
         choose.pin_scope(scope.show),
-        lambda last: choose.unpin(last, name, scope.show, scope.sequence, scope.shot, _change(call, reason)),
+        lambda last: choose.unpin(last, name, scope.show, scope.sequence, scope.shot, change_of(call, reason)),
     )
 
 
@@ -208,7 +210,7 @@ def override(
         InvalidInputError: A check's name is unknown, or the end lies in the past.
         TrustError: Trust is among the checks.
     """
-    site, studio = _studio(call)
+    site, studio = open_studio(call)
     if parse_time(until) <= call.now:
         raise InvalidInputError(
             "override", where="--until", expected="a moment to come", actual=until, remedy="give a later date"
@@ -217,7 +219,7 @@ def override(
         release=studio.find(text).ref(), checks=_checks(checks), reason=reason, by=call.settings.who, until=until
     )
     scope = choose.pin_scope(Scope(show, None, None).show)
-    return _write(call, site, scope, lambda last: choose.add_override(last, scope, new, _change(call, reason)))
+    return write_choice(call, site, scope, lambda last: choose.add_override(last, scope, new, change_of(call, reason)))
 
 
 def renew_choice(call: "Invocation", notice: Callable[[str], None]) -> None:
@@ -244,95 +246,47 @@ def studio_keys(call: "Invocation") -> "StudioKeys":
         site=Path(named.site or beside / "online" / "site.pem"),
         promoter=Path(named.promoter or beside / "online" / "promoter.pem"),
         verdict=Path(named.verdict or beside / "online" / "verdict.pem"),
+        back=Path(named.back) if named.back else None,
+        trusted=_trusted_root(call, Path(named.site or beside / "online" / "site.pem")),
     )
+
+
+def _trusted_root(call: "Invocation", site_key: Path) -> Path | None:
+    """Where a host without the site's key has the root that it trusts: its station was given one."""
+    if not site_key.with_name("root.json").is_file():
+        with contextlib.suppress(ChangeoverError):
+            return call.station().folder / "trust" / "choice" / "root.json"
+    return None
 
 
 def _renew_what_is_due(call: "Invocation", site: Site) -> None:
     """Whoever may promote here first renews what expires, or has: else one forgotten show would lock the site."""
-    from changeover_registry.repository import choice
+    from changeover_registry.repository import backs, choice
 
     keys = studio_keys(call)
     if not (keys.promoter.is_file() and keys.site.is_file()):
         return
     choice.renew(site.choice, keys, call.now)
-    change = _change(call, "less than half of its life was left")
+    change = change_of(call, "less than half of its life was left")
+    backs.renew(site.choice, keys, call.now)
     for scope in choice.due(site.choice, keys, call.now):
         choice.write(site.choice, keys, scope, partial(choose.renew, scope=scope, change=change), call.now)
 
 
-def _studio(call: "Invocation") -> tuple[Site, Studio]:
+def open_studio(call: "Invocation") -> tuple[Site, Studio]:
+    """The site, and what the studio knows, after what expires here was signed again."""
     site = call.site()
     _renew_what_is_due(call, site)
     return site, read_studio(site, call.station())
 
 
-def _change(call: "Invocation", reason: str) -> choose.Change:
+def change_of(call: "Invocation", reason: str) -> choose.Change:
+    """Who does this, now, and why."""
     return choose.Change(who=call.settings.who, when=format_time(call.now), why=reason)
 
 
-def _case(call: "Invocation", site: Site, studio: Studio, release: Release, scope: str, channel: str | None) -> Case:
-    baseline = None if channel is None else baseline_of(studio, release, channel)
-    return Case(
-        release=release,
-        findings=release_findings(release, studio.vendor_of(release), baseline, studio.policy),
-        verdicts=read_verdicts(site, studio, release.digest()),
-        overrides=studio.overrides(release.ref(), scope),
-        policy=studio.policy,
-        policy_digest=studio.policy_digest,
-        baseline=baseline.ref() if baseline else None,
-        now=call.now,
-    )
-
-
-def _permission(case: Case, earlier: "tuple[Pointer | Pin, ...]") -> str | None:
-    """The digest of the verdict that a pointer or pin names: the one that permits it, or that of its earlier time.
-
-    What a scope held before may be chosen again without a new verdict: the way back is always open.
-    """
-    verdict = permitting_verdict(replace(case, held_before=bool(earlier)))
-    return verdict or next((entry.verdict for entry in reversed(earlier) if entry.verdict), None)
-
-
-def _earlier(call: "Invocation", site: Site, release: Release, *scopes: str) -> "tuple[Pointer | Pin, ...]":
-    """Every pointer and pin by which these scopes held the release before, by their signed history, oldest first."""
-    from changeover_registry.repository import choice
-
-    root = (call.station().folder / "trust" / "choice" / "root.json").read_bytes()
-    history = [entry for scope in dict.fromkeys(scopes) for entry in choice.history(site.choice, scope, root=root)]
-    entries: list[Pointer | Pin] = []
-    for chosen in history:
-        entries += [*chosen.channels, *chosen.pins]
-    return tuple(entry for entry in entries if entry.release == release.ref())
-
-
-def baseline_of(studio: Studio, candidate: Release, channel: str) -> Release | None:
-    """What the users of a channel have of the candidate's model now, if it is another release.
-
-    A show that has no channel of its own is served by the site's.
-
-    Raises:
-        InvalidInputError: There can be no channel of that name.
-        UndecidedError: This build cannot read the record of what they have, so nothing can be compared with it.
-    """
-    if not _CHANNEL.fullmatch(channel):
-        raise InvalidInputError(
-            "channel",
-            where="--channel",
-            expected="stable, beta or show/NAME",
-            actual=repr(channel),
-            remedy="correct the name; is the variable set that it came from?",
-        )
-    for name in (channel, studio.policy.channel):
-        for choice in studio.choices:
-            pointer = choice.pointer(name, candidate.model)
-            if pointer is not None:
-                if error := studio.unreadable(str(pointer.release)):
-                    raise error
-                return None if pointer.release == candidate.ref() else studio.release(pointer.release)
-    return None
-
-
-def _write(call: "Invocation", site: Site, scope: str, change: Callable[[Choice | None], Choice]) -> "Written":
+def write_choice(call: "Invocation", site: Site, scope: str, change: Callable[[Choice | None], Choice]) -> "Written":
+    """Write the next choice of a scope with this host's keys; a show is enrolled where the targets key is here."""
     from changeover_registry.repository import choice
 
     call.key("promoter")

@@ -6,11 +6,12 @@ metadata does not verify (expired, altered) is kept with its error: what is inst
 
 import base64
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from changeover_registry import canonical, signing
+from changeover_registry import canonical, clock, signing
 from changeover_registry.errors import ChangeoverError, InvalidInputError, TrustError, UndecidedError
 from changeover_registry.names import Version
 from changeover_registry.records.choice import Choice, Override, VerdictKey
@@ -18,6 +19,7 @@ from changeover_registry.records.policy import Policy
 from changeover_registry.records.release import Release, ReleaseRef
 from changeover_registry.records.repository import Index, TrustEntry
 from changeover_registry.records.verdict import Verdict
+from changeover_updater.clearance import judged_at
 from changeover_updater.site import Site, VendorFolder
 from changeover_updater.station import Station
 
@@ -180,6 +182,8 @@ class Studio:
 def read_choices(site: Site, station: Station) -> tuple[Choice, ...]:
     """The verified choice of every scope, against the root that this station was given.
 
+    What its way back returned stands in it. A way back that is no such thing is left aside, and a warning tells of it.
+
     Raises:
         TrustError: A signature, an expiry or a version does not hold.
     """
@@ -188,7 +192,7 @@ def read_choices(site: Site, station: Station) -> tuple[Choice, ...]:
     trust = station.folder / "trust" / "choice"
     root = (trust / "root.json").read_bytes()
     try:
-        return choice.read(site.choice, trust / "state", root)
+        reading = choice.read_all(site.choice, trust / "state", root)
     except TrustError as error:
         if error.rule != "expiry":
             raise
@@ -196,6 +200,9 @@ def read_choices(site: Site, station: Station) -> tuple[Choice, ...]:
         raise TrustError(
             error.rule, where=error.where, expected=error.expected, actual=error.actual, remedy=remedy
         ) from error
+    for problem in reading.ignored:
+        logging.getLogger(__name__).warning("%s", problem)
+    return reading.choices
 
 
 def choice_history(site: Site) -> tuple[Choice, ...]:
@@ -307,7 +314,8 @@ def _vendor(folder: VendorFolder, station: Station) -> VendorState:
         return VendorState(entry=entry)
     state = station.folder / "trust" / "vendors" / folder.vendor
     try:
-        client = Client(open_transport(str(folder.mirror)), state, folder.pinned_root())
+        at = judged_at(folder.root, folder.mirror, clock.now())
+        client = Client(open_transport(str(folder.mirror)), state, folder.pinned_root(), at=at)
         view = open_vendor(client, folder.vendor, entry.models)
         indexes = tuple(view.indexes[name] for name in sorted(view.indexes))
         unreadable: list[tuple[str, UndecidedError]] = []

@@ -106,7 +106,7 @@ def _of_site(
     call: Invocation, names: tuple[str, ...], local: tuple[Subject | None, ...]
 ) -> tuple[tuple[Question, ...], Policy]:
     from changeover_updater.bench import Bench, Watch
-    from changeover_updater.signed import baseline_of
+    from changeover_updater.permitted import baseline_of
     from changeover_updater.studio import read_studio, read_verdicts
 
     site, station = call.site(), call.station()

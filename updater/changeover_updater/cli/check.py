@@ -55,8 +55,9 @@ def check(  # noqa: PLR0917 - each is an option of the command
     from changeover_updater.check import Case
     from changeover_updater.check import check as judge
     from changeover_updater.judged_facts import keep_facts
+    from changeover_updater.permitted import baseline_of
     from changeover_updater.reports import publish, shot_aliases
-    from changeover_updater.signed import baseline_of, sign_verdict
+    from changeover_updater.signed import sign_verdict
     from changeover_updater.studio import read_studio
 
     call = invocation(context)
