@@ -1,6 +1,14 @@
-"""Bring a release's files from the vendor's repository into the store, verified block by block as they land."""
+"""Bring a release's files from the vendor's repository into the store, verified block by block as they land.
 
-from collections.abc import Callable
+What is here already is taken from here: what a killed install brought, and blocks of any release that is installed.
+Before the first byte is asked for, the disk must have room for all that is missing. Left out: how a file comes
+(`transfer`), and which variants are wanted (`plan`).
+"""
+
+import contextlib
+import errno
+import stat
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from changeover_registry.errors import ChangeoverError
@@ -8,16 +16,40 @@ from changeover_registry.records.release import FileEntry, Release, Variant
 from changeover_updater.site import VendorFolder
 from changeover_updater.store import Store
 
-__all__ = ["Progress", "install_variants", "missing_bytes"]
+__all__ = ["Progress", "Wanted", "check_room", "install_variants", "missing_bytes"]
 
 Progress = Callable[[str, int, int], None]
 """Called with a file's name, how many more bytes arrived, and how many there are in all."""
+Wanted = tuple[Release, tuple[Variant, ...]]
+"""A release and those of its variants that are wanted."""
+
+_RESERVE_BYTES = 64 * 1024
+"""Room for generation, events and pointer, beside a hundredth of what comes."""
 
 
 def missing_bytes(store: Store, release: Release, variants: tuple[Variant, ...]) -> int:
-    """How many bytes must be brought for these variants."""
+    """How many bytes of disk these variants still need; what an earlier run brought is there already."""
+    from changeover_updater.transfer.claims import held_bytes
+
     ref = release.ref()
-    return sum(f.size for v in variants if store.missing(ref, v) for f in v.files)
+    missing = [variant for variant in variants if store.missing(ref, variant)]
+    return sum(max(0, sum(f.size for f in v.files) - held_bytes(store, ref, v.id)) for v in missing)
+
+
+def check_room(store: Store, wanted: Iterable[Wanted]) -> None:
+    """Check that the disk has room for all that is missing of these, and a reserve.
+
+    Raises:
+        OSError: It has not (ENOSPC); the message says how many bytes are needed and free.
+    """
+    missing = sum(missing_bytes(store, release, variants) for release, variants in wanted)
+    if not missing:
+        return
+    needed, free = missing + missing // 100 + _RESERVE_BYTES, store.free_bytes()
+    if free < needed:
+        raise OSError(
+            errno.ENOSPC, f"{needed} bytes are needed for what is missing here, and {free} are free", str(store.root)
+        )
 
 
 def install_variants(
@@ -28,44 +60,68 @@ def install_variants(
     Raises:
         TrustError: A file's bytes are not the signed ones; nothing of the variant is installed, or what is there is
             not to be used.
-        UnreachableError: The repository does not answer.
+        UnreachableError: No mirror of the repository brings them; what came is kept for the next time.
         OSError: The disk is full or read-only.
     """
     ref = release.ref()
     wanted = tuple(variant for variant in variants if store.missing(ref, variant))
-    if wanted:
-        _check_space(store, sum(f.size for v in wanted for f in v.files))
+    check_room(store, [(release, wanted)])
     for variant in variants:
         if variant not in wanted:
             # Whoever put it there, nothing is used on bytes that were not hashed here.
             store.verify(ref, variant)
-    for variant in wanted:
-        with store.staging() as staging:
+    return tuple(variant for variant in wanted if _bring(store, vendor, release, variant, progress))
+
+
+def _bring(store: Store, vendor: VendorFolder, release: Release, variant: Variant, progress: Progress) -> bool:
+    """Install one variant; False if another process did so meanwhile."""
+    from changeover_updater.transfer.claims import claimed
+
+    ref = release.ref()
+    with claimed(store, ref, variant.id) as staging:
+        if store.missing(ref, variant):
             staged = staging / "variant"
             for file in variant.files:
-                _fetch(vendor, file, staged / file.path, progress)
+                _fetch(store, vendor, release, file, staged / file.path, progress)
             store.place(staged, ref, variant)
-    return wanted
+            return True
+    store.verify(ref, variant)
+    return False
 
 
-def _fetch(vendor: VendorFolder, file: FileEntry, target: Path, progress: Progress) -> None:
+def _fetch(
+    store: Store, vendor: VendorFolder, release: Release, file: FileEntry, target: Path, progress: Progress
+) -> None:
     from changeover_registry.repository.vendor import object_path
     from changeover_registry.transport import open_transport
-    from changeover_updater.download import fetch_file
+    from changeover_updater.transfer import fetch_file
+    from changeover_updater.transfer.reuse import installed_near
 
-    target.parent.mkdir(parents=True, exist_ok=True)
-    transport = open_transport(vendor.entry().location)
+    _take_up(target)
+    installed = installed_near(store.root, vendor.root, release.model)
+    path = object_path(file.sha256)
+    # What was carried in lies beside the metadata in the site, and needs no network.
+    carried = [str(vendor.mirror)] if (vendor.mirror / path).is_file() else []
     try:
         fetch_file(
-            transport, object_path(file.sha256), file, target, progress=lambda n: progress(file.path, n, file.size)
+            [open_transport(location) for location in (*carried, *vendor.entry().locations())],
+            path,
+            file,
+            target,
+            progress=lambda n: progress(file.path, n, file.size),
+            reuse=installed.blocks,
         )
     except ChangeoverError as error:
         error.add_note(f"while installing {file.path}")
         raise
 
 
-def _check_space(store: Store, needed: int) -> None:
-    free = store.free_bytes()
-    if free < needed:
-        message = f"{store.root}: {needed} bytes are needed for the release and {free} are free"
-        raise OSError(28, message)
+def _take_up(target: Path) -> None:
+    """Have a file that an earlier run finished be a partial again: it is hashed before it counts."""
+    from changeover_updater.transfer import partial_path
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISREG(target.lstat().st_mode):
+            target.chmod(0o644)
+        target.replace(partial_path(target))

@@ -1,13 +1,15 @@
 """The vendors that the studio trusts: add, remove, and bring their newest releases to the studio (`sync`)."""
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from changeover_registry import _fs, canonical
 from changeover_registry.clock import format_time
-from changeover_registry.errors import ChangeoverError, InvalidInputError, UndecidedError
+from changeover_registry.errors import ChangeoverError, InvalidInputError, TrustError, UndecidedError, UnreachableError
 from changeover_registry.names import check_name
 from changeover_registry.records.release import Release, ReleaseRef
 from changeover_registry.records.repository import TrustEntry
@@ -16,8 +18,12 @@ from changeover_updater.studio import unreadable_record
 
 if TYPE_CHECKING:
     from changeover_registry.repository.vendor import VendorView
+    from changeover_registry.transport import Transport
 
 __all__ = ["Synced", "add_trust", "remove_trust", "sync_vendor"]
+
+_T = TypeVar("_T")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +41,7 @@ class Synced:
 def add_trust(
     site: Site,
     vendor: str,
-    location: str,
+    location: str | tuple[str, ...],
     root: bytes,
     *,
     allow_executable: bool,
@@ -48,7 +54,7 @@ def add_trust(
     Args:
         site: The studio's.
         vendor: What the vendor is called here.
-        location: Where its repository is.
+        location: Where its repository is; of several places, the order in which they are asked.
         root: The root metadata.
         allow_executable: Whether it may send formats that are code.
         who: Who trusts it.
@@ -63,17 +69,18 @@ def add_trust(
     """
     from changeover_registry.client import Client
     from changeover_registry.repository.vendor import open_vendor
-    from changeover_registry.transport import open_transport
 
     folder = site.root / "trust" / check_name(vendor, where="vendor")
+    place, *mirrors = map(_absolute, (location,) if isinstance(location, str) else location)
     entry = TrustEntry(
         vendor=vendor,
-        location=_absolute(location),
+        location=place,
         root=canonical.digest(root),
         allow_executable=allow_executable,
         added_by=who,
         added_at=format_time(now),
         models=models or None,
+        mirrors=tuple(mirrors) or None,
     )
     _check_new(folder, entry)
     with _fs.lock(site.root / "trust" / ".lock", what="the trusted vendors", wait_seconds=5):
@@ -81,8 +88,12 @@ def add_trust(
         _fs.remove_tree(staged) if staged.exists() else None
         staged.mkdir()
         try:
-            client = Client(open_transport(entry.location), staged / "state", root)
-            _check_has(open_vendor(client, vendor, ()), models)
+            _ask_each(
+                entry,
+                lambda transport: _check_has(
+                    open_vendor(Client(transport, staged / "state", root), vendor, ()), models
+                ),
+            )
             _fs.write_atomic(staged / "root.json", root)
             _fs.write_atomic(staged / "entry.json", entry.to_bytes())
             _fs.fsync_tree(staged)
@@ -109,14 +120,16 @@ def sync_vendor(folder: VendorFolder) -> Synced:
     """Bring a vendor's metadata and release records here, verified; model files come when they are needed.
 
     Raises:
-        TrustError: Metadata or a record does not verify; what was here before stays.
-        UnreachableError: The repository does not answer.
+        TrustError: Metadata or a record does not verify, at no mirror; what was here before stays.
+        UnreachableError: The repository does not answer, nor does a mirror.
     """
+    return _ask_each(folder.entry(), lambda transport: _sync_from(folder, transport))
+
+
+def _sync_from(folder: VendorFolder, transport: "Transport") -> Synced:
     from changeover_registry.client import Client
     from changeover_registry.repository.vendor import fetch_record, open_vendor
-    from changeover_registry.transport import open_transport
 
-    transport = open_transport(folder.entry().location)
     models = folder.entry().models
     client = Client(transport, folder.root / "state", folder.pinned_root(), mirror=folder.mirror, mirrored=models)
     view = open_vendor(client, folder.vendor, models)
@@ -142,6 +155,26 @@ def sync_vendor(folder: VendorFolder) -> Synced:
             if entry.withdrawn:
                 withdrawn.append((release.ref(), entry.withdrawn.why))
     return Synced(folder.vendor, tuple(releases), tuple(new), tuple(withdrawn), tuple(unreadable))
+
+
+def _ask_each(entry: TrustEntry, ask: "Callable[[Transport], _T]") -> _T:
+    """The first answer that holds, of the repository's places in their order; else the error of the first that lied.
+
+    A place that is behind the others, or copied halfway, does not hold; it is named, and the next one is asked.
+    """
+    from changeover_registry.transport import open_transport
+
+    errors: list[ChangeoverError] = []
+    for location in entry.locations():
+        try:
+            answer = ask(open_transport(location))
+        except (TrustError, UnreachableError) as error:
+            errors.append(error)
+        else:
+            for error in errors:
+                _log.warning("another mirror of %s was taken: %s", entry.vendor, error)
+            return answer
+    raise next((error for error in errors if isinstance(error, TrustError)), errors[0])
 
 
 def _known(path: Path) -> Release | None:

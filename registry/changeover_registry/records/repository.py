@@ -71,3 +71,8 @@ class TrustEntry(Record):
     added_by: Text
     added_at: Time
     models: tuple[Name, ...] | None = Field(default=None, min_length=1)
+    mirrors: tuple[Text, ...] | None = None
+
+    def locations(self) -> tuple[str, ...]:
+        """Every place of the repository, in the order in which they are asked."""
+        return (self.location, *(self.mirrors or ()))

@@ -1,7 +1,7 @@
 """A repository behind HTTP or HTTPS: any web server, with or without ranges.
 
 Rules: TLS by the operating system's certificates; proxies from the usual environment variables; four tries to get an
-answer, with growing waits or those that the server asks for (a minute at most, else it counts as gone), 10 s for a
+answer, with growing waits or those that the server asks for (15 s at most, else it counts as gone), 10 s for a
 connection, 20 s without a byte; no compression, so that offsets mean bytes of the file. A server that ignores a range
 is told from one that does not; where no part was asked for, it is read from its beginning. Left out: log-in, and a
 floor on throughput.
@@ -34,12 +34,12 @@ _HEADERS = {"User-Agent": "changeover", "Accept-Encoding": "identity"}
 _TIMEOUT = urllib3.Timeout(connect=10.0, read=20.0)
 _CONNECTIONS = 8
 """How many connections to one server are kept; the downloader opens fewer."""
-_LONGEST_WAIT_SECONDS = 60.0
+_LONGEST_WAIT_SECONDS = 15.0
 """The longest that a server may ask to be left alone; beyond that another mirror or a later run is the better way."""
 
 
 class _Patience(urllib3.Retry):
-    """Retries as urllib3 does them; a server that asks for more than a minute is given up at once."""
+    """Retries as urllib3 does them; a server that asks for a longer wait than a person has is given up at once."""
 
     def increment(
         self,

@@ -95,11 +95,15 @@ def _named(path: Path | None, flag: str) -> Path:
 def trust_add(
     context: typer.Context,
     vendor: Annotated[str, typer.Argument(help="The vendor's name: the first part of its models' names.")],
-    location: Annotated[str, typer.Argument(help="Its repository: a folder or an HTTP(S) address.")],
+    location: Annotated[str, typer.Argument(help="Its repository: a folder, an HTTP(S) address, s3://BUCKET/PREFIX.")],
     root: Annotated[Path, typer.Option(help="The root metadata (root.json) that the vendor gave you in person.")],
     allow_executable: Annotated[bool, typer.Option(help="Let it send TorchScript and .cat, which are code.")] = False,
     model: Annotated[
         list[str] | None, typer.Option(help="Follow this model alone; may be given again. Without it, all.")
+    ] = None,
+    mirror: Annotated[
+        list[str] | None,
+        typer.Option(help="A further place of the same repository, asked when the first fails; may be given again."),
     ] = None,
 ) -> None:
     """Trust a vendor."""
@@ -115,7 +119,7 @@ def trust_add(
     entry = add_trust(
         site,
         vendor,
-        location,
+        (location, *(mirror or ())),
         root.read_bytes(),
         allow_executable=allow_executable,
         who=call.settings.who,
@@ -135,7 +139,7 @@ def trust_list(context: typer.Context, as_json: JsonFlag = False) -> None:
     lines = [
         (
             e.vendor,
-            escape(e.location),
+            escape("\n".join(e.locations())),
             e.root[:12],
             ", ".join(e.models) if e.models else "all",
             "yes" if e.allow_executable else "no",
