@@ -13,6 +13,8 @@ fetched by `repository.vendor` and the downloader.
 
 import contextlib
 import hashlib
+import shutil
+import weakref
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,6 +30,7 @@ from changeover_registry._tuf_errors import Refusal, explain
 from changeover_registry.clock import format_time
 from changeover_registry.errors import TrustError
 from changeover_registry.names import check_path
+from changeover_registry.reader_state import private_copy
 from changeover_registry.transport.interface import NotThereError, Transport
 
 __all__ = ["Client", "Expiry"]
@@ -50,6 +53,7 @@ class Client:
     Args:
         transport: The way to the repository.
         state: The folder of what was verified before; made if it is not there. Keep it: it is what shows a rollback.
+            Where this user may only read it, what is verified now is forgotten with this object.
         root: The bytes of the root metadata that this reader was given by hand.
         mirror: A folder that becomes a repository itself: after each `refresh` it holds all metadata and targets
             verbatim, so that another client with the same root can verify from it.
@@ -142,10 +146,17 @@ class Client:
         roles += [Expiry("root", _load(path).signed.expires) for path in self._roots()[-1:]]
         return tuple(sorted(roles, key=lambda role: (role.expires, role.role)))
 
+    def _keep_apart(self) -> None:
+        """Work on a private copy of a state that this user may only read; it is removed with this client."""
+        copy = private_copy(self._state)
+        if copy is not None:
+            weakref.finalize(self, shutil.rmtree, copy, ignore_errors=True)
+            self._state = copy
+
     @contextlib.contextmanager
     def _exclusively(self) -> Iterator[None]:
         """One process at a time, as python-tuf asks for; its errors leave as ours."""
-        make_dirs(self._state)
+        self._keep_apart()
         with lock(self._state / "lock", what="this trusted state", wait_seconds=_LOCK_SECONDS):
             try:
                 yield
