@@ -50,7 +50,7 @@ class VendorSource:
     """Where the parts of one vendor are: its repository or mirror, records by digest, and files of releases.
 
     `anchor` is the root to verify from; None for the folder's own first root. `places` tells where a file may lie on
-    this machine; where it lies in none of them it comes from `location`.
+    this machine; where it lies in none of them it comes from the first of `locations`, by its digest.
     """
 
     vendor: str
@@ -58,7 +58,7 @@ class VendorSource:
     anchor: bytes | None
     records: Callable[[str], Path]
     places: Callable[[Release, str, FileEntry], Iterator[Path]]
-    location: str
+    locations: Callable[[str], tuple[str, ...]]
     releases: tuple[ReleaseRef, ...]
 
 
@@ -97,7 +97,7 @@ def read_repository(folder: Path, anchor: bytes | None) -> Repository:
     check_is_repository(folder)
     for _ in range(_TRIES):
         timestamp = read_bytes_retry(folder / "metadata" / "timestamp.json")
-        reached = read_reached(folder, anchor or _first_root(folder))
+        reached = read_reached(folder, anchor or _first_root(folder), in_part=True)
         if read_bytes_retry(folder / "metadata" / "timestamp.json") == timestamp:
             return _read(folder, reached, timestamp)
     raise UndecidedError(
@@ -243,7 +243,7 @@ def _files(source: VendorSource, release: Release, top: str) -> Iterator[Part]:
         for file in variant.files:
             places = (path for path in source.places(release, variant.id, file) if _has_size(path, file.size))
             path = next(places, None)
-            pieces = partial(_stream, path) if path else partial(_fetch, source.location, object_path(file.sha256))
+            pieces = partial(_stream, path) if path else partial(_fetch, source.locations(file.sha256)[0], file.sha256)
             member = BundleMember(path=f"{top}/{object_path(file.sha256)}", size=file.size, sha256=file.sha256)
             yield Part(member, pieces)
 
@@ -261,10 +261,11 @@ def _stream(path: Path) -> Iterator[bytes]:
             yield piece
 
 
-def _fetch(location: str, path: str) -> Iterable[bytes]:
+def _fetch(location: str, digest: str) -> Iterable[bytes]:
+    from changeover_registry.repository.vendor import object_path
     from changeover_registry.transport import open_transport
 
-    return open_transport(location).stream(path)
+    return open_transport(location).stream(object_path(digest))
 
 
 def _small(path: str, data: bytes, expires: datetime | None = None) -> Part:

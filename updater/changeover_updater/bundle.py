@@ -145,7 +145,7 @@ def _source(store: Store | None, folder: VendorFolder, releases: Sequence[Releas
         anchor=folder.pinned_root(),
         records=folder.record_path,
         places=places,
-        location=folder.entry().location,
+        locations=folder.locations,
         releases=tuple(ref for ref in releases if ref.model.partition("/")[0] == folder.vendor),
     )
 
@@ -160,7 +160,7 @@ def _own_source(folder: Path, releases: Sequence[ReleaseRef]) -> VendorSource:
         anchor=None,
         records=lambda digest: folder / object_path(digest),
         places=lambda _release, _variant, file: iter((folder / object_path(file.sha256),)),
-        location=str(folder),
+        locations=lambda _digest: (str(folder),),
         releases=tuple(releases),
     )
 

@@ -41,6 +41,8 @@ class Request:
     who: str
     now: datetime
     host: str = field(default_factory=short_host)
+    choice_root: bytes | None = None
+    """The root of another site's choice, which this site follows instead of making its own."""
 
 
 def system_nuke_json() -> Path:
@@ -66,6 +68,7 @@ def initialise(request: Request, notice: Callable[[str], None]) -> None:
     station = Station(Store.create(request.store), request.station)
     station.create()
     with _fs.lock(site.root / "trust" / ".lock", what=f"the site {site.root}", wait_seconds=_LOCK_SECONDS):
+        _follow(site, request)
         _make_choice(site, request)
     _pin_choice_root(site, station)
     _write_config(request)
@@ -77,7 +80,7 @@ def initialise(request: Request, notice: Callable[[str], None]) -> None:
 def _make_choice(site: Site, request: Request) -> None:
     from changeover_registry.repository import choice
 
-    if (site.choice / "metadata" / "timestamp.json").is_file():
+    if (site.choice / "metadata" / "timestamp.json").is_file() or (site.follows / "root.json").is_file():
         return
     keys = choice.new_studio_keys(request.keys)
     verdict = signing.verdict_key(signing.load_signer(keys.verdict), request.who)
@@ -86,12 +89,31 @@ def _make_choice(site: Site, request: Request) -> None:
     choice.create(site.choice, keys, first, request.now)
 
 
+def _follow(site: Site, request: Request) -> None:
+    """Keep the root of the choice that this site follows; it makes none, and has no keys for one."""
+    if request.choice_root is None:
+        return
+    pinned = site.follows / "root.json"
+    own = (site.choice / "metadata" / "timestamp.json").is_file() and not pinned.is_file()
+    if own or (pinned.is_file() and pinned.read_bytes() != request.choice_root):
+        raise InvalidInputError(
+            "root of the choice",
+            where=str(pinned),
+            expected="a new site, or one that follows this very root",
+            actual="a site that makes its own choice" if own else "one that follows another root",
+            remedy="name another folder for the site, or leave out --choice-root",
+        )
+    _fs.make_dirs(pinned.parent)
+    _fs.write_atomic(pinned, request.choice_root)
+
+
 def _pin_choice_root(site: Site, station: Station) -> None:
     """The station keeps the root that it was given; whoever rewrites the site later does not change it."""
     pinned = station.folder / "trust" / "choice" / "root.json"
     if not pinned.is_file():
         _fs.make_dirs(pinned.parent)
-        _fs.write_atomic(pinned, (site.choice / "metadata" / "1.root.json").read_bytes())
+        followed, own = site.follows / "root.json", site.choice / "metadata" / "1.root.json"
+        _fs.write_atomic(pinned, (followed if followed.is_file() else own).read_bytes())
 
 
 def _check_config(request: Request) -> str:

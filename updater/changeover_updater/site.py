@@ -209,6 +209,11 @@ class VendorFolder:
             )
         return data
 
+    def locations(self, digest: str) -> tuple[str, ...]:
+        """Where a file of that digest is asked for: first the mirror, if it was carried there, then the vendor."""
+        carried = (str(self.mirror),) if (self.mirror / "objects" / digest[:2] / digest).is_file() else ()
+        return (*carried, *(place for place in self.entry().locations() if place not in carried))
+
     def record_path(self, digest: str) -> Path:
         """Where the release record of that digest is kept."""
         return self.root / "records" / f"{digest}.json"
@@ -252,6 +257,11 @@ class Site:
     def choice(self) -> Path:
         """The repository of the studio's choice."""
         return self.root / "choice"
+
+    @property
+    def follows(self) -> Path:
+        """Where a site that follows another one's choice keeps the root of that choice; not there otherwise."""
+        return self.root / "follows"
 
     @property
     def golden(self) -> Path:

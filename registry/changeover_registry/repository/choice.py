@@ -218,18 +218,19 @@ def repair(folder: Path, keys: StudioKeys, now: datetime) -> tuple[str, ...]:
     return reach_unreached(folder, keys, now)
 
 
-def read(folder: Path, state: Path, root: bytes) -> tuple[Choice, ...]:
+def read(folder: Path, state: Path, root: bytes, *, at: datetime | None = None) -> tuple[Choice, ...]:
     """The choices of `read_all` alone."""
-    return read_all(folder, state, root).choices
+    return read_all(folder, state, root, at=at).choices
 
 
-def read_all(folder: Path, state: Path, root: bytes) -> Reading:
+def read_all(folder: Path, state: Path, root: bytes, *, at: datetime | None = None) -> Reading:
     """What holds of every scope, verified.
 
     Args:
         folder: The choice's repository.
         state: The reader's own folder of what it verified before.
         root: The root metadata that the reader was given by hand.
+        at: The moment at which expiry is judged, such as the arrival of a bundle that was cleared later; None for now.
 
     Raises:
         TrustError: Something is expired, wrongly signed, older than before, or has another digest. A way back that is
@@ -238,7 +239,7 @@ def read_all(folder: Path, state: Path, root: bytes) -> Reading:
         LostRaceError: Another process has been using `state` for half a minute.
         OSError: `state` cannot be written.
     """
-    client = Client(FolderTransport(folder), state, root)
+    client = Client(FolderTransport(folder), state, root, at=at)
     client.refresh()
     versions = client.versions()
     scopes = [role for role in client.delegated() if role in versions and not is_back(role)]

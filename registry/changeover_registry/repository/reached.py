@@ -80,8 +80,10 @@ def check_is_repository(folder: Path) -> None:
         )
 
 
-def read_reached(folder: Path, anchor: bytes) -> Reached:
+def read_reached(folder: Path, anchor: bytes, *, in_part: bool = False) -> Reached:
     """Read and verify all metadata that the timestamp reaches, expiry aside.
+
+    Of a mirror that was filled `in_part`, such as with some of a vendor's models, the roles are read that are there.
 
     Raises:
         InvalidInputError: There is no repository.
@@ -94,6 +96,9 @@ def read_reached(folder: Path, anchor: bytes) -> Reached:
     snapshot = _read(folder, f"{meta.version}.snapshot.json", Snapshot, root, meta)
     targets = _reached_role(folder, snapshot, "targets", root)
     names = [name.removesuffix(".json") for name in snapshot.meta if name != "targets.json"]
+    if in_part:
+        files = {name: f"{snapshot.meta[f'{name}.json'].version}.{name}.json" for name in names}
+        names = [name for name in names if (folder / "metadata" / files[name]).is_file()]
     roles = {name: _reached_role(folder, snapshot, name, targets) for name in names}
     return Reached(root, timestamp, snapshot, {"targets": targets, **roles})
 

@@ -12,6 +12,7 @@ from changeover_registry.errors import ChangeoverError
 from changeover_updater.cli import (
     _context,
     agent,
+    bundle,
     demo,
     doctor,
     fits,
@@ -57,6 +58,7 @@ golden.app.command("score")(score.score)
 app.add_typer(runtimes.app, name="runtimes")
 app.add_typer(rollout.app, name="rollout")
 studio.add_to(app)
+bundle.add_to(app)
 station.add_to(app)
 store.add_to(app)
 app.command()(report.report)

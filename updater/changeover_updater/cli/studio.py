@@ -52,6 +52,9 @@ def init(
     nuke_json: Annotated[
         str | None, typer.Option(help="Where Nuke is told of the store; 'none' leaves it out.")
     ] = None,
+    choice_root: Annotated[
+        Path | None, typer.Option(help="Follow another site's choice: its root (1.root.json), brought by hand.")
+    ] = None,
 ) -> None:
     """Make a site, a store, a station and the studio's keys."""
     from changeover_updater.initialise import Request, initialise, system_nuke_json
@@ -71,6 +74,7 @@ def init(
         nuke_json=nuke,
         who=call.settings.who,
         now=call.now,
+        choice_root=_root_bytes(choice_root) if choice_root else None,
     )
     initialise(request, notice)
     say(f"{mark('ok')} site {escape(str(request.site))}")
@@ -81,6 +85,20 @@ def init(
         return
     say(f"  keys in {escape(str(request.keys))}; move offline/ to a safe place")
     say("  next: read policy.toml in the site, then: changeover trust add VENDOR LOCATION --root ROOT.json")
+
+
+def _root_bytes(root: Path) -> bytes:
+    """The bytes of a root that somebody brought by hand."""
+    if not root.is_file():
+        actual = "a folder" if root.is_dir() else "no such file"
+        raise InvalidInputError(
+            "root metadata",
+            where=str(root),
+            expected="a file",
+            actual=actual,
+            remedy="ask for root.json whoever signs with that root",
+        )
+    return root.read_bytes()
 
 
 def _named(path: Path | None, flag: str) -> Path:
