@@ -100,14 +100,18 @@ class Memory:
     shut: bool = False
 
 
-def start(pace: Pace, now: datetime, *, seen: Seen | None = None, last: datetime | None = None) -> Memory:
+def start(
+    pace: Pace, now: datetime, *, seen: Seen | None = None, last: datetime | None = None, done: Done | None = None
+) -> Memory:
     """Begin: look at once, and update once an interval has passed since the `last` tick, or soon where none is known.
 
-    Where the power came back for a whole studio, the first ticks are spread like those after a new choice.
+    Where the power came back for a whole studio, the first ticks are spread like those after a new choice. What the
+    agent before this one had `seen`, and how its last tick was `done`, is known still.
     """
     fresh = last is not None and timedelta(0) <= now - last < timedelta(seconds=pace.period)
-    soon = now + _spread(pace, "start")
-    return Memory(now, _slot(pace, now) if fresh else soon, "interval" if fresh else "start", seen=seen)
+    first = _slot(pace, now) if fresh else now + _spread(pace, "start")
+    memory = Memory(now, first, "interval" if fresh else "start", seen=seen)
+    return replace(memory, hours=done.hours, shut=done.shut) if done else memory
 
 
 def wanted(pace: Pace, memory: Memory, now: datetime) -> Literal["poll", "tick"] | timedelta:
@@ -197,10 +201,14 @@ def why_shut(hours: str, local: datetime) -> str | None:
 
 
 def _slot(pace: Pace, now: datetime) -> datetime:
-    """The station's next own moment: its place in the period, counted from 1970."""
+    """The station's next own moment that is half a period away or more: its place in the period, from 1970 on.
+
+    A moment that is nearer was just had, perhaps by less than a clock can tell.
+    """
     period, seconds = pace.period, now.timestamp()
     place = _share(f"slot {pace.station}") * period
-    return now + timedelta(seconds=period - (seconds - place) % period)
+    ahead = period - (seconds - place) % period
+    return now + timedelta(seconds=ahead if ahead >= period / 2 else ahead + period)
 
 
 def _spread(pace: Pace, occasion: str) -> timedelta:

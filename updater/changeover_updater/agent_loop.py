@@ -138,7 +138,7 @@ class Agent:
     log: Callable[[str, dict[str, Any]], None]
     wrote: Callable[[Kept], None]
     stop: threading.Event = field(default_factory=threading.Event)
-    random: random.Random = field(default_factory=random.SystemRandom)
+    chance: Callable[[], float] = field(default=random.SystemRandom().random)
 
     def run(self) -> None:
         """Go on until `stop` is set."""
@@ -158,11 +158,11 @@ class Agent:
         last = None
         with contextlib.suppress(ChangeoverError):
             last = parse_time(before.at) if before and before.failures == 0 else None
-        return start(self.pace, _now(), seen=seen, last=last)
+        return start(self.pace, _now(), seen=seen, last=last, done=before.done if before else None)
 
     def _poll(self, memory: Memory) -> Memory:
         seen, now = look(self.site, self.station), _now()
-        after = after_poll(self.pace, memory, seen, now, now.astimezone().time(), self.random.random())
+        after = after_poll(self.pace, memory, seen, now, now.astimezone().time(), self.chance())
         if bool(after.silent) != bool(memory.silent):
             self._say("the site does not answer" if after.silent else "the site answers again", after)
         return after
@@ -171,7 +171,7 @@ class Agent:
         begun = _now()
         done = self.tick(next_report(self.pace, begun))
         now = _now()
-        after = after_tick(self.pace, memory, done, now, self.random.random())
+        after = after_tick(self.pace, memory, done, now, self.chance())
         new = keep(self.station, done, now, memory.seen.serial if memory.seen else None, after.tick_at)
         seconds = (now - begun).total_seconds()
         self.log(
