@@ -140,7 +140,7 @@ def close_show(
         OSError: The site's disk is full; the show is open as before.
     """
     from changeover_updater.bundle import write_bundle
-    from changeover_updater.signed import _write as write_choice
+    from changeover_updater.signed import write_choice
 
     site, station = call.site(), call.station()
     for key in ("promoter", "site"):
