@@ -5,16 +5,22 @@ reaches first, which tell earliest, and as many of all others, another choice of
 report that cannot be read counts for nothing. Left out: what the counts mean (`rollout`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import TypeAlias
 
 from changeover_registry.records.policy import RolloutPolicy
 from changeover_registry.records.release import ReleaseRef
+from changeover_registry.records.station import StationStatus
 from changeover_updater.rollout import asked, health_of, pointer_of, stopped_by
 from changeover_updater.site import Site
 from changeover_updater.stations import read_statuses, station_names
 from changeover_updater.studio import Studio
 
-__all__ = ["failing"]
+__all__ = ["Read", "failing", "failing_among"]
+
+Read: TypeAlias = Callable[[Iterable[str]], tuple[StationStatus, ...]]
+"""Answers with the reports of the stations of these names."""
 
 _ASKED = 64
 """How many stations of each kind are asked."""
@@ -30,14 +36,20 @@ def failing(site: Site, station: str, studio: Studio, keys: frozenset[str]) -> t
     except OSError as error:
         why = f"how other stations fare with it cannot be read ({error.strerror or error}); mend the site's stations/"
         return tuple((key, why) for key in sorted(keys))
-    found = []
+    return failing_among(names, partial(read_statuses, site), station, studio, keys)
+
+
+def failing_among(
+    names: Iterable[str], read: Read, station: str, studio: Studio, keys: frozenset[str]
+) -> tuple[tuple[str, str], ...]:
+    """As `failing`, of the stations with these names, whose reports `read` answers."""
+    rules, found, known = studio.policy.rollout or RolloutPolicy(), [], tuple(names)
     for ref, resumed in _chosen(studio):
-        if str(ref) in keys:
-            reports = read_statuses(site, asked(ref, names, _ASKED, by=station))
-            why_not = stopped_by(
-                health_of(reports, str(ref), resumed, but=station), studio.policy.rollout or RolloutPolicy()
-            )
-            found += [(str(ref), why_not)] if why_not else []
+        if str(ref) not in keys:
+            continue
+        reports = read(asked(ref, known, _ASKED, by=station))
+        why = stopped_by(health_of(reports, str(ref), resumed, but=station), rules)
+        found += [(str(ref), why)] if why else []
     return tuple(sorted(found))
 
 

@@ -7,13 +7,13 @@ nobody: the worst that a lie does here is that a station stays where it is, whic
 """
 
 import hashlib
+import heapq
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from fnmatch import fnmatchcase
+from functools import lru_cache
 
-from changeover_registry.clock import parse_time
 from changeover_registry.records.choice import Choice, Pointer, Share
 from changeover_registry.records.policy import RolloutPolicy
 from changeover_registry.records.release import ReleaseRef
@@ -30,7 +30,6 @@ __all__ = [
     "stopped_by",
 ]
 
-_EVER = datetime.min.replace(tzinfo=UTC)
 _PLACES = 10_000
 """How finely a share divides stations."""
 
@@ -76,16 +75,20 @@ def pointer_of(share: Share) -> Pointer:
     return Pointer(channel=share.channel, release=share.release, verdict=share.verdict, resumed=share.resumed)
 
 
-def asked(release: ReleaseRef, stations: Iterable[str], most: int, *, by: str) -> tuple[str, ...]:
+def asked(release: ReleaseRef, stations: tuple[str, ...], most: int, *, by: str) -> tuple[str, ...]:
     """The stations whose reports tell how it goes with a release.
 
     At most `most` that the release reaches first, which tell earliest, and as many of all, drawn anew for each station
     that asks (`by`), which never asks itself.
     """
-    names = [station for station in stations if station != by]
-    first = sorted(names, key=lambda station: (_drawn(release.digest, station), station))[:most]
-    drawn = sorted(names, key=lambda station: (_drawn(f"{release.digest} {by}", station), station))[:most]
-    return tuple(sorted({*first, *drawn}))
+    first = [station for station in _first(release.digest, stations, most + 1) if station != by][:most]
+    drawn = {stations[_drawn(f"{release.digest} {by}", str(n)) % len(stations)] for n in range(most) if stations}
+    return tuple(sorted({*first, *drawn} - {by}))
+
+
+@lru_cache(maxsize=8)
+def _first(seed: str, stations: tuple[str, ...], most: int) -> list[str]:
+    return heapq.nsmallest(most, stations, key=lambda station: (_drawn(seed, station), station))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +113,9 @@ def health_of(statuses: Iterable[StationStatus], key: str, since: str | None, *,
         since: What was reported up to this moment does not count; None: all counts.
         but: A station that does not count: the one that asks, which decides by its own smoke test.
     """
-    after = parse_time(since) if since else _EVER
+    after = since or ""  # Moments in records have one form, in which the later is the larger text.
     told = (tried for status in statuses if status.station != but for tried in status.tried or ())
-    ended = [tried.outcome for tried in told if tried.key == key and parse_time(tried.when) > after]
+    ended = [tried.outcome for tried in told if tried.key == key and tried.when > after]
     failed = ended.count("failed")
     return Health(ended.count("done") + failed, failed)
 

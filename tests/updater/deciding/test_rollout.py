@@ -14,7 +14,7 @@ from changeover_updater.rollout import Health, admits, asked, chosen_pointers, h
 NEW = ReleaseRef(model="acme/person-roto", version="2.0.0", digest="b" * 64)
 OLD = ReleaseRef(model="acme/person-roto", version="1.0.0", digest="a" * 64)
 CLASS = "c" * 64
-STATIONS = [f"ws-{number:05d}" for number in range(10_000)]
+STATIONS = tuple(f"ws-{number:05d}" for number in range(10_000))
 MOMENT = "2026-11-22T12:00:00Z"
 
 
@@ -147,3 +147,4 @@ def test_of_ten_thousand_a_hundred_and_twenty_eight_are_asked_and_the_first_are_
     assert set(first[:32]) <= set(found)
     assert "ws-00003" not in found
     assert found != asked(NEW, STATIONS, 64, by="ws-00004")
+    assert asked(NEW, ("ws-00003",), 64, by="ws-00003") == asked(NEW, (), 64, by="ws-00003") == ()
