@@ -192,7 +192,8 @@ def read_choices(site: Site, station: Station) -> tuple[Choice, ...]:
     trust = station.folder / "trust" / "choice"
     root = (trust / "root.json").read_bytes()
     try:
-        reading = choice.read_all(site.choice, trust / "state", root)
+        at = judged_at(site.follows, site.choice, clock.now())
+        reading = choice.read_all(site.choice, trust / "state", root, at=at)
     except TrustError as error:
         if error.rule != "expiry":
             raise

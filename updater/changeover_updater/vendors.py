@@ -7,12 +7,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from changeover_registry import _fs, canonical
+from changeover_registry import _fs, canonical, clock
 from changeover_registry.clock import format_time
 from changeover_registry.errors import ChangeoverError, InvalidInputError, TrustError, UndecidedError, UnreachableError
 from changeover_registry.names import check_name
 from changeover_registry.records.release import Release, ReleaseRef
 from changeover_registry.records.repository import TrustEntry
+from changeover_registry.transport.interface import NotThereError
+from changeover_updater.clearance import judged_at
 from changeover_updater.site import Site, VendorFolder
 from changeover_updater.studio import unreadable_record
 
@@ -54,7 +56,7 @@ def add_trust(
     Args:
         site: The studio's.
         vendor: What the vendor is called here.
-        location: Where its repository is; of several places, the order in which they are asked.
+        location: Where its repository is, or a bundle's file; of several places, the order in which they are asked.
         root: The root metadata.
         allow_executable: Whether it may send formats that are code.
         who: Who trusts it.
@@ -71,7 +73,10 @@ def add_trust(
     from changeover_registry.repository.vendor import open_vendor
 
     folder = site.root / "trust" / check_name(vendor, where="vendor")
-    place, *mirrors = map(_absolute, (location,) if isinstance(location, str) else location)
+    given = (location,) if isinstance(location, str) else location
+    bundle = _bundle(given[0])
+    # What bundles bring stands in the mirror, and there whoever installs will look for it.
+    place, *mirrors = (str(folder / "mirror"),) if bundle else map(_absolute, given)
     entry = TrustEntry(
         vendor=vendor,
         location=place,
@@ -93,6 +98,7 @@ def add_trust(
                 lambda transport: _check_has(
                     open_vendor(Client(transport, staged / "state", root), vendor, ()), models
                 ),
+                bundle,
             )
             _fs.write_atomic(staged / "root.json", root)
             _fs.write_atomic(staged / "entry.json", entry.to_bytes())
@@ -130,8 +136,9 @@ def _sync_from(folder: VendorFolder, transport: "Transport") -> Synced:
     from changeover_registry.client import Client
     from changeover_registry.repository.vendor import fetch_record, open_vendor
 
-    models = folder.entry().models
-    client = Client(transport, folder.root / "state", folder.pinned_root(), mirror=folder.mirror, mirrored=models)
+    models, root, carried = folder.entry().models, folder.pinned_root(), transport.location == str(folder.mirror)
+    at = judged_at(folder.root, folder.mirror, clock.now()) if carried else None
+    client = Client(transport, folder.root / "state", root, mirror=folder.mirror, mirrored=models, at=at)
     view = open_vendor(client, folder.vendor, models)
     releases: list[Release] = []
     new: list[Release] = []
@@ -144,6 +151,11 @@ def _sync_from(folder: VendorFolder, transport: "Transport") -> Synced:
             if release is None:
                 try:
                     release, data = fetch_record(transport, entry, f"{folder.vendor}/{name}")
+                except NotThereError:
+                    if not carried:
+                        raise
+                    # A bundle brings the records that its maker had.
+                    continue
                 except (InvalidInputError, UndecidedError) as error:
                     ref = ReleaseRef(model=f"{folder.vendor}/{name}", version=entry.version, digest=entry.record)
                     unreadable.append(unreadable_record(str(ref), error))
@@ -157,13 +169,24 @@ def _sync_from(folder: VendorFolder, transport: "Transport") -> Synced:
     return Synced(folder.vendor, tuple(releases), tuple(new), tuple(withdrawn), tuple(unreadable))
 
 
-def _ask_each(entry: TrustEntry, ask: "Callable[[Transport], _T]") -> _T:
+def _bundle(location: str) -> Path | None:
+    """The bundle that a location is; its vendor's repository will be the mirror that bundles fill."""
+    path = Path(location)
+    return path if "://" not in location and path.is_file() else None
+
+
+def _ask_each(entry: TrustEntry, ask: "Callable[[Transport], _T]", bundle: Path | None = None) -> _T:
     """The first answer that holds, of the repository's places in their order; else the error of the first that lied.
 
     A place that is behind the others, or copied halfway, does not hold; it is named, and the next one is asked.
     """
     from changeover_registry.transport import open_transport
 
+    if bundle is not None:
+        from changeover_registry.bundle_file import open_bundle
+        from changeover_registry.transport.bundle import BundleTransport
+
+        return ask(BundleTransport(open_bundle(bundle), f"vendors/{entry.vendor}"))
     errors: list[ChangeoverError] = []
     for location in entry.locations():
         try:
@@ -171,8 +194,8 @@ def _ask_each(entry: TrustEntry, ask: "Callable[[Transport], _T]") -> _T:
         except (TrustError, UnreachableError) as error:
             errors.append(error)
         else:
-            for error in errors:
-                _log.warning("another mirror of %s was taken: %s", entry.vendor, error)
+            for failed in errors:
+                _log.warning("another mirror of %s was taken: %s", entry.vendor, failed)
             return answer
     raise next((error for error in errors if isinstance(error, TrustError)), errors[0])
 
