@@ -16,6 +16,7 @@ from changeover_registry.clock import format_time
 from changeover_registry.errors import InvalidInputError
 from changeover_updater.choose import Change, first_choice
 from changeover_updater.settings import short_host
+from changeover_updater.share import check_keys_apart, make_share, name_hosts, open_to_readers
 from changeover_updater.site import Site
 from changeover_updater.station import BY_HOST, Station, check_station_id
 from changeover_updater.store import Store, check_root
@@ -43,6 +44,10 @@ class Request:
     host: str = field(default_factory=short_host)
     choice_root: bytes | None = None
     """The root of another site's choice, which this site follows instead of making its own."""
+    share: bool = False
+    """Whether several hosts read the store, and only this account writes it; the station is a host class then."""
+    hosts: tuple[str, ...] = ()
+    """On a share, the hosts that have this station."""
 
 
 def system_nuke_json() -> Path:
@@ -64,15 +69,25 @@ def initialise(request: Request, notice: Callable[[str], None]) -> None:
     check_root(request.store, what="store")
     check_station_id(request.station)
     own = _check_config(request)
+    if request.share:
+        check_keys_apart(request.keys, request.site, request.store)
+        # Other users read what is made here, whatever this account's umask is.
+        os.umask(0o022)
     site = Site.create(request.site)
     station = Station(Store.create(request.store), request.station)
+    if request.share:
+        make_share(station.store)
     station.create()
     with _fs.lock(site.root / "trust" / ".lock", what=f"the site {site.root}", wait_seconds=_LOCK_SECONDS):
         _follow(site, request)
         _make_choice(site, request)
     _pin_choice_root(site, station)
     _write_config(request)
-    _tell_host(station.store, request.host, own)
+    if station.store.is_share():
+        name_hosts(station.store, request.station, request.hosts)
+        open_to_readers(site, station.store)
+    else:
+        _tell_host(station.store, request.host, own)
     if request.nuke_json is not None:
         _tell_nuke(request.nuke_json, request.store, notice)
 

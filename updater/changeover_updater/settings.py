@@ -1,4 +1,4 @@
-"""Where things are and who is asking: flag > environment > host.toml > default, resolved once into a frozen value.
+"""Where things are and who is asking: flag > environment > host.toml > store > default, resolved once into a value.
 
 Every value remembers where it came from. Left out: what is *in* site and store, and the policy.
 """
@@ -134,11 +134,16 @@ def load_settings(
     path = config_path(environment, config)
     host = _read(path)
     name = short_host()
+    named_store = _first(("flag", store), (ENV_STORE, environment.get(ENV_STORE)), (str(path), host.store))
     chosen: dict[str, tuple[str, object]] = {
         "site": _first(("flag", site), (ENV_SITE, environment.get(ENV_SITE)), (str(path), host.site)),
-        "store": _first(("flag", store), (ENV_STORE, environment.get(ENV_STORE)), (str(path), host.store)),
+        "store": named_store,
         "station": _first(
-            ("flag", station), (ENV_STATION, environment.get(ENV_STATION)), (str(path), host.station), ("host", name)
+            ("flag", station),
+            (ENV_STATION, environment.get(ENV_STATION)),
+            (str(path), host.station),
+            ("store", _station_by_host(_path(named_store[1]), name)),
+            ("host", name),
         ),
         "who": _first((str(path), host.who), ("login", f"{_login(environment)}@{name}")),
         "nuke_gpu": _first((str(path), host.nuke_gpu)),
@@ -171,6 +176,17 @@ def _read(path: Path) -> HostConfig:
             "TOML", where=str(path), expected="a TOML file in UTF-8", actual=str(error), remedy="correct that line"
         ) from error
     return HostConfig.from_object(body, where=str(path))
+
+
+def _station_by_host(store: Path | None, host: str) -> str:
+    """The station that the store keeps for this host, found as the plug-in finds it; empty where it keeps none."""
+    if store is None:
+        return ""
+    try:
+        with (store / "stations" / "by-host" / host).open("rb") as file:
+            return file.read(200).decode("utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def _first(*candidates: tuple[str, object]) -> tuple[str, object]:

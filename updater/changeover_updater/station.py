@@ -78,6 +78,9 @@ class Station:
         """Make the station's folders; nothing happens if they are there."""
         for name in ("generations", "events", "leases", "trust"):
             _fs.make_dirs(self.folder / name)
+        # Sessions of any user leave a lease, and nobody takes another's away. Whoever does not own it leaves it so.
+        with contextlib.suppress(PermissionError):
+            (self.folder / "leases").chmod(0o1777)
 
     def need(self) -> "Station":
         """This station.

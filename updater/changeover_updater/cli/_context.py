@@ -64,7 +64,11 @@ class Invocation:
         """The store."""
         from changeover_updater.store import Store
 
-        return Store.open(self.settings.need_store())
+        store = Store.open(self.settings.need_store())
+        if store.is_share():
+            # Other users read what this account writes, whatever its umask is.
+            os.umask(0o022)
+        return store
 
     def station(self) -> "Station":
         """The station."""

@@ -48,7 +48,12 @@ def init(
     site: Annotated[Path | None, typer.Option(help="The site's folder, shared by the studio.")] = None,
     store: Annotated[Path | None, typer.Option(help="The store's folder, on this machine.")] = None,
     keys: Annotated[Path | None, typer.Option(help="Where new private keys go; else beside host.toml.")] = None,
-    mode: Annotated[str, typer.Option(help="local: site, store, station and keys on this machine.")] = "local",
+    mode: Annotated[
+        str, typer.Option(help="local: the store is this machine's own; share: several hosts read it.")
+    ] = "local",
+    host: Annotated[
+        list[str] | None, typer.Option(help="With share: a host that has this station; several with commas.")
+    ] = None,
     nuke_json: Annotated[
         str | None, typer.Option(help="Where Nuke is told of the store; 'none' leaves it out.")
     ] = None,
@@ -60,10 +65,7 @@ def init(
     from changeover_updater.initialise import Request, initialise, system_nuke_json
 
     call = invocation(context)
-    if mode != "local":
-        raise InvalidInputError(
-            "mode", where="--mode", expected="local", actual=mode, remedy="this version makes local stations only"
-        )
+    hosts = _hosts(call, mode, host or [])
     nuke = system_nuke_json() if nuke_json is None else None if nuke_json == "none" else Path(nuke_json)
     request = Request(
         site=_named(site or call.settings.site, "--site"),
@@ -75,6 +77,8 @@ def init(
         who=call.settings.who,
         now=call.now,
         choice_root=_root_bytes(choice_root) if choice_root else None,
+        share=mode == "share",
+        hosts=hosts,
     )
     initialise(request, notice)
     say(f"{mark('ok')} site {escape(str(request.site))}")
@@ -85,6 +89,33 @@ def init(
         return
     say(f"  keys in {escape(str(request.keys))}; move offline/ to a safe place")
     say("  next: read policy.toml in the site, then: changeover trust add VENDOR LOCATION --root ROOT.json")
+
+
+def _hosts(call: Invocation, mode: str, texts: list[str]) -> tuple[str, ...]:
+    """The hosts that are named for the station of a share.
+
+    Raises:
+        InvalidInputError: There is no such mode, hosts are named for a local station, or a share's station is not.
+    """
+    from changeover_updater.share import hosts_named
+
+    if mode not in {"local", "share"}:
+        raise InvalidInputError(
+            "mode", where="--mode", expected="local or share", actual=mode, remedy="choose one of the two"
+        )
+    if mode == "local" and texts:
+        raise InvalidInputError(
+            "mode", where="--host", expected="--mode share with it", actual="local", remedy="add --mode share"
+        )
+    if mode == "share" and dict(call.settings.origins)["station"] == "host":
+        raise InvalidInputError(
+            "station",
+            where="--station",
+            expected="the name of a host class, such as linux-a4000",
+            actual="none named",
+            remedy="write it before the command: changeover --station NAME init --mode share ...",
+        )
+    return hosts_named(texts)
 
 
 def _root_bytes(root: Path) -> bytes:
