@@ -163,6 +163,7 @@ def log(
     choice: Annotated[
         bool, typer.Option("--choice", help="The studio's choices instead of this station's events.")
     ] = False,
+    imports: Annotated[bool, typer.Option("--imports", help="What was carried into the site, and by whom.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Show who changed what, when and why."""
@@ -171,6 +172,11 @@ def log(
     from changeover_updater.status import reported_head
 
     call = invocation(context)
+    if imports:
+        from changeover_updater.cli.bundle import show_imports
+
+        show_imports(call, verify=verify, as_json=as_json)
+        return
     station = call.station()
     if choice:
         from changeover_updater.studio import choice_history
