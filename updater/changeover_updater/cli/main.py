@@ -15,6 +15,7 @@ from changeover_updater.cli import (
     bundle,
     demo,
     doctor,
+    farm,
     fits,
     fleet,
     golden,
@@ -61,6 +62,7 @@ studio.add_to(app)
 bundle.add_to(app)
 station.add_to(app)
 store.add_to(app)
+farm.add_to(app)
 app.command()(report.report)
 app.command()(doctor.doctor)
 app.command()(fits.fits)
