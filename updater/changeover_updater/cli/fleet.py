@@ -1,4 +1,4 @@
-"""The command ``fleet``: releases against host classes."""
+"""The command ``fleet``: what stations report, and releases against the host classes of facts files."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,12 +7,15 @@ import typer
 
 from changeover_updater.cli._asked import PlateOption, PolicyOption
 from changeover_updater.cli._context import JsonFlag, invocation, read_facts
-from changeover_updater.cli._output import emit, progress
+from changeover_updater.cli._output import emit, notice, progress
 
 if TYPE_CHECKING:
     from changeover_registry.errors import InvalidInputError
+    from changeover_registry.records.choice import Choice
     from changeover_registry.records.facts import HostFacts
+    from changeover_updater.cli._context import Invocation
     from changeover_updater.fits import Answered
+    from changeover_updater.site import Site
 
 __all__ = ["fleet"]
 
@@ -30,17 +33,59 @@ def fleet(
     policy: PolicyOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show which releases fit which classes of hosts, and what limits each."""
+    """Show what the stations run, who is behind and why; with --host, which releases fit which hosts, and what limits.
+
+    Without --host all of it is what the stations of the site report of themselves.
+    """
+    if host:
+        _on_hosts(context, tuple(releases or ()), host, plate, policy, as_json=as_json)
+    elif plate or policy:
+        raise _no_host()
+    else:
+        _over_stations(invocation(context), tuple(releases or ()), as_json=as_json)
+
+
+def _over_stations(call: "Invocation", only: tuple[str, ...], *, as_json: bool) -> None:
+    from changeover_updater.cli._show_fleet_stations import show_stations
+    from changeover_updater.fleet_stations import stations_object, stations_of
+    from changeover_updater.stations import iter_statuses
+
+    site = call.site()
+    with progress() as line:
+        line.step("read what the stations report")
+        found = stations_of(iter_statuses(site, now=call.now), _chosen(call, site), call.now, only)
+    emit(stations_object(found), as_json=as_json, show=lambda: show_stations(found))
+
+
+def _chosen(call: "Invocation", site: "Site") -> "tuple[Choice, ...] | None":
+    """What the studio chose, verified; None, and why in a notice, where that cannot be done on this machine."""
+    from changeover_registry.errors import ChangeoverError
+    from changeover_updater.studio import read_choices
+
+    try:
+        return read_choices(site, call.station())
+    except ChangeoverError as error:
+        notice(f"what is chosen could not be verified: {error}")
+        return None
+
+
+def _on_hosts(
+    context: typer.Context,
+    releases: tuple[str, ...],
+    host: list[Path],
+    plate: "str | None",
+    policy: Path | None,
+    *,
+    as_json: bool,
+) -> None:
     from changeover_updater.cli._asked import ask_about, builders, calibrations
     from changeover_updater.cli._show_fits import show_fleet
     from changeover_updater.fits import answer
     from changeover_updater.fleet import facts_of, fleet_object, fleet_of, host_files, named_apart
     from changeover_updater.predicting import Made, Predictors
 
-    if not host:
-        raise _no_host()
     call = invocation(context)
-    asked, built, measured = ask_about(call, tuple(releases or ()), policy, plate), builders(call), calibrations(call)
+    asked, built, measured = ask_about(call, releases, policy, plate), builders(call), calibrations(call)
     read, unread = facts_of(host_files(host), read_facts)
     hosts = named_apart(read)
     subjects = [one for question in asked.questions for one in (question.current, question.subject) if one]
@@ -84,6 +129,6 @@ def _no_host() -> "InvalidInputError":
         "usage",
         where="fleet",
         expected="--host FILE, a folder of such files, or a shipped name",
-        actual="no host",
+        actual="--plate or --policy without a host",
         remedy="write facts with: changeover facts --json",
     )
