@@ -15,11 +15,12 @@ from urllib.parse import quote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import urllib3
-from urllib3.exceptions import HTTPError, MaxRetryError, ResponseError
+from urllib3.exceptions import HTTPError, MaxRetryError
 
 from changeover_registry.errors import UnreachableError
 from changeover_registry.transport.interface import (
     CHUNK_BYTES,
+    BusyError,
     NoRangesError,
     NotThereError,
     bounded,
@@ -55,17 +56,15 @@ class _Patience(urllib3.Retry):
         Raises:
             MaxRetryError: None is left, or the server asks to be left alone for too long.
         """
-        asked = self.get_retry_after(response) if response is not None else None
-        if asked is not None and asked > _LONGEST_WAIT_SECONDS:
-            status = response.status if response is not None else 0
-            reason = ResponseError(f"HTTP status {status}, to be asked again in {asked:.0f} seconds")
-            raise MaxRetryError(_pool, url or "", reason)
+        if response is not None and _asked_wait(response) > _LONGEST_WAIT_SECONDS:
+            raise MaxRetryError(_pool, url or "")
         return super().increment(method, url, response, error, _pool, _stacktrace)
 
 
 _RETRIES = _Patience(
     total=3, redirect=3, backoff_factor=0.2, status_forcelist=(429, 502, 503, 504), raise_on_status=False
 )
+_NO_RETRIES = urllib3.Retry(0)
 _NOT_THERE = frozenset({403, 404, 410})
 """Object stores answer 403 for what is not there when the reader may not list."""
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -97,7 +96,7 @@ class HttpTransport:
         with self._wrapping(path), contextlib.closing(self._get(path, offset, length)) as response:
             if response.status == 416:
                 return
-            self._check(path, response.status)
+            self._check(path, response)
             if length is not None and response.status == 200:
                 raise self._unreachable(NoRangesError, path, "the whole file, where a part of it was asked for")
             start = _start(response)
@@ -120,11 +119,15 @@ class HttpTransport:
         except (HTTPError, OSError) as error:
             raise self._unreachable(UnreachableError, path, _short(error)) from error
 
-    def _check(self, path: str, status: int) -> None:
-        if status in _NOT_THERE:
-            raise self._unreachable(NotThereError, path, f"HTTP status {status}")
-        if status not in {200, 206}:
-            raise self._unreachable(UnreachableError, path, f"HTTP status {status}")
+    def _check(self, path: str, response: urllib3.BaseHTTPResponse) -> None:
+        if response.status in {200, 206}:
+            return
+        status = f"HTTP status {response.status}"
+        if response.status in _NOT_THERE:
+            raise self._unreachable(NotThereError, path, status)
+        if wait := _asked_wait(response):
+            raise self._unreachable(BusyError, path, f"{status}, to be asked again in {wait:.0f} seconds")
+        raise self._unreachable(UnreachableError, path, status)
 
     def _unreachable(self, kind: type[UnreachableError], path: str, actual: str) -> UnreachableError:
         return kind(
@@ -152,6 +155,11 @@ def _start(response: urllib3.BaseHTTPResponse) -> int:
         return 0
     start = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
     return int(start) if start.isdecimal() else 0
+
+
+def _asked_wait(response: urllib3.BaseHTTPResponse) -> float:
+    """The seconds for which a server asks to be left alone; 0 if it does not."""
+    return _NO_RETRIES.get_retry_after(response) or 0.0
 
 
 def _pieces(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:

@@ -18,6 +18,7 @@ from changeover_registry.names import check_path
 
 __all__ = [
     "CHUNK_BYTES",
+    "BusyError",
     "NoRangesError",
     "NotThereError",
     "Transport",
@@ -40,6 +41,10 @@ class NotThereError(UnreachableError):
 
 class NoRangesError(UnreachableError):
     """The repository gives whole files only, where a part was asked for; nothing of the file was taken in."""
+
+
+class BusyError(UnreachableError):
+    """The repository asks to be left alone for longer than anybody waits here; asking again now would be rude."""
 
 
 class Transport(Protocol):
@@ -70,6 +75,7 @@ class Transport(Protocol):
         Raises:
             NotThereError: The repository has no such file.
             NoRangesError: A part was asked for, and the other side would send the whole file.
+            BusyError: It asks to be left alone for a while.
             UnreachableError: The repository does not answer, or broke off in the middle.
             TrustError: Another part was sent than was asked for.
         """

@@ -1,10 +1,14 @@
 import contextlib
 import http.server
+import os
 import re
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,9 +18,10 @@ import pytest
 from changeover_registry.client import Client
 from changeover_registry.errors import InvalidInputError, TrustError, UnreachableError
 from changeover_registry.repository import vendor
-from changeover_registry.transport import NotThereError, Transport, open_transport
+from changeover_registry.transport import NoRangesError, NotThereError, Transport, open_transport, s3
 from changeover_registry.transport.folder import FolderTransport
 from changeover_registry.transport.http import HttpTransport
+from changeover_registry.transport.interface import BusyError
 from changeover_registry.transport.memory import MemoryTransport
 
 DATA = bytes(range(256)) * 4000
@@ -39,7 +44,7 @@ class Ranged(Quiet):
     """The same with ranges, as a real web server has them."""
 
     def do_GET(self) -> None:
-        match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        match = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         if match is None:
             super().do_GET()
             return
@@ -49,19 +54,30 @@ class Ranged(Quiet):
             return
         self.asked.append(f"{self.path} {self.headers.get('Range')}")
         data, start = path.read_bytes(), int(match[1])
-        self.send_response(206 if start < len(data) else 416)
-        self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
-        self.send_header("Content-Length", str(max(0, len(data) - start)))
+        part = data[start : int(match[2]) + 1 if match[2] else None]
+        self.send_response(206 if part else 416)
+        self.send_header("Content-Range", f"bytes {start}-{start + len(part) - 1}/{len(data)}")
+        self.send_header("Content-Length", str(len(part)))
         self.end_headers()
-        self.wfile.write(data[start:])
+        self.wfile.write(part)
+
+
+class Server(http.server.ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that hangs up, as one that was promised a part does, is no news."""
 
 
 class Wrong(Quiet):
     """Answers each path in one wrong way."""
 
     def do_GET(self) -> None:
-        path = self.path.strip("/")
-        if path.isdecimal():
+        path = self.path.partition("?")[0].strip("/").removeprefix("b/")
+        if path in {"busy", "mumbling"}:
+            self.send_response(503)
+            self.send_header("Retry-After", "3600" if path == "busy" else "soon")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+        elif path.isdecimal():
             self.send_response(int(path))
             self.end_headers()
         elif path == "cut":
@@ -89,7 +105,7 @@ def serving(handler: type[Quiet], folder: Path, asked: list[str] | None = None) 
         pass
 
     Handler.asked = [] if asked is None else asked
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
+    server = Server(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
@@ -108,7 +124,51 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "repository"
 
 
-@pytest.fixture(params=["folder", "file-url", "memory", "http", "http-ranged"])
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A server that speaks S3, in a process of its own, with the file in a bucket under a prefix."""
+    boto3 = pytest.importorskip("boto3")
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = str(unused.getsockname()[1])
+    log = tmp_path_factory.mktemp("s3") / "server.log"
+    with log.open("wb") as out, pytest.MonkeyPatch.context() as patch:
+        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", port]
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, cwd=log.parent)
+        try:
+            for name, value in {
+                "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{port}",
+                "AWS_ACCESS_KEY_ID": "somebody",
+                "AWS_SECRET_ACCESS_KEY": "secret",
+                "AWS_REGION": "us-east-1",
+                "AWS_DEFAULT_REGION": "us-east-1",
+                "AWS_EC2_METADATA_DISABLED": "true",
+            }.items():
+                patch.setenv(name, value)
+            _wait_for(int(port), process)
+            client = boto3.client("s3")
+            client.create_bucket(Bucket="models")
+            client.put_object(Bucket="models", Key="acme/metadata/file.json", Body=DATA)
+            client.put_object(Bucket="models", Key="acme/empty", Body=b"")
+            s3._client.cache_clear()
+            yield client
+        finally:
+            s3._client.cache_clear()
+            process.kill()
+            process.wait()
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        assert process.poll() is None
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.05)
+    pytest.fail("the S3 server did not start")
+
+
+@pytest.fixture(params=["folder", "file-url", "memory", "http", "http-ranged", "s3"])
 def transport(request: pytest.FixtureRequest, folder: Path) -> Iterator[Transport]:
     """The contract of the port: whatever adapter, the same answers."""
     if request.param == "folder":
@@ -117,6 +177,9 @@ def transport(request: pytest.FixtureRequest, folder: Path) -> Iterator[Transpor
         yield open_transport(folder.as_uri())
     elif request.param == "memory":
         yield MemoryTransport({"metadata/file.json": DATA, "empty": b""})
+    elif request.param == "s3":
+        request.getfixturevalue("bucket")
+        yield open_transport("s3://models/acme/")
     else:
         with serving(Ranged if request.param == "http-ranged" else Quiet, folder) as address:
             yield open_transport(f"{address}/")
@@ -134,6 +197,31 @@ def test_an_empty_file_is_read(transport: Transport) -> None:
 @pytest.mark.parametrize("offset", [0, 1, 65535, 65536, 500_000, len(DATA) - 1, len(DATA), len(DATA) + 5])
 def test_a_stream_starts_where_it_is_asked_to(transport: Transport, offset: int) -> None:
     assert b"".join(transport.stream("metadata/file.json", offset=offset)) == DATA[offset:]
+
+
+@pytest.mark.parametrize("offset", [0, 1, 500_000, len(DATA) - 1, len(DATA) + 5])
+@pytest.mark.parametrize("length", [1, 65537, len(DATA), len(DATA) + 100])
+def test_a_part_ends_where_it_is_asked_to_or_is_not_given_at_all(
+    transport: Transport, request: pytest.FixtureRequest, offset: int, length: int
+) -> None:
+    if request.node.callspec.params["transport"] == "http" and offset < len(DATA):
+        with pytest.raises(NoRangesError):
+            list(transport.stream("metadata/file.json", offset=offset, length=length))
+    elif request.node.callspec.params["transport"] != "http":
+        expected = DATA[offset : offset + length]
+        assert b"".join(transport.stream("metadata/file.json", offset=offset, length=length)) == expected
+
+
+def test_parts_come_to_several_threads_at_once(transport: Transport, request: pytest.FixtureRequest) -> None:
+    if request.node.callspec.params["transport"] == "http":
+        pytest.skip("the server knows no ranges")
+
+    def part(start: int) -> bytes:
+        return b"".join(transport.stream("metadata/file.json", offset=start, length=100_000))
+
+    with ThreadPoolExecutor(4) as pool:
+        parts = list(pool.map(part, range(0, len(DATA), 100_000)))
+    assert b"".join(parts) == DATA
 
 
 def test_a_file_longer_than_the_limit_is_refused(transport: Transport) -> None:
@@ -189,6 +277,14 @@ def test_no_path_leads_out_of_the_folder(folder: Path, path: str) -> None:
 def test_a_folder_in_a_files_place_is_out_of_reach(folder: Path) -> None:
     with pytest.raises(UnreachableError, match="directory"):
         open_transport(str(folder)).read("metadata", limit=100)
+
+
+def test_a_pipe_in_a_files_place_keeps_nobody_waiting(folder: Path) -> None:
+    os.mkfifo(folder / "pipe")
+    began = time.perf_counter()
+    with pytest.raises(UnreachableError, match="found a pipe, socket or device"):
+        open_transport(str(folder)).read("pipe", limit=100)
+    assert time.perf_counter() - began < 2
 
 
 def test_a_timestamp_that_is_being_replaced_is_asked_for_again(folder: Path) -> None:
@@ -249,6 +345,82 @@ def test_a_server_that_answers_another_range_is_refused(tmp_path: Path) -> None:
         pytest.raises(TrustError, match="expected bytes from 500 on, found bytes 900"),
     ):
         list(open_transport(address).stream("shifted", offset=500))
+
+
+def test_a_busy_server_is_asked_again_when_it_said_and_given_up_when_that_is_long(tmp_path: Path) -> None:
+    with serving(Wrong, tmp_path) as address:
+        with pytest.raises(BusyError, match="HTTP status 503, to be asked again in 3600 seconds"):
+            open_transport(address).read("busy", limit=10)
+        with pytest.raises(UnreachableError, match="Retry-After header: soon"):
+            open_transport(address).read("mumbling", limit=10)
+
+
+# S3.
+
+
+@pytest.mark.parametrize("location", ["s3://", "s3:///prefix", "s3://bucket/x?versionId=1"])
+def test_an_address_without_a_bucket_is_refused(location: str) -> None:
+    with pytest.raises(InvalidInputError, match="expected s3://BUCKET"):
+        open_transport(location)
+
+
+def test_a_bucket_that_is_not_there_is_named(bucket: Any) -> None:
+    with pytest.raises(NotThereError, match=r"s3://nowhere/metadata/file\.json: .*HTTP status 404 \(NoSuchBucket\)"):
+        open_transport("s3://nowhere").read("metadata/file.json", limit=10)
+
+
+def test_a_bucket_itself_is_a_repository_too(bucket: Any) -> None:
+    assert open_transport("s3://models").read("acme/metadata/file.json", limit=len(DATA)) == DATA
+
+
+def test_a_bucket_is_read_without_credentials_where_there_are_none(bucket: Any, tmp_path: Path) -> None:
+    """As a public one is; with what a reader needs to know from the environment alone."""
+    code = (
+        "import sys; from changeover_registry.transport import open_transport;"
+        "sys.stdout.buffer.write(open_transport('s3://models/acme').read('metadata/file.json', limit=10**7))"
+    )
+    private = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    settings = {"AWS_ENDPOINT_URL_S3": bucket.meta.endpoint_url, "AWS_EC2_METADATA_DISABLED": "true"}
+    environment = private | settings | {"HOME": str(tmp_path)}
+    bucket.put_object_acl(Bucket="models", Key="acme/metadata/file.json", ACL="public-read")
+    ended = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, env=environment)
+    assert ended.returncode == 0, ended.stderr.decode()
+    assert ended.stdout == DATA
+
+
+def test_nobody_at_the_endpoint_is_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("boto3")
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{unused.getsockname()[1]}")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "x")
+    s3._client.cache_clear()
+    try:
+        with pytest.raises(UnreachableError, match="bucket: s3://models/x/file: .*Could not connect") as caught:
+            open_transport("s3://models/x").read("file", limit=10)
+    finally:
+        s3._client.cache_clear()
+    assert "\n" not in str(caught.value)
+    assert not isinstance(caught.value, NotThereError)
+
+
+def test_an_answer_of_s3_that_is_cut_or_is_another_part_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("boto3")
+    with serving(Wrong, tmp_path) as address:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", address)
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "x")
+        s3._client.cache_clear()
+        try:
+            with pytest.raises(UnreachableError, match="bucket: s3://b/cut"):
+                open_transport("s3://b").read("cut", limit=1000)
+            with pytest.raises(TrustError, match="expected bytes from 500 on, found bytes 900"):
+                list(open_transport("s3://b").stream("shifted", offset=500, length=100))
+        finally:
+            s3._client.cache_clear()
 
 
 def test_nobody_at_the_address_is_out_of_reach_in_one_line() -> None:

@@ -83,8 +83,8 @@ def _fetch(mirrors: Sequence[Transport], path: str, partial: Partial, progress: 
             errors.append(error)
     if partial.missing():
         raise _all_failed(errors)
-    for error in errors:
-        _log.warning("another mirror was taken: %s", error)
+    for failed in errors:
+        _log.warning("another mirror was taken: %s", failed)
 
 
 def _all_failed(errors: list[ChangeoverError]) -> ChangeoverError:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterator
 
 from changeover_registry.errors import ChangeoverError, TrustError, UnreachableError
 from changeover_registry.records.release import BLOCK_BYTES
-from changeover_registry.transport.interface import NoRangesError, NotThereError, Transport
+from changeover_registry.transport.interface import BusyError, NoRangesError, NotThereError, Transport
 from changeover_updater.transfer.limits import Limits, Pace, next_run, wait_seconds
 from changeover_updater.transfer.partial import Partial, block_length
 
@@ -109,7 +109,7 @@ class From:
         """Land a run; the error of one that may go better the next time."""
         try:
             self._land(work, run, buffer)
-        except (NoRangesError, NotThereError):
+        except (BusyError, NoRangesError, NotThereError):
             raise
         except (UnreachableError, TrustError) as error:
             return error
