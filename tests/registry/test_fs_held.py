@@ -35,7 +35,7 @@ def faulting(real: Callable[..., Any], number: int | None, times: int) -> Callab
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses that were asked for, none of which is made."""
     asked: list[float] = []
-    monkeypatch.setattr(_fs.time, "sleep", asked.append)
+    monkeypatch.setattr(time, "sleep", asked.append)
     return asked
 
 
@@ -62,8 +62,13 @@ def test_a_replace_that_stays_held_leaves_the_old_file_and_never_removes_it(
     path.write_bytes(b"old")
     removed: list[str] = []
     real = os.unlink
+
+    def unlink(name: Any, **named: Any) -> None:
+        removed.append(Path(name).name)
+        real(name, **named)
+
     monkeypatch.setattr(os, "replace", faulting(os.replace, number, 1000))
-    monkeypatch.setattr(os, "unlink", lambda name, **named: (removed.append(Path(name).name), real(name, **named)))
+    monkeypatch.setattr(os, "unlink", unlink)
 
     with pytest.raises(PermissionError, match="held"):
         _fs.write_atomic(path, b"new")

@@ -1,0 +1,202 @@
+"""Where a studio is broken: a folder, or a file system of its own whose power can be cut; made anew for each case.
+
+A bench keeps one copy of the studio for each action. The power is cut by the file system's own shutdown call, which
+throws away what was not yet in its journal or on its disk: nothing is written any more, and the next mount recovers as
+after a real cut.
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import struct
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from changeover_faults.action import ACTIONS, Action
+from changeover_faults.studio import Studio, build
+
+__all__ = ["FILE_SYSTEMS", "Bench", "FolderBench", "ImageBench", "can_mount", "mounted", "open_bench"]
+
+FILE_SYSTEMS = {
+    "ext4": ("192M", ("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0")),
+    "xfs": ("320M", ("mkfs.xfs", "-q", "-f")),
+}
+"""For each file system whose power can be cut: how large its image is, and how it is made."""
+
+_SHUTDOWN, _NO_LOG_FLUSH = 0x8004587D, 2
+_PARTS = ("store", "site")
+"""What commands of a station write; the vendor's repository and the keys stay as they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """A worker's own place."""
+
+    work: Path
+
+    @property
+    def studio(self) -> Studio:
+        """The studio that is broken, always at the same place."""
+        return Studio(self.work / "studio")
+
+    @property
+    def log(self) -> Path:
+        """Where the tracer writes."""
+        return self.work / "log"
+
+    def prepare(self) -> None:
+        """Make the studio and keep it as each action finds it."""
+        raise NotImplementedError
+
+    def at(self, action: Action) -> contextlib.AbstractContextManager[Studio]:
+        """The studio as `action` finds it, for the length of a block."""
+        raise NotImplementedError
+
+    def cut(self) -> None:
+        """What happens between the command's end and the look at what it left."""
+
+
+class FolderBench(Bench):
+    """A studio in a plain folder; a command's death is all that happens."""
+
+    __slots__ = ()
+
+    def prepare(self) -> None:
+        """Build once, and copy for each action."""
+        self.studio.root.mkdir(parents=True)
+        build(self.studio.root)
+        begin = self.work / "begin"
+        self._copy(self.studio.root, begin)
+        for action in ACTIONS.values():
+            self._copy(begin, self.studio.root)
+            action.ready(self.studio)
+            self._copy(self.studio.root, self.work / action.name)
+
+    @contextlib.contextmanager
+    def at(self, action: Action) -> Iterator[Studio]:
+        """Take store and site back to what `action` starts from."""
+        self._copy(self.work / action.name, self.studio.root)
+        yield self.studio
+
+    @staticmethod
+    def _copy(source: Path, target: Path) -> None:
+        for name in _PARTS:
+            shutil.rmtree(target / name, ignore_errors=True)
+            shutil.copytree(source / name, target / name)
+
+
+class ImageBench(Bench):
+    """A studio on a file system of its own, the whole of it in one file, whose power is cut after each command."""
+
+    __slots__ = ()
+
+    def prepare(self) -> None:
+        """Build once on a fresh file system, and keep an image for each action."""
+        size, make = FILE_SYSTEMS[self.work.name.partition("-")[0]]
+        self.studio.root.mkdir(parents=True)
+        begin = self._image("begin")
+        with begin.open("wb") as file:
+            file.truncate(_bytes(size))
+        _run(*make, str(begin))
+        with mounted(begin, self.studio.root):
+            build(self.studio.root)
+        for action in ACTIONS.values():
+            _copy_image(begin, self._image(action.name))
+            with mounted(self._image(action.name), self.studio.root):
+                action.ready(self.studio)
+
+    @contextlib.contextmanager
+    def at(self, action: Action) -> Iterator[Studio]:
+        """Mount a copy of the image that `action` starts from."""
+        _copy_image(self._image(action.name), self._image("case"))
+        with mounted(self._image("case"), self.studio.root):
+            yield self.studio
+
+    def cut(self) -> None:
+        """Cut the power, and switch on again."""
+        cut_power(self.studio.root)
+        _unmount(self.studio.root)
+        _mount(self._image("case"), self.studio.root)
+
+    def _image(self, name: str) -> Path:
+        return self.work / f"{name}.img"
+
+
+def open_bench(kind: str, work: Path) -> Bench:
+    """A prepared bench of a kind: ``folder``, or one of `FILE_SYSTEMS`."""
+    folder = work / f"{kind}-{os.getpid()}"
+    bench = FolderBench(folder) if kind == "folder" else ImageBench(folder)
+    bench.prepare()
+    return bench
+
+
+def can_mount(kind: str, work: Path) -> str:
+    """Why no image of this kind can be made, mounted and cut here; empty if it can."""
+    size, make = FILE_SYSTEMS[kind]
+    if shutil.which(make[0]) is None:
+        return f"{make[0]} is not installed"
+    image, folder = work / f"probe-{kind}.img", work / f"probe-{kind}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with image.open("wb") as file:
+        file.truncate(_bytes(size))
+    try:
+        _run(*make, str(image))
+        with mounted(image, folder):
+            cut_power(folder)
+    except (OSError, subprocess.CalledProcessError) as error:
+        detail = getattr(error, "stderr", "") or str(error)
+        return f"an image of {kind} cannot be mounted and cut here: {detail.strip()}"
+    finally:
+        image.unlink()
+    return ""
+
+
+@contextlib.contextmanager
+def mounted(image: Path, folder: Path) -> Iterator[None]:
+    """Have an image mounted for the length of a block."""
+    _mount(image, folder)
+    try:
+        yield
+    finally:
+        _unmount(folder)
+
+
+def cut_power(folder: Path) -> None:
+    """Shut the file system down at once, without flushing its log."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.ioctl(handle, _SHUTDOWN, struct.pack("I", _NO_LOG_FLUSH))
+    finally:
+        os.close(handle)
+
+
+def _mount(image: Path, folder: Path) -> None:
+    _run("mount", "-o", "loop", str(image), str(folder))
+
+
+def _unmount(folder: Path) -> None:
+    for _ in range(50):
+        if subprocess.run(("umount", str(folder)), check=False, capture_output=True).returncode == 0:
+            return
+        time.sleep(0.05)
+    _run("umount", "-l", str(folder))
+
+
+def _copy_image(source: Path, target: Path) -> None:
+    _run("cp", "--sparse=always", str(source), str(target))
+
+
+def _bytes(size: str) -> int:
+    return int(size.removesuffix("M")) * 1024 * 1024
+
+
+def _run(*words: str) -> None:
+    _checked(words)
+
+
+def _checked(words: Sequence[str]) -> None:
+    subprocess.run(words, check=True, capture_output=True, text=True)

@@ -1,0 +1,24 @@
+"""How much is run: everything, or an even part of it that fits into a check before each merge."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+__all__ = ["Scale"]
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """`full` is every call, every error and a thousand kills; else a part, spread evenly over the whole."""
+
+    full: bool
+
+    def some(self, items: Sequence[_T], stride: int) -> Sequence[_T]:
+        """All items, or each `stride`-th of them and the last."""
+        return items if self.full else (*items[:-1:stride], *items[-1:])
+
+    def many(self, full: int, bounded: int) -> int:
+        """One of two counts."""
+        return full if self.full else bounded

@@ -1,0 +1,105 @@
+"""The rigs that put a fault at each call: kills, errors, power cuts, and power cuts of builds without one fsync."""
+
+import time
+from collections.abc import Iterator, Sequence
+
+from changeover_faults.action import ACTIONS
+from changeover_faults.bench import FILE_SYSTEMS, can_mount
+from changeover_faults.mutation import Chain
+from changeover_faults.pool import Pool
+from changeover_faults.report import Report
+from changeover_faults.scale import Scale
+from changeover_faults.strace import Fault
+from changeover_faults.sweep import ERRORS, Case, after_fsyncs
+
+__all__ = ["BOUNDED", "REDUNDANT", "errors", "kills", "mutations", "power_cuts"]
+
+BOUNDED: frozenset[tuple[str, Chain]] = frozenset(
+    {
+        ("update", ("fsync_file", "fsync_tree", "Store.place")),
+        ("rollback", ("fsync_dir", "write_atomic", "Station.point")),
+    }
+)
+"""What is taken out where there is no time for all: a file's bytes, and a pointer's name."""
+
+REDUNDANT: dict[Chain, str] = {}
+"""The fsyncs whose removal no power cut on ext4 and xfs shows, and why they stay."""
+
+
+def kills(pool: Pool, scale: Scale) -> Iterator[Report]:
+    """SIGKILL at each call."""
+    for action in ACTIONS:
+        calls = pool.record("folder", action)
+        cases = [Case(action, None), *(Case(action, Fault(call)) for call in scale.some(calls, 6))]
+        report = _report(pool, f"kill: {action}", "folder", cases)
+        report.notes["calls that change the disk"] = len(calls)
+        yield report
+
+
+def errors(pool: Pool, scale: Scale) -> Iterator[Report]:
+    """Each error of a failing disk at each call."""
+    for action in ACTIONS:
+        calls = pool.record("folder", action)
+        every = [Fault(call, error) for call in calls for error in ERRORS]
+        # A stride that has no factor in common with the number of errors meets them all in turn.
+        cases = [Case(action, fault) for fault in scale.some(every, 5 * 6 + 1)]
+        yield _report(pool, f"errors: {action}", "folder", cases)
+
+
+def power_cuts(pool: Pool, scale: Scale) -> Iterator[Report]:
+    """The power goes at each call, and once after the end."""
+    for kind in FILE_SYSTEMS:
+        if why := can_mount(kind, pool.work):
+            yield Report(f"power cut: {kind}", skipped=why)
+            continue
+        for action in ACTIONS:
+            calls = pool.record(kind, action)
+            chosen = calls if scale.full else scale.some(after_fsyncs(calls), 4)
+            cases = [Case(action, None), *(Case(action, Fault(call)) for call in chosen)]
+            yield _report(pool, f"power cut: {kind}: {action}", kind, cases)
+
+
+def mutations(pool: Pool, scale: Scale) -> Iterator[Report]:
+    """Power cuts of builds that lack one fsync: each must be found, or its redundancy be explained."""
+    kinds = [kind for kind in FILE_SYSTEMS if not can_mount(kind, pool.work)]
+    if not kinds:
+        yield Report("one fsync removed", skipped="no image can be mounted and cut here")
+        return
+    report, started = Report("one fsync removed"), time.monotonic()
+    places = [(action, chain) for action in ACTIONS for chain in pool.fsyncs(action)]
+    for action, chain in places:
+        if scale.full or (action, chain) in BOUNDED:
+            _mutate(pool, report, kinds, action, chain)
+    report.seconds = time.monotonic() - started
+    report.notes["places that call fsync"] = len(places)
+    yield report
+
+
+def _mutate(pool: Pool, report: Report, kinds: Sequence[str], action: str, chain: Chain) -> None:
+    name = f"{action}: {' < '.join(chain)}"
+    found = {kind: _found(pool, report, kind, action, chain) for kind in kinds}
+    report.notes[name] = ", ".join(f"{count} violations on {kind}" for kind, count in found.items())
+    if not any(found.values()):
+        why = REDUNDANT.get(chain)
+        report.notes[name] = f"none: {why}" if why else "none"
+        if why is None:
+            report.violations.append(f"{name}: no power cut shows that this fsync is needed")
+
+
+def _found(pool: Pool, report: Report, kind: str, action: str, chain: Chain) -> int:
+    """How many cuts of a build without this fsync left something wrong."""
+    calls = after_fsyncs(pool.record(kind, action, chain))
+    cases = [Case(action, None, chain), *(Case(action, Fault(call), chain) for call in calls)]
+    results = pool.run(f"{kind}: {action} without {' < '.join(chain)}", kind, cases)
+    report.cases += len(results)
+    report.missed += sum(not result.met for result in results)
+    return sum(bool(result.violations) for result in results)
+
+
+def _report(pool: Pool, rig: str, kind: str, cases: Sequence[Case]) -> Report:
+    report, started = Report(rig), time.monotonic()
+    for result in pool.run(rig, kind, cases):
+        report.add(f"{result.case}: {text}" for text in result.violations)
+        report.missed += not result.met
+    report.seconds = time.monotonic() - started
+    return report
