@@ -11,12 +11,13 @@ import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from changeover_registry import _fs
 from changeover_registry.errors import ChangeoverError
 from changeover_registry.records.release import FileEntry, Release, Variant
 from changeover_updater.site import VendorFolder
 from changeover_updater.store import Store
 
-__all__ = ["Progress", "Wanted", "check_room", "install_variants", "missing_bytes"]
+__all__ = ["Progress", "Wanted", "check_room", "install_variants", "mend_file", "missing_bytes"]
 
 Progress = Callable[[str, int, int], None]
 """Called with a file's name, how many more bytes arrived, and how many there are in all."""
@@ -71,6 +72,27 @@ def install_variants(
             # Whoever put it there, nothing is used on bytes that were not hashed here.
             store.verify(ref, variant)
     return tuple(variant for variant in wanted if _bring(store, vendor, release, variant, progress))
+
+
+def mend_file(
+    store: Store, vendor: VendorFolder, release: Release, variant: Variant, file: FileEntry, progress: Progress
+) -> None:
+    """Put the signed bytes in the place of an installed file that has others, in one atomic step.
+
+    Raises:
+        TrustError: What comes has not the signed bytes either; what is there stays.
+        UnreachableError: No mirror of the repository brings them; what is there stays.
+        OSError: The disk is full or read-only; what is there stays.
+    """
+    path = store.variant_folder(release.ref(), variant.id) / file.path
+    with store.staging() as staging:
+        staged = staging / file.path
+        _fetch(store, vendor, release, file, staged, progress)
+        staged.chmod(stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH)
+        _fs.fsync_tree(staging)
+        _fs.make_dirs(path.parent)
+        _fs.replace(staged, path)
+        _fs.fsync_dir(path.parent)
 
 
 def _bring(store: Store, vendor: VendorFolder, release: Release, variant: Variant, progress: Progress) -> bool:

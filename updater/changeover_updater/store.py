@@ -156,13 +156,16 @@ class Store:
 
     def sweep_staging(self) -> int:
         """Remove what dead processes of this host left in staging; returns how many folders."""
-        swept = 0
-        for folder in sorted((self.root / "staging").iterdir()):
-            match = _STAGED.fullmatch(folder.name)
-            if match and match["host"] == socket.gethostname() and not _alive(int(match["pid"])):
-                _fs.remove_tree(folder)
-                swept += 1
-        return swept
+        dead = self.dead_staging()
+        for folder in dead:
+            _fs.remove_tree(folder)
+        return len(dead)
+
+    def dead_staging(self) -> tuple[Path, ...]:
+        """What dead processes of this host left in staging."""
+        found = ((folder, _STAGED.fullmatch(folder.name)) for folder in sorted((self.root / "staging").iterdir()))
+        here = socket.gethostname()
+        return tuple(folder for folder, m in found if m and m["host"] == here and not _alive(int(m["pid"])))
 
     def free_bytes(self) -> int:
         """The space that is left on the store's disk."""

@@ -1,21 +1,37 @@
 """How a diagnosis and the impact of a change are shown to a person, and as plain objects for ``--json``."""
 
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from changeover_updater.cli._output import escape, mark, rows, say
 from changeover_updater.doctor import Diagnosis, Installed
 from changeover_validators.checks.impact import Impact
 from changeover_validators.checks.reasons import Broken, Open, Problem
 
+if TYPE_CHECKING:
+    from changeover_updater.checkup import Checkup
+    from changeover_updater.health import Symptom
+
 __all__ = ["doctor_object", "impact_object", "show_doctor", "show_impact"]
 
 _SIGNS = {"breaks": "no", "unknown": "open", "reopens": "open", "mends": "ok"}
+_MENDING = {
+    "settle": "closed what a killed command had begun",
+    "point": "pointed at a whole generation",
+    "file": "brought again",
+    "mode": "made read-only",
+    "aside": "set aside",
+    "derived": "wrote again",
+    "leases": "removed the leases of sessions that ended",
+    "staging": "removed what ended commands left in staging",
+    "by-host": "told the host its station",
+    "choice": "finished what was signed",
+}
 _WORDS = {"breaks": "breaks", "unknown": "unknown", "reopens": "re-opens", "mends": "would run now"}
 
 
-def doctor_object(found: Diagnosis) -> dict[str, Any]:
-    """A diagnosis for ``--json``."""
+def doctor_object(found: Diagnosis, checkup: "Checkup | None" = None) -> dict[str, Any]:
+    """A diagnosis, and the checkup of what stands on disk, for ``--json``."""
     chosen = found.advice.chosen
     since = found.since
     return {
@@ -37,7 +53,13 @@ def doctor_object(found: Diagnosis) -> dict[str, Any]:
         },
         "planned": impact_object(found.planned) if found.planned else None,
         "troubles": [str(error) for error in found.troubles],
-        "exit_code": found.exit_code,
+        "hashed": checkup.hashed if checkup else 0,
+        "health": [_symptom_object(symptom) for symptom in checkup.left] if checkup else [],
+        "mended": [
+            {"kind": one.repair.kind, "path": one.repair.path, "failed": one.failed}
+            for one in (checkup.mended if checkup else ())
+        ],
+        "exit_code": max(found.exit_code, checkup.exit_code if checkup else 0),
     }
 
 
@@ -50,8 +72,8 @@ def impact_object(found: Impact) -> dict[str, Any]:
     }
 
 
-def show_doctor(found: Diagnosis) -> None:
-    """A diagnosis, for a person."""
+def show_doctor(found: Diagnosis, checkup: "Checkup | None" = None) -> None:
+    """A diagnosis, and the checkup of what stands on disk, for a person."""
     lines = [(setting.name, escape(setting.value), escape(setting.origin)) for setting in found.settings]
     rows("settings", ("name", "value", "from"), lines)
     _show_set(found)
@@ -63,6 +85,34 @@ def show_doctor(found: Diagnosis) -> None:
         show_impact(found.planned)
     for error in found.troubles:
         say(f"{mark('no')} {escape(str(error))}")
+    if checkup is not None:
+        _show_checkup(checkup)
+
+
+def _show_checkup(checkup: "Checkup") -> None:
+    say(f"[bold]what stands on disk[/] ({checkup.hashed} installed files hashed)")
+    for one in checkup.mended:
+        what = f"{_MENDING[one.repair.kind]} {one.repair.path}".rstrip()
+        if one.failed is None:
+            say(f"  {mark('ok')} {escape(what)}")
+        else:
+            say(f"  {mark('no')} not mended: {escape(what)}: {escape(one.failed)}")
+    for symptom in checkup.left:
+        said = f"{symptom.subject}: {symptom.where}: {symptom.found}; {symptom.remedy}"
+        say(f"  {mark('no' if symptom.code else 'open')} {escape(said)}")
+    if not any(symptom.code for symptom in checkup.left):
+        say(f"  {mark('ok')} all is as it was made and signed")
+
+
+def _symptom_object(symptom: "Symptom") -> dict[str, Any]:
+    return {
+        "subject": symptom.subject,
+        "where": symptom.where,
+        "found": symptom.found,
+        "remedy": symptom.remedy,
+        "code": symptom.code,
+        "repair": symptom.repair.kind if symptom.repair else None,
+    }
 
 
 def show_impact(found: Impact, *, changes: bool = True) -> None:

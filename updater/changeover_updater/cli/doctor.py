@@ -1,5 +1,6 @@
-"""The command ``doctor``: settings and where they come from, the right runtime set, what is unknown, what changed."""
+"""The command ``doctor``: settings, the right runtime set, what is unknown, what changed, and what stands on disk."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,10 +8,13 @@ import typer
 
 from changeover_registry.errors import ChangeoverError
 from changeover_updater.cli._context import Invocation, JsonFlag, host_facts, invocation, read_facts
-from changeover_updater.cli._output import emit
+from changeover_updater.cli._output import emit, mark, progress, say
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from changeover_registry.records.facts import HostFacts
+    from changeover_updater.checkup import Checkup
     from changeover_updater.doctor import Diagnosis, Since
     from changeover_validators.checks.impact import Impact
 
@@ -25,16 +29,77 @@ def doctor(
     after: Annotated[
         Path | None, typer.Option(help="Facts as a planned update would make them: what it would break or re-open.")
     ] = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Mend what can be mended; may be killed and run again.")
+    ] = False,
+    migrate: Annotated[bool, typer.Option("--migrate", help="Bring site and store to this version's format.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show each setting with its origin, the right runtime set, what is unknown, and what changed since the verdict."""
+    """Show settings, the right runtime set, what changed since the verdict, and what on disk is not as it was made."""
     from changeover_updater.cli._show_doctor import doctor_object, show_doctor
 
     call = invocation(context)
+    if migrate:
+        _migrate(call, as_json=as_json)
+        return
     facts = host_facts(call, None) if host is None else read_facts(host)
+    checkup = _checkup(call, facts, repair=repair)
     found = _diagnosis(call, facts, None if after is None else read_facts(after))
-    emit(doctor_object(found), as_json=as_json, show=lambda: show_doctor(found))
-    raise typer.Exit(found.exit_code)
+    emit(doctor_object(found, checkup), as_json=as_json, show=lambda: show_doctor(found, checkup))
+    raise typer.Exit(max(found.exit_code, checkup.exit_code if checkup else 0))
+
+
+def _migrate(call: Invocation, *, as_json: bool) -> None:
+    """There is one format so far: a folder of a newer one is refused where it is opened."""
+    places = [("site", call.site().root), ("store", call.store().root)]
+    answer = [{"what": what, "folder": str(folder), "format": 1, "migrated": False} for what, folder in places]
+
+    def show() -> None:
+        for what, folder in places:
+            say(f"{mark('ok')} {what} {folder}: format 1, which is the newest; there is nothing to migrate")
+
+    emit(answer, as_json=as_json, show=show)
+
+
+def _checkup(call: Invocation, facts: "HostFacts", *, repair: bool) -> "Checkup | None":
+    """What stands on disk, where there is a station; why there is none is told with the diagnosis."""
+    from changeover_updater.checkup import Asked, check_up
+
+    try:
+        station = call.station()
+    except ChangeoverError:
+        return None
+    try:
+        site = call.site()
+    except ChangeoverError:
+        site = None
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    with progress() as line:
+        return check_up(
+            Asked(
+                station=station,
+                site=site,
+                facts=facts,
+                who=call.settings.who,
+                host=call.settings.host,
+                cache=Path(cache),
+                now=call.now,
+                progress=line.bytes,
+                reach=_reach(call) if site else None,
+                repair=repair,
+            )
+        )
+
+
+def _reach(call: Invocation) -> "Callable[[], object] | None":
+    """What finishes role files that no timestamp reaches; None where the studio's site key is not here."""
+    from changeover_registry.repository import choice
+    from changeover_updater.signed import studio_keys
+
+    key = call.settings.keys.site
+    if key is None or not Path(key).is_file():
+        return None
+    return lambda: choice.repair(call.site().choice, studio_keys(call), call.now)
 
 
 def _diagnosis(call: Invocation, facts: "HostFacts", after: "HostFacts | None") -> "Diagnosis":
