@@ -51,7 +51,7 @@ class ChoicePart:
         """The staged timestamp."""
         return (self.stage / "mirror/metadata/timestamp.json").read_bytes()
 
-    def place(self, at: datetime | None) -> None:
+    def place(self, at: datetime) -> None:
         """Put verdicts, what was chosen before, the policy and the choice in place, the choice's timestamp last.
 
         Raises:
@@ -76,11 +76,11 @@ def follows(site: Site) -> bool:
     return (site.follows / "root.json").is_file()
 
 
-def verify_choice(bundle: BundleFile, site: Site, stage: Path, at: datetime | None) -> ChoicePart:
+def verify_choice(bundle: BundleFile, site: Site, stage: Path, at: datetime) -> ChoicePart:
     """Verify the choice in a bundle from the root that this site was given, in a copy of its state below `stage`.
 
     Raises:
-        TrustError: Something is expired at `at` (None: now), wrongly signed, older than what was seen here, or missing;
+        TrustError: Something is expired at `at`, wrongly signed, older than what was seen here, or missing;
             a verdict is by no key that the choice names; the policy is not the signed one.
         UnreachableError: The bundle lacks a file.
     """

@@ -82,7 +82,7 @@ class VendorPart:
                 path = _place(file.sha256)
                 fetch_file([self.transport], path, file, target, progress=_counting(progress, file))
 
-    def place(self, objects: Path, at: datetime | None) -> None:
+    def place(self, objects: Path, at: datetime) -> None:
         """Put everything in place: files, records, bills of materials, and metadata last.
 
         Raises:
@@ -100,11 +100,11 @@ class VendorPart:
             _read_into(self.folder, self.stage / "mirror", at)
 
 
-def verify_part(bundle: BundleFile, folder: VendorFolder, stage: Path, at: datetime | None) -> VendorPart:
+def verify_part(bundle: BundleFile, folder: VendorFolder, stage: Path, at: datetime) -> VendorPart:
     """Verify one vendor's metadata and records, in a copy of the site's state below `stage`.
 
     Raises:
-        TrustError: Something is expired at `at` (None: now), wrongly signed, older than what was seen here, has another
+        TrustError: Something is expired at `at`, wrongly signed, older than what was seen here, has another
             digest, or is in the bundle without anybody having signed for it.
         UnreachableError: The bundle lacks a file.
     """
@@ -207,7 +207,7 @@ def _unsigned(bundle: BundleFile, path: str, expected: str, actual: str) -> Trus
     )
 
 
-def _read_into(folder: VendorFolder, mirror: Path, at: datetime | None) -> None:
+def _read_into(folder: VendorFolder, mirror: Path, at: datetime) -> None:
     from changeover_registry.client import Client
     from changeover_registry.transport.folder import FolderTransport
 

@@ -136,7 +136,7 @@ def bring_in(site: Site, bundle: BundleFile, carried: Carried, terms: Terms, pro
     """As `import_bundle`, for a caller that has opened the bundle, checked its members and holds the lock."""
     stage = _stage(site, bundle)
     with _cleared_if_refused(stage):
-        parts = _verify(site, bundle, stage, terms)
+        parts = _verify(site, bundle, stage, terms, terms.arrived or carried.now)
         changed = parts.is_news()
         if changed:
             _check_space(site, parts, stage)
@@ -165,16 +165,16 @@ def imports(site: Site) -> tuple[Event, ...]:
     return chain.read(site.root / "imports")
 
 
-def _verify(site: Site, bundle: BundleFile, stage: Path, terms: Terms) -> _Parts:
+def _verify(site: Site, bundle: BundleFile, stage: Path, terms: Terms, at: datetime) -> _Parts:
     folders = [site.vendor(name) for name in bundle.manifest.vendors]
     vendors = tuple(
         known_part(bundle, folder)
         if _files_only(terms, folder.mirror, bundle, f"vendors/{folder.vendor}")
-        else verify_part(bundle, folder, stage / folder.vendor, terms.arrived)
+        else verify_part(bundle, folder, stage / folder.vendor, at)
         for folder in folders
     )
     wanted = bundle.manifest.choice and follows(site) and not _files_only(terms, site.choice, bundle, "choice")
-    choice = verify_choice(bundle, site, stage / ".choice", terms.arrived) if wanted else None
+    choice = verify_choice(bundle, site, stage / ".choice", at) if wanted else None
     return _Parts(vendors, choice, tuple(part.missing() for part in vendors))
 
 
@@ -229,12 +229,13 @@ def _check_space(site: Site, parts: _Parts, stage: Path) -> None:
 
 
 def _place(parts: _Parts, stage: Path, carried: Carried, terms: Terms) -> None:
+    at = terms.arrived or carried.now
     for part in parts.vendors:
         _clear(part.folder.root, part.timestamp(), carried, terms)
-        part.place(stage / part.folder.vendor / "objects", terms.arrived)
+        part.place(stage / part.folder.vendor / "objects", at)
     if parts.choice is not None:
         _clear(parts.choice.site.follows, parts.choice.timestamp(), carried, terms)
-        parts.choice.place(terms.arrived)
+        parts.choice.place(at)
 
 
 def _clear(folder: Path, timestamp: bytes | None, carried: Carried, terms: Terms) -> None:

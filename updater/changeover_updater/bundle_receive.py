@@ -81,7 +81,7 @@ def receive(site: Site, path: Path, carried: Carried, progress: Progress) -> tup
             staged = folder.with_name(f".new-{folder.name}")
             _fs.make_dirs(staged)
             _sweep(staged)
-            _verify(site, bundle, staged / "verify")
+            _verify(site, bundle, staged / "verify", carried.now)
             _keep(bundle, staged, progress)
             record = _record(bundle, carried)
             _fs.write_atomic(staged / _RECORD, record.to_bytes(), mode=0o444)
@@ -152,15 +152,15 @@ def _sweep(staged: Path) -> None:
             _fs.remove_tree(path)
 
 
-def _verify(site: Site, bundle: BundleFile, stage: Path) -> None:
+def _verify(site: Site, bundle: BundleFile, stage: Path, now: datetime) -> None:
     """Everything that an import would verify, in copies that are thrown away."""
     if stage.exists():
         _fs.remove_tree(stage)
     try:
         for name in bundle.manifest.vendors:
-            verify_part(bundle, site.vendor(name), stage / name, None)
+            verify_part(bundle, site.vendor(name), stage / name, now)
         if bundle.manifest.choice and follows(site):
-            verify_choice(bundle, site, stage / ".choice", None)
+            verify_choice(bundle, site, stage / ".choice", now)
     except ChangeoverError:
         _fs.remove_tree(stage.parent)
         raise

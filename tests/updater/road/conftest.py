@@ -324,7 +324,7 @@ def make_world(tmp_path: Path, release_folders: Path) -> Callable[..., World]:
     return partial(build_world, tmp_path, release_folders)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def world_at(release_folders: Path) -> Callable[[Path], World]:
     """Makes a world in a folder that the test names, such as a file system of its own."""
     return lambda root: build_world(root, release_folders)
