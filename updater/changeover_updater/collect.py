@@ -20,7 +20,7 @@ from changeover_registry.records.policy import RetentionPolicy
 from changeover_registry.records.station import Generation
 from changeover_updater import gc_facts, trash
 from changeover_updater.events import EventMaker, settle
-from changeover_updater.gc import Facts, Plan, ReleaseFact, StationPlan, plan_gc
+from changeover_updater.gc import GRACE, Facts, Plan, ReleaseFact, StationPlan, plan_gc
 from changeover_updater.leases import read_leases, sweep_leases
 from changeover_updater.open_files import is_open
 from changeover_updater.shows import read_needs
@@ -192,8 +192,10 @@ def _maker(request: Request, before: int | None, after: int | None) -> EventMake
 
 
 def _sweep(site: Site, store: Store, now: datetime) -> None:
-    """Remove what dead processes left: in staging, of whichever host, and beside the trusted vendors."""
+    """Remove what dead processes left: in staging, of whichever host, beside the trusted vendors, under other names."""
     store.sweep_staging()
+    _fs.sweep_temporaries(store.root, older_seconds=GRACE.total_seconds())
+    _fs.sweep_temporaries(site.root / "stations", older_seconds=GRACE.total_seconds())
     for folder in (store.root / "staging").iterdir():
         if "~" in folder.name and now.timestamp() - folder.lstat().st_mtime > _ABANDONED.total_seconds():
             _fs.remove_tree(folder)
