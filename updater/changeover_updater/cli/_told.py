@@ -10,12 +10,14 @@ from changeover_registry.errors import ChangeoverError
 from changeover_updater.cli._output import notice
 
 if TYPE_CHECKING:
+    from changeover_registry.records.choice import Choice
     from changeover_registry.records.hook import HookName
     from changeover_registry.records.policy import Policy
+    from changeover_registry.repository.pending import Written
     from changeover_updater.cli._context import Invocation
     from changeover_updater.station import Station
 
-__all__ = ["tell_hook", "tell_site"]
+__all__ = ["tell_hook", "tell_promoted", "tell_site"]
 
 
 def tell_site(call: "Invocation", station: "Station") -> None:
@@ -57,12 +59,52 @@ def tell_hook(call: "Invocation", what: "HookName", *, policy: "Policy | None" =
     run_hook(known, event, notice)
 
 
+def tell_promoted(call: "Invocation", done: "Written") -> None:
+    """Run the hook ``promoted`` for each release that a choice newly gives a channel, once it is chosen."""
+    from changeover_updater.differences import new_pointers
+
+    if not done.chosen or not _named(call, "promoted"):
+        return
+    try:
+        before = _before(call, done.choice)
+    except (ChangeoverError, OSError) as error:
+        notice(f"what this choice changes could not be read, and no hook was run: {error}")
+        return
+    for one in new_pointers(before, done.choice):
+        tell_hook(
+            call,
+            "promoted",
+            why=done.choice.entry.why,
+            model=one.release.model,
+            release=str(one.release),
+            channel=one.channel,
+            scope=done.choice.scope,
+            verdict=one.verdict,
+        )
+
+
+def _before(call: "Invocation", choice: "Choice") -> "Choice | None":
+    from changeover_registry.repository.choice import history
+
+    past = history(call.site().choice, choice.scope)
+    return next((one for one in past if one.number == choice.number - 1), None)
+
+
+def _named(call: "Invocation", what: str) -> bool:
+    """Whether the policy's file, unverified, names such a hook: where it names none, there is nothing to verify."""
+    try:
+        site = call.site()
+        return what in site.read_policy(site.policy_bytes()).hooks
+    except (ChangeoverError, OSError):
+        return False
+
+
 def _policy(call: "Invocation", what: str) -> "Policy | None":
-    """The verified policy; None where the file names no such hook, which costs no verifying: it is signed as it is."""
+    """The verified policy; None where its file names no such hook."""
     from changeover_updater.studio import read_choices
 
-    site = call.site()
-    if what not in site.read_policy(site.policy_bytes()).hooks:
+    if not _named(call, what):
         return None
+    site = call.site()
     choices = read_choices(site, call.station())
     return site.policy(next((choice.policy for choice in choices if choice.scope == "site"), None))[0]

@@ -11,12 +11,14 @@ import typer
 from changeover_registry.errors import InvalidInputError
 from changeover_updater.cli._context import JsonFlag, host_facts, invocation, read_facts
 from changeover_updater.cli._output import emit, escape, mark, notice, progress, say
+from changeover_updater.cli._told import tell_hook
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from changeover_registry.records.verdict import Verdict
     from changeover_updater.check import Case, Where
+    from changeover_updater.cli._context import Invocation
     from changeover_updater.site import Site
     from changeover_updater.station import Station
     from changeover_updater.studio import Studio
@@ -65,8 +67,7 @@ def check(  # noqa: PLR0917 - each is an option of the command
     call.key("verdict")
     options = (("--set", set_name), ("--host", host), ("--channel", channel), ("--full", full))
     where = _where(executor, tasks, collect, _again(release, options), call.settings.config)
-    studio = read_studio(site, station)
-    own = host_facts(call, station)
+    studio, own = read_studio(site, station), host_facts(call, station)
     candidate, name = studio.find(release), studio.policy.channel if channel is None else channel
     case = Case(
         candidate=candidate,
@@ -90,6 +91,23 @@ def check(  # noqa: PLR0917 - each is an option of the command
     became = None if host is None else _became(site, station, studio, case)
     show = partial(_show, digest, verdict, shot_aliases(site, verdict), page, became)
     emit(_answer(digest, verdict, became), as_json=as_json, show=show)
+    _end(call, studio, digest, verdict)
+
+
+def _end(call: "Invocation", studio: "Studio", digest: str, verdict: "Verdict") -> None:
+    """Run the hook of a verdict that accepts or refuses (one that leaves it open has none), and end with its code."""
+    if verdict.decision in {"accept", "reject"}:
+        tell_hook(
+            call,
+            "accepted" if verdict.decision == "accept" else "refused",
+            policy=studio.policy,
+            why=verdict.reason,
+            model=verdict.candidate.model,
+            release=str(verdict.candidate),
+            channel=verdict.channel,
+            verdict=digest,
+            decision=verdict.decision,
+        )
     raise typer.Exit(_EXIT_CODES[verdict.decision])
 
 

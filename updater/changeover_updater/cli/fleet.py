@@ -39,7 +39,7 @@ def fleet(
     """
     if host:
         _on_hosts(context, tuple(releases or ()), host, plate, policy, as_json=as_json)
-    elif plate or policy:
+    elif plate or policy or any(Path(name).exists() for name in releases or ()):
         raise _no_host()
     else:
         _over_stations(invocation(context), tuple(releases or ()), as_json=as_json)
@@ -129,6 +129,6 @@ def _no_host() -> "InvalidInputError":
         "usage",
         where="fleet",
         expected="--host FILE, a folder of such files, or a shipped name",
-        actual="--plate or --policy without a host",
+        actual="no host, and --plate, --policy or a file to judge",
         remedy="write facts with: changeover facts --json",
     )

@@ -10,6 +10,7 @@ from changeover_registry.errors import ChangeoverError, InvalidInputError
 from changeover_updater.cli._context import Invocation, JsonFlag, Reason, invocation, said
 from changeover_updater.cli._output import emit, escape, mark, notice, progress, rows, say
 from changeover_updater.cli._show import show_written
+from changeover_updater.cli._told import tell_promoted
 from changeover_updater.cli.check import Release, check
 from changeover_updater.cli.signoff import verdict_sign_off
 from changeover_updater.cli.station import moment
@@ -373,6 +374,7 @@ def promote(
     else:
         done = signed.promote(call, release, channel, reason, part)
     show_written(done, "verdicts of the policy before no longer promote; check again" if policy else _NEXT_UPDATE)
+    tell_promoted(call, done)
 
 
 def pin(
