@@ -30,6 +30,7 @@ __all__ = [
     "stopped_by",
 ]
 
+_FEWEST = 3
 _PLACES = 10_000
 """How finely a share divides stations."""
 
@@ -124,10 +125,15 @@ def stopped_by(health: Health, policy: RolloutPolicy) -> str | None:
     """One sentence where too many stations failed, else None.
 
     Too many is a share above the policy's limit that chance would hardly have made of a release within the limit: the
-    probability of as many failures or more at exactly the limit is under one minus the policy's confidence.
+    probability of as many failures or more at exactly the limit is under one minus the policy's confidence. One or two
+    failures stop nobody.
     """
     limit, confidence = float(policy.max_failed), float(policy.confidence)
-    if not health.failed or health.share <= limit or _at_least(health.failed, health.tried, limit) > 1 - confidence:
+    if (
+        health.failed < _FEWEST
+        or health.share <= limit
+        or _at_least(health.failed, health.tried, limit) > 1 - confidence
+    ):
         return None
     return (
         f"{health.failed} of {health.tried} stations that tried it failed, more than the policy's {limit:.0%}; "

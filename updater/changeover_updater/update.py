@@ -25,7 +25,7 @@ from changeover_registry.records.release import Release, Variant
 from changeover_registry.records.station import Generation, Quarantine
 from changeover_updater.eligible import Eligible, blocking, describe
 from changeover_updater.events import EventMaker, settle, settle_if_open
-from changeover_updater.install import Progress, install_variants
+from changeover_updater.install import Progress, Wanted, check_room, install_variants
 from changeover_updater.others import failing
 from changeover_updater.plan import Arrival, Known, Plan, make_plan
 from changeover_updater.site import Site
@@ -113,9 +113,10 @@ def update(site: Site, station: Station, facts: HostFacts, now: datetime, tools:
     station.store.sweep_staging()
     for _ in range(_TRIES):
         known = known_now(site, station, facts, now)
-        _bring_back(site, station, known, tools)
         known = heed_others(site, replace(known, wait=tools.wait(known.studio.policy)))
-        plan = _prove(site, station, known, make_plan(known), tools)
+        plan = make_plan(known)
+        _install(site, station, known, plan, tools)
+        plan = _prove(station, known, plan, tools)
         if plan.generation is None:
             settle_if_open(station, who=tools.who, now=now)
             return Outcome(plan, known.current, changed=False)
@@ -132,27 +133,33 @@ def update(site: Site, station: Station, facts: HostFacts, now: datetime, tools:
     )
 
 
-def _bring_back(site: Site, station: Station, known: Known, tools: Tools) -> None:
-    """Install again what is gone of a release that the station keeps: scripts are stamped with it."""
+def _install(site: Site, station: Station, known: Known, plan: Plan, tools: Tools) -> None:
+    """Bring what the plan takes, and what is gone of what the station keeps; nothing, where the disk has no room."""
+    arrivals = (*plan.arrivals, *(Arrival(eligible, _served(known, eligible)) for eligible in _taken_again(plan)))
+    chosen = tuple((arrival.eligible.release, arrival.variants) for arrival in arrivals)
+    gone = tuple(_gone(station, known))
+    check_room(station.store, (*gone, *chosen))
+    for release, variants in gone:
+        tools.step(f"bring back {release.ref()}")
+        install_variants(station.store, site.vendor_of(release.model), release, variants, tools.progress)
+    for release, variants in chosen:
+        tools.trying(str(release.ref()))
+        tools.step(f"install {release.ref()}")
+        install_variants(station.store, site.vendor_of(release.model), release, variants, tools.progress)
+
+
+def _gone(station: Station, known: Known) -> Iterator[Wanted]:
+    """What is gone of releases that the station keeps: scripts are stamped with them."""
     for held in known.held().values():
         ref, served = held.ref(), held.served()
         release = known.studio.release(ref)
         gone = [v for v in release.variants if v.id in served and station.store.missing(ref, v)] if release else []
         if release and gone:
-            tools.step(f"bring back {ref}")
-            vendor = site.vendor_of(ref.model)
-            install_variants(station.store, vendor, release, tuple(gone), tools.progress)
+            yield release, tuple(gone)
 
 
-def _prove(site: Site, station: Station, known: Known, plan: Plan, tools: Tools) -> Plan:
-    """Install what the plan takes, and smoke it where it is changed over to now; what fails is planned without."""
-    again = [Arrival(eligible, _served(known, eligible)) for eligible in _taken_again(plan)]
-    for arrival in (*plan.arrivals, *again):
-        ref = arrival.eligible.ref
-        tools.trying(str(ref))
-        tools.step(f"install {ref}")
-        vendor = site.vendor_of(ref.model)
-        install_variants(station.store, vendor, arrival.eligible.release, arrival.variants, tools.progress)
+def _prove(station: Station, known: Known, plan: Plan, tools: Tools) -> Plan:
+    """Smoke what is changed over to now; what fails is planned without."""
     if plan.generation is None:
         return plan
     failed = tuple(_smoke(station, plan, tools, known.studio.policy))

@@ -134,6 +134,7 @@ class RolloutPolicy(Value):
 
     It does where the share of failed stations among those that tried is above `max_failed`, by more than chance would
     have it at `confidence` (the exact binomial test, one-sided): of three that all failed, of a hundred with thirty.
+    One or two failures stop nobody.
     """
 
     max_failed: Unsigned6 = "0.2"
