@@ -19,9 +19,22 @@ if TYPE_CHECKING:
     from securesystemslib.dsse import Envelope
     from securesystemslib.signer import CryptoSigner, Key, Signer
 
-__all__ = ["ensure_key", "load_signer", "new_key", "open_envelope", "public_key", "sign_envelope", "verdict_key"]
+__all__ = [
+    "ensure_key",
+    "key_record",
+    "load_signer",
+    "new_key",
+    "open_envelope",
+    "public_key",
+    "public_pem",
+    "read_public_key",
+    "sign_envelope",
+    "verdict_key",
+]
 
 _PRIVATE = 0o600
+_LIMIT_BYTES = 64 * 1024
+"""What no public key's file is larger than."""
 
 
 def new_key(path: Path) -> "Key":
@@ -74,9 +87,50 @@ def public_key(signer: "CryptoSigner") -> "Key":
     return signer.public_key
 
 
+def public_pem(path: Path) -> bytes:
+    """The public part of the private key at `path`, as a PEM file that may be given away.
+
+    Raises:
+        InvalidInputError: As `load_signer`.
+    """
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+
+    load_signer(path)
+    private = load_pem_private_key(path.read_bytes(), None)
+    return private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
+def read_public_key(path: Path) -> "Key":
+    """The public key in the PEM file at `path`, with its TUF key id.
+
+    Raises:
+        InvalidInputError: No file is there, or it is no public key; a private one has no business on its way to others.
+        OSError: The file cannot be read.
+    """
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+    from securesystemslib.signer import SSlibKey
+
+    if not path.is_file():
+        raise _no_public_key(path, "no file")
+    with path.open("rb") as file:
+        data = file.read(_LIMIT_BYTES)
+    if b"PRIVATE KEY" in data:
+        raise _no_public_key(path, "a private key")
+    try:
+        public: Any = load_pem_public_key(data)
+        return SSlibKey.from_crypto(public)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise _no_public_key(path, "a file that holds no such key") from error
+
+
 def verdict_key(signer: "CryptoSigner", owner: str) -> VerdictKey:
     """The public part of `signer` as the record that the site's choice enrols."""
-    key = signer.public_key
+    return key_record(signer.public_key, owner)
+
+
+def key_record(key: "Key", owner: str) -> VerdictKey:
+    """A public key as the record that the site's choice enrols."""
     return VerdictKey(
         key_id=key.keyid, key_type=key.keytype, scheme=key.scheme, public=key.keyval["public"], owner=owner
     )
@@ -144,6 +198,16 @@ def _library_key(key: VerdictKey) -> "Key":
     from securesystemslib.signer import SSlibKey
 
     return SSlibKey(key.key_id, key.key_type, key.scheme, {"public": key.public})
+
+
+def _no_public_key(path: Path, actual: str) -> InvalidInputError:
+    return InvalidInputError(
+        "public key",
+        where=str(path),
+        expected="the public part of a key, in a PEM file",
+        actual=actual,
+        remedy="have its owner send NAME.pub, which changeover keys new NAME wrote beside the private key",
+    )
 
 
 def _no_key(path: Path, actual: str) -> InvalidInputError:

@@ -14,7 +14,7 @@ from pathlib import Path
 from changeover_registry import canonical, clock, signing
 from changeover_registry.errors import ChangeoverError, InvalidInputError, TrustError, UndecidedError
 from changeover_registry.names import Version
-from changeover_registry.records.choice import Choice, Override, VerdictKey
+from changeover_registry.records.choice import Back, Choice, Override, VerdictKey
 from changeover_registry.records.policy import Policy
 from changeover_registry.records.release import Release, ReleaseRef
 from changeover_registry.records.repository import Index, TrustEntry
@@ -29,6 +29,7 @@ __all__ = [
     "Studio",
     "VendorState",
     "choice_history",
+    "choice_log",
     "find_verdict",
     "read_accepted",
     "read_choices",
@@ -210,9 +211,21 @@ def choice_history(site: Site) -> tuple[Choice, ...]:
     """Every choice of every scope that the site holds, oldest first, for reading; decisions use `read_choices`."""
     from changeover_registry.repository import choice
 
-    scopes = ("site", *(f"shows/{path.name}" for path in sorted((site.choice / "targets" / "shows").glob("*"))))
-    found = [entry for scope in scopes for entry in choice.history(site.choice, scope)]
+    found = [entry for scope in _scopes(site) for entry in choice.history(site.choice, scope)]
     return tuple(sorted(found, key=lambda entry: (entry.entry.when, entry.scope, entry.number)))
+
+
+def choice_log(site: Site) -> tuple[Choice | Back, ...]:
+    """Every choice and every way back of every scope, oldest first, for reading."""
+    from changeover_registry.repository import backs
+
+    returned = (entry for scope in _scopes(site) for entry in backs.history(site.choice, scope))
+    found: list[Choice | Back] = [*choice_history(site), *returned]
+    return tuple(sorted(found, key=lambda one: (one.entry.when, one.scope, isinstance(one, Back), one.number)))
+
+
+def _scopes(site: Site) -> tuple[str, ...]:
+    return ("site", *(f"shows/{path.name}" for path in sorted((site.choice / "targets" / "shows").glob("*"))))
 
 
 def read_studio(site: Site, station: Station) -> Studio:

@@ -8,21 +8,23 @@ Where the keys that are here do not suffice for that, the choice is filed to be 
 they are until it is. Left out: the key of snapshot and timestamp (`rotation`), and verdict keys, which a choice names.
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from pydantic import ValidationError
 from securesystemslib.signer import Key, SSlibKey
 from tuf.api.metadata import Metadata, Targets
 
 from changeover_registry.errors import InvalidInputError, RefusedError, TrustError
-from changeover_registry.records.choice import Choice, Pending
+from changeover_registry.records.choice import Choice, Entry, Pending
 from changeover_registry.repository import backs, metadata, pending
 from changeover_registry.repository.keys import StudioKeys
 from changeover_registry.repository.metadata import Change, RoleFile
 from changeover_registry.repository.pending import OWNER, Written, owner_of
-from changeover_registry.repository.reached import Reached, anchor_bytes, read_reached
+from changeover_registry.repository.reached import Reached, anchor_bytes, read_reached, read_role
 from changeover_registry.repository.scopes import (
     back_role,
     check_enrolled,
@@ -34,7 +36,7 @@ from changeover_registry.repository.scopes import (
 )
 from changeover_registry.signing import load_signer
 
-__all__ = ["Anew", "Held", "Rekeying", "delegated", "enrol_scope", "held_keys", "owned", "rekey"]
+__all__ = ["Anew", "Held", "Rekeying", "delegated", "enrol_scope", "held_keys", "key_entries", "owned", "rekey"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +44,14 @@ class Rekeying:
     """What is to change in a scope's keys.
 
     `promoters` and `backs` are enrolled, `revoked` are ids of keys that lose both; `threshold` is how many promoters
-    must sign from then on (None: as many as before).
+    must sign from then on (None: as many as before). `entry` is kept with it: who, when, why.
     """
 
     promoters: tuple[Key, ...] = ()
     backs: tuple[Key, ...] = ()
     revoked: frozenset[str] = field(default_factory=frozenset)
     threshold: int | None = None
+    entry: Entry | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +179,23 @@ def held_keys(folder: Path, keys: StudioKeys) -> tuple[Held, ...]:
     return (*top, *(held for role in reached.delegated() for held in _held(reached, role)))
 
 
+def key_entries(folder: Path, root: bytes) -> tuple[tuple[int, Entry], ...]:
+    """Who changed the scopes' keys, when and why, by the version of the targets role that says so, oldest first.
+
+    Raises:
+        InvalidInputError: There is no repository.
+        TrustError: The repository was changed by somebody else.
+    """
+    reached = read_reached(folder, root)
+    found: list[tuple[int, Entry]] = []
+    for version in range(1, reached.version("targets") + 1):
+        with contextlib.suppress(TrustError, ValidationError):
+            signed = read_role(folder, "targets", version, reached.root)
+            if entry := signed.unrecognized_fields.get(metadata.ENTRY):
+                found.append((version, Entry.model_validate(entry)))
+    return tuple(found)
+
+
 def _held_at_the_top(reached: Reached, role: str) -> list[Held]:
     root = reached.root
     signed = {"root": root, "targets": reached.targets, "snapshot": reached.snapshot, "timestamp": reached.timestamp}
@@ -202,6 +222,8 @@ def _as_known(reached: Reached, key: Key) -> Key:
 def _rekeyed(reached: Reached, scope: str, what: Rekeying, now: datetime) -> Targets:
     """The next targets role, in which the scope's keys are as they shall be."""
     targets = metadata.renewed(reached.targets, "targets", now)
+    if what.entry is not None:
+        targets.unrecognized_fields[metadata.ENTRY] = what.entry.model_dump(mode="json")
     role, back = role_of(scope), back_role(scope)
     old = targets.get_delegated_role(role)
     promoters = _changed(targets, old.keyids, what.promoters, what.revoked)

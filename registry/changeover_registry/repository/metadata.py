@@ -35,6 +35,7 @@ from changeover_registry.repository.reached import Delegator, Reached, target_pa
 from changeover_registry.signing import load_signer
 
 __all__ = [
+    "ENTRY",
     "Change",
     "RoleFile",
     "RootFile",
@@ -55,6 +56,8 @@ __all__ = [
     "write",
 ]
 
+ENTRY = "x-changeover-entry"
+"""Under what a version of root or targets says who made it, when and why; signed with all else."""
 _S = TypeVar("_S", Root, Targets)
 _LIFETIMES = {"timestamp": timedelta(days=30), "snapshot": timedelta(days=180)}
 _LIFETIME = timedelta(days=365)
@@ -114,6 +117,7 @@ def renewed(signed: _S, role: str, now: datetime) -> _S:
     again = type(signed).from_dict(copy.deepcopy(signed.to_dict()))
     again.version += 1
     again.expires = expiry(role, now)
+    again.unrecognized_fields.pop(ENTRY, None)
     return again
 
 

@@ -96,7 +96,7 @@ class Tally:
 
 def owner_of(key: Key) -> str:
     """Whose key it is, as it was enrolled."""
-    return str(key.unrecognized_fields.get(OWNER, "unnamed"))
+    return str(key.unrecognized_fields.get(OWNER, "-"))
 
 
 def propose(

@@ -18,6 +18,7 @@ from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 
 from changeover_registry._fs import write_atomic
 from changeover_registry.errors import TrustError
+from changeover_registry.records.choice import Entry
 from changeover_registry.repository import metadata
 from changeover_registry.repository.keys import StudioKeys
 from changeover_registry.repository.metadata import RoleFile
@@ -42,12 +43,13 @@ class Rotated:
     forged: tuple[str, ...] = ()
 
 
-def rotate_online(folder: Path, keys: StudioKeys, now: datetime) -> Rotated:
+def rotate_online(folder: Path, keys: StudioKeys, entry: Entry, now: datetime) -> Rotated:
     """Have a new key sign snapshot and timestamp of the choice, and put it in the place of the old one.
 
     Args:
         folder: The choice's repository.
         keys: Of these `root` signs; the new key comes to stand at `site`.
+        entry: Who does it, when and why; kept in the root.
         now: The moment of signing.
 
     Raises:
@@ -63,7 +65,7 @@ def rotate_online(folder: Path, keys: StudioKeys, now: datetime) -> Rotated:
         ensure_key(beside)
         online = load_signer(beside)
         if online.public_key.keyid not in root.roles["timestamp"].keyids:
-            root = _write_root(folder, root, signer, online, now)
+            root = _write_root(folder, _next_root(root, online, entry, now), root, signer)
         roles, forged = _newest_roles(folder, root)
         files = [RoleFile(role, signed.version, b"") for role, signed in roles.items()]
         files = [replace(file, data=file.path(folder).read_bytes()) for file in files]
@@ -75,12 +77,17 @@ def rotate_online(folder: Path, keys: StudioKeys, now: datetime) -> Rotated:
     return Rotated(root.version, online.public_key.keyid, heads, forged)
 
 
-def _write_root(folder: Path, root: Root, signer: CryptoSigner, online: CryptoSigner, now: datetime) -> Root:
+def _next_root(root: Root, online: CryptoSigner, entry: Entry, now: datetime) -> Root:
     newer = metadata.renewed(root, "root", now)
+    newer.unrecognized_fields[metadata.ENTRY] = entry.model_dump(mode="json")
     for role in ("snapshot", "timestamp"):
         for keyid in tuple(newer.roles[role].keyids):
             newer.revoke_key(keyid, role)
         newer.add_key(online.public_key, role)
+    return newer
+
+
+def _write_root(folder: Path, newer: Root, root: Root, signer: CryptoSigner) -> Root:
     file = metadata.sign_root(newer, root, signer)
     write_atomic(folder / "metadata" / f"{newer.version}.root.json", file.data)
     return newer

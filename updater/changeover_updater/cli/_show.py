@@ -1,8 +1,9 @@
 """How states, events and choices are shown to a person."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from changeover_registry.records.choice import Choice
+from changeover_registry.records.choice import Back, Choice
 from changeover_registry.records.station import Event
 from changeover_updater.cli._output import escape, mark, rows, say
 from changeover_updater.status import Status
@@ -61,12 +62,16 @@ def _version(key: str) -> str:
     return key.partition("@")[2]
 
 
-def choice_rows(history: tuple[Choice, ...]) -> list[tuple[str, ...]]:
-    """The studio's choices as lines of a table."""
+def choice_rows(history: Sequence[Choice | Back]) -> list[tuple[str, ...]]:
+    """The studio's choices and ways back as lines of a table."""
     return [
-        (c.scope, str(c.number), c.entry.when, escape(c.entry.who), escape(c.entry.what), escape(c.entry.why))
+        (_place(c), str(c.number), c.entry.when, escape(c.entry.who), escape(c.entry.what), escape(c.entry.why))
         for c in history
     ]
+
+
+def _place(choice: Choice | Back) -> str:
+    return f"{choice.scope}/back" if isinstance(choice, Back) else choice.scope
 
 
 def event_rows(events: tuple[Event, ...]) -> list[tuple[str, ...]]:

@@ -19,6 +19,7 @@ from changeover_updater.cli import (
     fits,
     fleet,
     golden,
+    keys,
     measure,
     report,
     rollout,
@@ -58,6 +59,8 @@ app.add_typer(golden.app, name="golden")
 golden.app.command("score")(score.score)
 app.add_typer(runtimes.app, name="runtimes")
 app.add_typer(rollout.app, name="rollout")
+app.add_typer(keys.app, name="keys")
+app.command()(keys.approve)
 studio.add_to(app)
 bundle.add_to(app)
 station.add_to(app)

@@ -11,7 +11,7 @@ import typer
 from changeover_registry.clock import format_time, parse_time
 from changeover_registry.errors import InvalidInputError
 from changeover_updater.cli._context import Invocation, JsonFlag, Reason, host_facts, invocation, read_facts, said
-from changeover_updater.cli._output import emit, mark, notice, progress, rows, say
+from changeover_updater.cli._output import emit, escape, mark, notice, progress, rows, say
 from changeover_updater.cli._told import tell_hook, tell_site
 
 __all__ = ["add_to"]
@@ -101,17 +101,27 @@ def status(context: typer.Context, as_json: JsonFlag = False) -> None:
 
 def rollback(
     context: typer.Context,
-    to: Annotated[int | None, typer.Option(help="The generation to go back to; else the one before.")] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(help="The generation; with --channel, VERSION or MODEL@VERSION. Else what was there before."),
+    ] = None,
+    channel: Annotated[
+        str | None, typer.Option(help="Return this channel, for every station, to a release that it held before.")
+    ] = None,
     reason: Reason = "rolled back by hand",
     override: Annotated[bool, typer.Option(help="Go back even to a release that its vendor withdrew.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Go back to an earlier generation at once, and stay there until unhold."""
+    """Go back to an earlier generation at once, and stay there until unhold; or return a channel, for everybody."""
     from changeover_updater.rollback import roll_back
 
+    if channel is not None:
+        _return(context, channel, to, reason, as_json=as_json)
+        return
     call = invocation(context)
     station = call.station()
-    target = roll_back(station, to, who=call.settings.who, why=reason, now=call.now, override=override)
+    number = None if to is None else _generation_number(to)
+    target = roll_back(station, number, who=call.settings.who, why=reason, now=call.now, override=override)
     emit(
         {"generation": target.number, "hold": True},
         as_json=as_json,
@@ -122,6 +132,30 @@ def rollback(
     )
     tell_site(call, station)
     tell_hook(call, "rolled_back", station=station.id, generation=target.number, why=reason)
+
+
+def _generation_number(text: str) -> int:
+    if not text.isdecimal():
+        raise InvalidInputError(
+            "generation", where="--to", expected="a number", actual=text, remedy="see them with: changeover status"
+        )
+    return int(text)
+
+
+def _return(context: typer.Context, channel: str, to: str | None, reason: str, *, as_json: bool) -> None:
+    from changeover_updater.way_back import return_channel
+
+    call = invocation(context)
+    done = return_channel(call, channel, to, reason)
+    emit(
+        _object(done.to_bytes()),
+        as_json=as_json,
+        show=lambda: say(
+            f"{mark('ok')} {escape(done.entry.what)} (back {done.number} of {done.scope}, on choice {done.stands_on}); "
+            "it stands until the next choice of that scope. Stations change over with: changeover update"
+        ),
+    )
+    tell_hook(call, "rolled_back", scope=done.scope, channel=channel, why=reason)
 
 
 def hold(
@@ -179,9 +213,9 @@ def log(
         return
     station = call.station()
     if choice:
-        from changeover_updater.studio import choice_history
+        from changeover_updater.studio import choice_log
 
-        history = choice_history(call.site())
+        history = choice_log(call.site())
         emit(
             [_object(entry.to_bytes()) for entry in history],
             as_json=as_json,

@@ -1,0 +1,170 @@
+"""Approving a choice that waits: the same rules as for whoever wrote it, then this host's signature.
+
+Nobody signs on another's word. The entry's releases are judged again by verdicts, overrides and policy as they stand
+now, a changed policy is the site's file itself, and what changes is computed from both choices, not taken from a text.
+"""
+
+from typing import TYPE_CHECKING
+
+from changeover_registry import canonical
+from changeover_registry.clock import parse_time
+from changeover_registry.errors import ChangeoverError, TrustError, UndecidedError
+from changeover_registry.records.choice import Choice, Override, Pending, Pin, Pointer, Share
+from changeover_registry.records.release import ReleaseRef
+from changeover_updater.differences import new_pins, new_pointers
+from changeover_updater.permitted import case_of, earlier_of, permission_of
+from changeover_updater.site import Site
+from changeover_updater.studio import Studio, read_studio, read_verdicts
+
+if TYPE_CHECKING:
+    from changeover_registry.repository.approval import Signature, Waiting
+    from changeover_registry.repository.backs import Effective
+    from changeover_registry.repository.pending import Written
+    from changeover_updater.cli._context import Invocation
+
+__all__ = ["approve", "find", "reject", "waiting"]
+
+
+def waiting(call: "Invocation") -> "tuple[Waiting, ...]":
+    """Every entry that waits, verified; one that nobody can sign says why."""
+    from changeover_registry.repository import approval
+    from changeover_updater.signed import studio_keys
+
+    return approval.waiting(call.site().choice, studio_keys(call))
+
+
+def find(call: "Invocation", name: str) -> "Waiting":
+    """One entry, as it will be signed.
+
+    Raises:
+        ChangeoverError: There is none of that name, or nobody can sign it.
+    """
+    from changeover_registry.repository import pending
+
+    found = next((one for one in waiting(call) if one.name == name), None)
+    if found is None:
+        pending.load(call.site().choice, name)
+        raise _gone(name)
+    if found.error is not None:
+        raise found.error
+    return found
+
+
+def approve(call: "Invocation", shown: "Waiting", reason: str | None) -> "Written":
+    """Sign an entry that was shown.
+
+    Raises:
+        RefusedError: A rule says no to a release in it.
+        UndecidedError: No verdict holds for a release in it.
+        TrustError: The key here may not sign it or has signed it, or something in it is not what it says.
+        LostRaceError: The scope has moved, or the entry is another than was shown.
+    """
+    from changeover_registry.repository import approval
+    from changeover_updater.signed import studio_keys
+
+    call.key("promoter")
+    site, studio = call.site(), read_studio(call.site(), call.station())
+
+    def check(entry: Pending, holds: "Effective | None") -> None:
+        if shown.entry is None or entry.choice != shown.entry.choice:
+            raise _gone(shown.name)
+        _check_choice(call, site, studio, holds.choice if holds else None, entry.choice)
+
+    return approval.approve(site.choice, studio_keys(call), shown.name, check, _signature(call, reason))
+
+
+def reject(call: "Invocation", name: str, reason: str) -> Pending | None:
+    """Take an entry back; None where what stood there was no entry."""
+    from changeover_registry.repository import approval
+
+    return approval.reject(call.site().choice, name, _signature(call, reason))
+
+
+def _signature(call: "Invocation", reason: str | None) -> "Signature":
+    from changeover_registry.repository.approval import Signature
+
+    return Signature(who=call.settings.who, now=call.now, why=reason)
+
+
+def _check_choice(call: "Invocation", site: Site, studio: Studio, before: Choice | None, after: Choice) -> None:
+    for pointer in new_pointers(before, after):
+        _check_release(call, site, studio, pointer, after.scope)
+    for pin in new_pins(before, after):
+        _check_release(call, site, studio, pin, after.scope)
+    for override in after.overrides:
+        if before is None or override not in before.overrides:
+            _check_override(call, override)
+    if after.policy is not None and after.policy != (before.policy if before else None):
+        _check_policy(site, after.policy)
+
+
+def _check_release(call: "Invocation", site: Site, studio: Studio, entry: Pointer | Share | Pin, scope: str) -> None:
+    """The rules of `promote` and `pin`, and that the verdict which the entry names is one."""
+    release = studio.release(entry.release)
+    if release is None:
+        raise studio.unreadable(str(entry.release)) or _unknown(entry.release)
+    channel = None if isinstance(entry, Pin) else entry.channel
+    case = case_of(call, site, studio, release, scope, channel)
+    earlier = earlier_of(call, site, release, *(("site", scope) if channel is None else (scope,)))
+    if channel is not None:
+        earlier = tuple(one for one in earlier if isinstance(one, Pointer) and one.channel == channel)
+    known = {permission_of(case, earlier), None, *(one.verdict for one in earlier)}
+    known |= {f.digest for f in read_verdicts(site, studio, release.digest()) if f.verdict.decision == "accept"}
+    if entry.verdict not in known:
+        raise TrustError(
+            "verdict of an entry",
+            where=str(entry.release),
+            expected="a verdict that an enrolled key signed, and that accepts this release",
+            actual=f"{entry.verdict}, which is none",
+            remedy="ask whoever filed it; reject the entry: changeover approve ENTRY --reject --reason ...",
+        )
+
+
+def _check_override(call: "Invocation", override: Override) -> None:
+    if parse_time(override.until) <= call.now:
+        raise UndecidedError(
+            "override",
+            where=str(override.release),
+            expected="an end to come",
+            actual=f"until {override.until}",
+            remedy="reject the entry and write it again with a later date",
+        )
+
+
+def _check_policy(site: Site, digest: str) -> None:
+    from changeover_validators.golden.gates import check_noise
+    from changeover_validators.golden.noise import all_noise
+
+    data = site.policy_bytes()
+    if canonical.digest(data) != digest:
+        raise TrustError(
+            "policy of an entry",
+            where=str(site.root / "policy.toml"),
+            expected=f"the policy that the entry signs, sha256 {digest}",
+            actual=f"sha256 {canonical.digest(data)}",
+            remedy="undo the change of the file, or reject the entry and sign the policy anew",
+        )
+    policy = site.read_policy(data)
+    check_noise(policy.golden, all_noise(site.scores / "noise"), where=str(site.root / "policy.toml"))
+
+
+def _unknown(ref: ReleaseRef) -> ChangeoverError:
+    return UndecidedError(
+        "release of an entry",
+        where=str(ref),
+        expected="a release that a trusted vendor's metadata lists",
+        actual="one that is not known here",
+        remedy="run changeover sync, or reject the entry",
+    )
+
+
+def _gone(name: str) -> ChangeoverError:
+    from changeover_registry.errors import LostRaceError
+
+    return LostRaceError(
+        "entry",
+        where=name,
+        expected="the entry that was shown",
+        actual="another one now",
+        remedy="look at it again: changeover approve",
+    )
