@@ -291,7 +291,7 @@ def test_once_of_which_the_update_fails_has_its_exit_code_and_touches_nothing(wo
         (("--interval", "15"), "a span such as 90s, 15m or 1h"),
         (("--interval", "0s"), "a span such as"),
         (("--poll", "9999h"), "at most a week"),
-        (("--prometheus", "/tmp/metrics.txt"), "ending in .prom"),
+        (("--prometheus", "metrics.txt"), "ending in .prom"),
         (("--prometheus", "/nowhere/at/all.prom"), "no such folder"),
     ],
 )
