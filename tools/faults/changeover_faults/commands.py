@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from changeover_faults.studio import STATION, Studio
+from changeover_faults.studio import Studio
 
-__all__ = ["Ended", "command", "environment", "finish", "run", "start"]
+__all__ = ["USUAL", "Around", "Ended", "command", "environment", "faketime", "finish", "run", "start"]
 
 _SECONDS = 300
 
@@ -35,22 +35,39 @@ def command(arguments: Sequence[str]) -> list[str]:
     return [sys.executable, "-m", "changeover_updater", *arguments]
 
 
-def environment(home: Path, first: Path | None = None) -> dict[str, str]:
-    """What a command is given: nothing of this process but where its code is, and no caches that it would write.
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What is not as usual around a command: a folder that Python looks into first, and days that have passed."""
 
-    `first` is a folder that Python looks into before all others.
-    """
+    first: Path | None = None
+    days: int = 0
+
+
+USUAL = Around()
+
+
+def faketime() -> Path | None:
+    """The library that has a process believe in another date, if it is here."""
+    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
+    return found[0] if found else None
+
+
+def environment(home: Path, around: Around = USUAL) -> dict[str, str]:
+    """What a command is given: nothing of this process but where its code is, and no caches that it would write."""
     kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
-    if first is not None:
-        kept["PYTHONPATH"] = os.pathsep.join(filter(None, (str(first), kept.get("PYTHONPATH"))))
+    if around.first is not None:
+        kept["PYTHONPATH"] = os.pathsep.join(filter(None, (str(around.first), kept.get("PYTHONPATH"))))
+    if around.days:
+        kept |= {"LD_PRELOAD": str(faketime()), "FAKETIME": f"+{around.days}d", "FAKETIME_DISABLE_SHM": "1"}
+        kept["FAKETIME_DONT_FAKE_MONOTONIC"] = "1"
     fixed = {"HOME": str(home), "LC_ALL": "C.UTF-8", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     return {**kept, **fixed, "PYTHONHASHSEED": "0"}
 
 
-def finish(words: Sequence[str], home: Path, first: Path | None = None) -> Ended:
+def finish(words: Sequence[str], home: Path, around: Around = USUAL) -> Ended:
     """Run any command to its end."""
     done = subprocess.run(
-        words, check=False, capture_output=True, text=True, timeout=_SECONDS, env=environment(home, first), cwd="/"
+        words, check=False, capture_output=True, text=True, timeout=_SECONDS, env=environment(home, around), cwd="/"
     )
     return Ended(done.returncode, done.stdout, done.stderr)
 
@@ -69,6 +86,6 @@ def start(words: Sequence[str], home: Path) -> subprocess.Popen[str]:
     )
 
 
-def run(studio: Studio, *words: str, station: str = STATION) -> Ended:
-    """Run one of our commands on a studio to its end."""
-    return finish(command(studio.arguments(*words, station=station)), studio.root)
+def run(studio: Studio, *words: str, days: int = 0) -> Ended:
+    """Run one of our commands on a studio to its end, as if so many days had passed."""
+    return finish(command(studio.arguments(*words)), studio.root, Around(days=days))

@@ -91,7 +91,7 @@ def _is_litter(folder: Path, name: str) -> bool:
     parts = folder.parts
     if name.endswith((".tmp", ".partial", ".new")) or ".fuse_hidden" in name or name.startswith(".nfs"):
         return True
-    return bool(parts) and parts[0] in {"staging", "trash"} and len(parts) == 1
+    return parts in {("staging",), ("staging", "trash")} and (*parts, name) != ("staging", "trash")
 
 
 def _record(studio: Studio, station: str, number: int | None) -> Iterator[str]:

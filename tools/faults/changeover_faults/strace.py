@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from changeover_faults.commands import Ended, command, finish
+from changeover_faults.commands import USUAL, Around, Ended, command, finish
 
 __all__ = ["CALLS", "Call", "Fault", "record", "run"]
 
@@ -51,27 +51,27 @@ class Fault:
         return f"{self.error or 'SIGKILL'} at {self.call}"
 
 
-def record(arguments: Sequence[str], root: Path, log: Path, first: Path | None = None) -> tuple[Call, ...]:
+def record(arguments: Sequence[str], root: Path, log: Path, around: Around = USUAL) -> tuple[Call, ...]:
     """Run a command that must succeed and answer with every call that changes something below `root`, in order.
 
     Raises:
         AssertionError: The command failed.
     """
-    ended = _strace(_Job(arguments, root, log, first), (), filtered=True)
+    ended = _strace(_Job(arguments, root, log, around), (), filtered=True)
     if ended.code != 0:
         message = f"{arguments}: exit {ended.code}\n{ended.err}"
         raise AssertionError(message)
     return tuple(_changing(log.read_text(encoding="utf-8", errors="replace"), root))
 
 
-def run(arguments: Sequence[str], root: Path, log: Path, fault: Fault | None, first: Path | None = None) -> Ended:
-    """Run a command with a fault, or without one; `first` as in `environment`."""
+def run(arguments: Sequence[str], root: Path, log: Path, fault: Fault | None, around: Around = USUAL) -> Ended:
+    """Run a command with a fault, or without one; `around` says what is not as usual."""
     if fault is None:
-        return finish(command(arguments), root, first)
+        return finish(command(arguments), root, around)
     what = f"error={fault.error}" if fault.error else "signal=KILL"
     inject = ("-e", f"inject={fault.call.name}:{what}:when={fault.call.number}")
     # strace loses a signal that it should give at a stop of its own filter in the kernel, so a kill goes without it.
-    return _strace(_Job(arguments, root, log, first), inject, filtered=fault.error is not None)
+    return _strace(_Job(arguments, root, log, around), inject, filtered=fault.error is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +79,14 @@ class _Job:
     arguments: Sequence[str]
     root: Path
     log: Path
-    first: Path | None
+    around: Around
 
 
 def _strace(job: _Job, extra: Sequence[str], *, filtered: bool) -> Ended:
     tracer = ["strace", "-f", "-y", "-qq", "-s", "0", "-o", str(job.log), *(["--seccomp-bpf"] if filtered else [])]
     job.log.unlink(missing_ok=True)
     words = [*tracer, "-e", f"trace={','.join(_known_calls())}", *extra, *command(job.arguments)]
-    ended = finish(words, job.root, job.first)
+    ended = finish(words, job.root, job.around)
     text = job.log.read_text(encoding="utf-8", errors="replace") if job.log.exists() else ""
     return replace(ended, met="(INJECTED)" in text or ended.killed)
 

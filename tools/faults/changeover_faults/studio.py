@@ -13,14 +13,17 @@ import random
 import shutil
 import sys
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 
 from changeover_registry import clock
 from changeover_registry.records.facts import HostFacts, NukeInstall, RuntimeFacts
+from changeover_registry.records.release import Release
 from changeover_registry.repository import vendor
 from changeover_updater import initialise, vendors
 from changeover_updater.cli.main import run
+from changeover_updater.install import install_variants
 from changeover_updater.release_folder import read_release
 from changeover_updater.settings import load_settings
 from changeover_updater.site import Site
@@ -43,7 +46,7 @@ __all__ = [
 ]
 
 MODELS = ("acme/edge-roto", "acme/hair-roto")
-OLD, NEW = "1.0.0", "1.1.0"
+OLD, NEW, SPARE = "1.0.0", "1.1.0", "1.2.0"
 STATION, LOADER, NUKE_LINE = "vm1", "nuke-inference", "15.1"
 _NUKE = NukeInstall(version="15.1v3", torch_line="2.1.1")
 FILE_BYTES = 4 * 1024 * 1024 + 300 * 1024
@@ -143,8 +146,8 @@ def expected_digest(model: str, version: str) -> str:
 def build(root: Path) -> Studio:
     """A studio that knows both versions of both models, has chosen `OLD`, and whose station serves nothing yet."""
     studio = _begin(Studio(root))
-    publish(studio, OLD)
-    publish(studio, NEW)
+    for version in (OLD, NEW, SPARE):
+        publish(studio, version)
     promote(studio, OLD)
     return studio
 
@@ -153,6 +156,25 @@ def promote(studio: Studio, version: str) -> None:
     """Choose a version of each model."""
     for model in MODELS:
         studio.ok("promote", f"{model}@{version}", "--reason", f"{version} is next")
+
+
+def renew(studio: Studio, days: int) -> None:
+    """The vendor signs again that this is the newest, so many days from now."""
+    keys = vendor.VendorKeys.in_folder(studio.root / "vendor" / "keys")
+    vendor.renew(studio.repository, keys, clock.now() + timedelta(days=days))
+
+
+def install(studio: Studio, version: str) -> None:
+    """Put a version of the first model into the store, as an update does that goes no further."""
+    vendor_folder = Site(studio.site).vendor("acme")
+    path = next(p for p in studio.site.rglob("records/*.json") if _is(p.read_bytes(), MODELS[0], version))
+    release = Release.from_bytes(path.read_bytes(), where=str(path))
+    install_variants(Store(studio.store), vendor_folder, release, release.variants, lambda *_: None)
+
+
+def _is(record: bytes, model: str, version: str) -> bool:
+    release = Release.from_bytes(record, where="a record")
+    return (release.model, str(release.version)) == (model, version)
 
 
 def add_station(studio: Studio, name: str) -> None:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from changeover_faults import oracle, strace
+from changeover_faults import commands, oracle, strace
 from changeover_faults.action import ACTIONS, Action
 from changeover_faults.bench import Bench
-from changeover_faults.commands import Ended
+from changeover_faults.commands import Around, Ended
 from changeover_faults.mutation import Chain
 from changeover_faults.strace import Call, Fault
 from changeover_faults.studio import Studio
@@ -50,7 +50,7 @@ class Result:
 def record(bench: Bench, action: Action, without: Path | None = None) -> tuple[Call, ...]:
     """The calls by which an action changes the disk; of the build that the folder `without` makes, if it is given."""
     with bench.at(action) as studio:
-        return strace.record(studio.arguments(*action.words), studio.root, bench.log, without)
+        return strace.record(studio.arguments(*action.words), studio.root, bench.log, Around(without, action.days))
 
 
 def after_fsyncs(calls: tuple[Call, ...]) -> tuple[Call, ...]:
@@ -62,7 +62,8 @@ def run_case(bench: Bench, case: Case, without: Path | None = None) -> Result:
     """Run the command with its fault, cut the power where the bench does, look, run it again, look again."""
     action = ACTIONS[case.action]
     with bench.at(action) as studio:
-        ended = strace.run(studio.arguments(*action.words), studio.root, bench.log, case.fault, without)
+        around = Around(without, action.days)
+        ended = strace.run(studio.arguments(*action.words), studio.root, bench.log, case.fault, around)
         bench.cut()
         violations = [*_judge_end(case, ended), *_judge_after(studio, action, ended), *_judge_retry(studio, action)]
     return Result(case, ended.met or case.fault is None, tuple(violations))
@@ -94,9 +95,9 @@ def _judge_after(studio: Studio, action: Action, ended: Ended) -> Iterator[str]:
 
 def _judge_retry(studio: Studio, action: Action) -> Iterator[str]:
     """What is wrong when the command is simply run again, and then the collector on what is long past."""
-    yield from _again(studio, action.words)
+    yield from _again(studio, action.words, action.days)
     seen = oracle.look(studio)
-    yield from (f"retry: {wrong}" for wrong in seen.wrong)
+    yield from (f"retry: {wrong}" for wrong in (*seen.wrong, *action.undone(studio)))
     if seen.version != action.new:
         yield f"retry: a reader sees {seen.version}"
     yield from left_over(studio)
@@ -106,16 +107,21 @@ def left_over(studio: Studio) -> Iterator[str]:
     """What of an unfinished command is still there after the collector ran a week later."""
     if found := oracle.litter(studio):
         _age(studio, found)
-        yield from _again(studio, ("gc",))
+        yield from _again(studio, ("gc",), 0)
         yield from (f"litter: {name}" for name in oracle.litter(studio))
 
 
-def _again(studio: Studio, words: tuple[str, ...]) -> Iterator[str]:
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
-        code = run(studio.arguments(*words))
+def _again(studio: Studio, words: tuple[str, ...], days: int) -> Iterator[str]:
+    if days:
+        ended = commands.run(studio, *words, days=days)
+        code, told = ended.code, ended.out + ended.err
+    else:
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+            code = run(studio.arguments(*words))
+        told = out.getvalue()
     if code != 0:
-        yield f"{words[0]} again: exit {code}: {out.getvalue().strip()[-300:]}"
+        yield f"{words[0]} again: exit {code}: {told.strip()[-300:]}"
 
 
 def _age(studio: Studio, names: tuple[str, ...]) -> None:
