@@ -331,6 +331,12 @@ def world_at(release_folders: Path) -> Callable[[Path], World]:
 
 
 @pytest.fixture(scope="module")
+def module_world_at(release_folders: Path) -> Callable[..., World]:
+    """As `world_at`, for a world that all tests of a module share; see `build_world` for what may be said of it."""
+    return lambda root, **more: build_world(root, release_folders, **more)
+
+
+@pytest.fixture(scope="module")
 def module_world(tmp_path_factory: pytest.TempPathFactory, release_folders: Path) -> World:
     """A world that all tests of a module share: for a story told once, or for tests that change nothing."""
     return build_world(tmp_path_factory.mktemp("studio"), release_folders)
