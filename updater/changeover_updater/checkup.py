@@ -8,7 +8,7 @@ from pathlib import Path
 from changeover_registry.errors import ChangeoverError
 from changeover_registry.records.facts import HostFacts
 from changeover_registry.records.release import Release
-from changeover_updater.health import Seen, Symptom, symptoms
+from changeover_updater.health import Repair, Seen, Symptom, symptoms
 from changeover_updater.health_gather import Around, gather
 from changeover_updater.install import Progress, missing_bytes
 from changeover_updater.plan import make_plan
@@ -59,12 +59,19 @@ def check_up(asked: Asked) -> Checkup:
     """
     seen = _look(asked)
     found = symptoms(seen)
-    repairs = [symptom.repair for symptom in found if symptom.repair is not None]
-    if not asked.repair or not repairs:
-        return Checkup(seen.hashed, found)
-    mended = mend(repairs, _hands(asked))
-    again = _look(asked)
-    return Checkup(again.hashed, symptoms(again), mended)
+    mended: tuple[Mended, ...] = ()
+    for moves_pointer in (False, True) if asked.repair else ():
+        # Where the pointer goes is decided again once files are there that were missing.
+        repairs = _repairs(found, moves_pointer=moves_pointer)
+        if repairs:
+            mended += mend(repairs, _hands(asked))
+            seen = _look(asked)
+            found = symptoms(seen)
+    return Checkup(seen.hashed, found, mended)
+
+
+def _repairs(found: tuple[Symptom, ...], *, moves_pointer: bool) -> list[Repair]:
+    return [one.repair for one in found if one.repair and (one.repair.kind == "point") is moves_pointer]
 
 
 def _look(asked: Asked) -> Seen:

@@ -190,7 +190,8 @@ def _note(hands: Hands, detail: str) -> None:
     station = hands.station
     try:
         with station.lock():
-            number = station.current()
+            # Not what `current` says: a pointer that is lost must not become one that never was.
+            number = _told(station)
             event = _event(hands, "doctor --repair", number, number)
             station.record(event.event("done", detail=detail))
     except (ChangeoverError, OSError):
