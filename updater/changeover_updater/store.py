@@ -11,6 +11,7 @@ import re
 import shutil
 import socket
 import stat
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -155,11 +156,13 @@ class Store:
             verify_file(folder / file.path, file)
 
     def sweep_staging(self) -> int:
-        """Remove what dead processes of this host left in staging; returns how many folders."""
+        """Remove what dead processes of this host left in staging and nobody goes on with; returns how many folders."""
+        from changeover_updater.transfer.claims import sweep_claims
+
         dead = self.dead_staging()
         for folder in dead:
             _fs.remove_tree(folder)
-        return len(dead)
+        return len(dead) + sweep_claims(self, now_seconds=time.time())
 
     def dead_staging(self) -> tuple[Path, ...]:
         """What dead processes of this host left in staging."""
