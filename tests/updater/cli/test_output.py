@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from changeover_updater.cli._output import escape
+from changeover_updater.cli._output import ProgressLine, escape
 
 CODE = """\
 import sys
@@ -49,3 +49,40 @@ def test_json_is_json_in_every_encoding(encoding: str) -> None:
 
 def test_signs_that_steer_a_terminal_or_turn_text_are_not_shown() -> None:
     assert escape("net\u202exnno.\u2066[red]\x1b[31m\x9b\tJørgen 例\n") == "netxnno.\\[red][31m\tJørgen 例\n"
+
+
+def shown(capsys: pytest.CaptureFixture[str]) -> str:
+    """The line that stands there now."""
+    return capsys.readouterr().err.rpartition("\x1b[K")[2]
+
+
+def test_a_transfer_tells_its_rate_and_the_time_left_once_it_knows_them(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = [0.0]
+    line = ProgressLine(live=True, clock=lambda: clock[0])
+    line.bytes("model.onnx", 10_000_000, 1_000_000_000)
+    assert shown(capsys) == "model.onnx: 10.0 of 1000.0 MB"
+    clock[0] = 2.0
+    line.bytes("model.onnx", 20_000_000, 1_000_000_000)
+    assert shown(capsys) == "model.onnx: 30.0 of 1000.0 MB, 10.0 MB/s, 1 min 37 s left"
+
+
+def test_what_came_long_ago_says_nothing_of_the_rate(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = [0.0]
+    line = ProgressLine(live=True, clock=lambda: clock[0])
+    line.bytes("a", 90_000_000, 100_000_000)
+    for second in range(1, 31):
+        clock[0] = float(second)
+        line.bytes("a", 100_000, 100_000_000)
+    assert shown(capsys) == "a: 93.0 of 100.0 MB, 0.1 MB/s, 1 min 10 s left"
+
+
+def test_a_file_of_the_same_name_in_another_variant_begins_anew(capsys: pytest.CaptureFixture[str]) -> None:
+    line = ProgressLine(live=True, clock=lambda: 0.0)
+    line.bytes("smoke.npz", 3_000_000, 3_000_000)
+    line.bytes("smoke.npz", 1_000_000, 3_000_000)
+    assert shown(capsys) == "smoke.npz: 1.0 of 3.0 MB"
+
+
+def test_where_nobody_watches_no_progress_is_written(capsys: pytest.CaptureFixture[str]) -> None:
+    ProgressLine(live=False).bytes("a", 1, 2)
+    assert capsys.readouterr().err == ""

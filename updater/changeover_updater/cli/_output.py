@@ -4,6 +4,8 @@ import codecs
 import io
 import json
 import sys
+import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +27,8 @@ __all__ = [
     "speak_anyhow",
 ]
 
+_RATE_SECONDS = 10.0
+"""Over how long the rate of a transfer is taken: what was fast at first says little of the rest."""
 _CONTROL = (*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0))
 _TURNS = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 _DROPPED = dict.fromkeys((*_CONTROL, *_TURNS))
@@ -127,17 +131,37 @@ class ProgressLine:
     """One line on stderr that says what is being done and how far it is; silent where nobody watches."""
 
     live: bool
+    clock: Callable[[], float] = time.monotonic
     _text: str = ""
-    _done: dict[str, int] = field(default_factory=dict)
+    _name: str = ""
+    _seen: deque[tuple[float, int]] = field(default_factory=deque)
 
     def step(self, text: str) -> None:
         """Say what is being done now."""
         self._show(text)
 
     def bytes(self, name: str, more: int, total: int) -> None:
-        """Count the bytes of a file."""
-        self._done[name] = self._done.get(name, 0) + more
-        self._show(f"{name}: {self._done[name] / 1e6:.1f} of {total / 1e6:.1f} MB")
+        """Count the bytes of a file; after a second also how fast they come, and how long the rest will take."""
+        before = self._seen[-1][1] if self._seen and self._name == name else 0
+        if before == 0 or before >= total:
+            # A file of this name that was whole is another one, in another variant.
+            before, self._name = 0, name
+            self._seen.clear()
+        now = self.clock()
+        self._seen.append((now, before + more))
+        while now - self._seen[0][0] > _RATE_SECONDS and len(self._seen) > 2:
+            self._seen.popleft()
+        self._show(f"{name}: {(before + more) / 1e6:.1f} of {total / 1e6:.1f} MB{self._rate(total)}")
+
+    def _rate(self, total: int) -> str:
+        """Rate and time left, from what came in the last seconds."""
+        (since, had), (now, have) = self._seen[0], self._seen[-1]
+        if now - since < 1 or have == had:
+            return ""
+        speed = (have - had) / (now - since)
+        left = round((total - have) / speed)
+        minutes = f"{left // 60} min " if left >= 60 else ""
+        return f", {speed / 1e6:.1f} MB/s, {minutes}{left % 60} s left"
 
     def clear(self) -> None:
         """Leave an empty line behind."""
