@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from changeover_faults.action import ACTIONS, Action
+from changeover_faults.action import Action
 from changeover_faults.studio import Studio, build
 
 __all__ = ["FILE_SYSTEMS", "Bench", "FolderBench", "ImageBench", "can_mount", "mounted", "open_bench"]
@@ -49,7 +49,7 @@ class Bench:
         return self.work / "log"
 
     def prepare(self) -> None:
-        """Make the studio and keep it as each action finds it."""
+        """Make the studio."""
         raise NotImplementedError
 
     def at(self, action: Action) -> contextlib.AbstractContextManager[Studio]:
@@ -66,20 +66,20 @@ class FolderBench(Bench):
     __slots__ = ()
 
     def prepare(self) -> None:
-        """Build once, and copy for each action."""
+        """Build it once."""
         self.studio.root.mkdir(parents=True)
         build(self.studio.root)
-        begin = self.work / "begin"
-        self._copy(self.studio.root, begin)
-        for action in ACTIONS.values():
-            self._copy(begin, self.studio.root)
-            action.ready(self.studio)
-            self._copy(self.studio.root, self.work / action.name)
+        self._copy(self.studio.root, self.work / "begin")
 
     @contextlib.contextmanager
     def at(self, action: Action) -> Iterator[Studio]:
         """Take store and site back to what `action` starts from."""
-        self._copy(self.work / action.name, self.studio.root)
+        kept = self.work / action.name
+        if not kept.exists():
+            self._copy(self.work / "begin", self.studio.root)
+            action.ready(self.studio)
+            self._copy(self.studio.root, kept)
+        self._copy(kept, self.studio.root)
         yield self.studio
 
     @staticmethod
@@ -95,7 +95,7 @@ class ImageBench(Bench):
     __slots__ = ()
 
     def prepare(self) -> None:
-        """Build once on a fresh file system, and keep an image for each action."""
+        """Build it once, on a fresh file system."""
         size, make = FILE_SYSTEMS[self.work.name.partition("-")[0]]
         self.studio.root.mkdir(parents=True)
         begin = self._image("begin")
@@ -104,15 +104,16 @@ class ImageBench(Bench):
         _run(*make, str(begin))
         with mounted(begin, self.studio.root):
             build(self.studio.root)
-        for action in ACTIONS.values():
-            _copy_image(begin, self._image(action.name))
-            with mounted(self._image(action.name), self.studio.root):
-                action.ready(self.studio)
 
     @contextlib.contextmanager
     def at(self, action: Action) -> Iterator[Studio]:
         """Mount a copy of the image that `action` starts from."""
-        _copy_image(self._image(action.name), self._image("case"))
+        kept = self._image(action.name)
+        if not kept.exists():
+            _copy_image(self._image("begin"), kept)
+            with mounted(kept, self.studio.root):
+                action.ready(self.studio)
+        _copy_image(kept, self._image("case"))
         with mounted(self._image("case"), self.studio.root):
             yield self.studio
 

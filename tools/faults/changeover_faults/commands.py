@@ -72,7 +72,7 @@ def finish(words: Sequence[str], home: Path, around: Around = USUAL) -> Ended:
     return Ended(done.returncode, done.stdout, done.stderr)
 
 
-def start(words: Sequence[str], home: Path) -> subprocess.Popen[str]:
+def start(words: Sequence[str], home: Path, around: Around = USUAL) -> subprocess.Popen[str]:
     """Start any command in a process group of its own, its two streams kept."""
     return subprocess.Popen(
         words,
@@ -80,7 +80,7 @@ def start(words: Sequence[str], home: Path) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment(home),
+        env=environment(home, around),
         cwd="/",
         start_new_session=True,
     )

@@ -18,7 +18,7 @@ from changeover_faults.scale import Scale
 from changeover_faults.studio import NEW, STATION, Studio, add_station, build, promote
 from changeover_faults.sweep import left_over
 
-__all__ = ["crowds"]
+__all__ = ["crowds", "parallel"]
 
 _LOST = 7
 """The exit code of a lost race."""
@@ -30,7 +30,7 @@ _Situation = Callable[[Studio, Report], None]
 def crowds(pool: Pool, scale: Scale) -> Iterator[Report]:
     """All situations with more than one writer."""
     updates, stations = scale.many(100, 12), scale.many(20, 8)
-    yield _timed(pool, "parallel updates of one station", lambda studio, report: _parallel(studio, report, updates))
+    yield _timed(pool, "parallel updates of one station", lambda studio, report: parallel(studio, report, updates))
     yield _timed(pool, "stations of one store at once", lambda studio, report: _stations(studio, report, stations))
     yield _timed(pool, "the lock's holder is killed", _dead_holder)
     if subprocess.run(("unshare", "-u", "true"), check=False, capture_output=True).returncode:
@@ -53,7 +53,8 @@ def _timed(pool: Pool, rig: str, situation: _Situation) -> Report:
     return report
 
 
-def _parallel(studio: Studio, report: Report, count: int) -> None:
+def parallel(studio: Studio, report: Report, count: int) -> None:
+    """So many updates of one station at once: exactly one changes over, and all end well."""
     with reading(studio, 2) as found:
         ended = _at_once([command(studio.arguments("update")) for _ in range(count)], studio)
     for one in ended:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from changeover_faults import oracle
-from changeover_faults.commands import command, run, start
+from changeover_faults.commands import Around, command, run, start
 from changeover_faults.pool import Pool
 from changeover_faults.report import Report
 from changeover_faults.scale import Scale
@@ -21,6 +21,7 @@ from changeover_faults.studio import MODELS, NEW, OLD, STATION, Studio, build, p
 
 __all__ = ["kills_with_readers", "reading"]
 
+_OURS = Path(__file__).parents[1]
 _READERS = 3
 _FORGET = 4
 """One of so many updates has to install its release again, so that kills meet installing too."""
@@ -55,7 +56,7 @@ def reading(studio: Studio, readers: int, station: str = STATION, store: Path | 
     stop, found = studio.root / "stop", Found()
     stop.unlink(missing_ok=True)
     words = [sys.executable, "-m", "changeover_faults.reading", str(store or studio.store), station, str(stop)]
-    sessions = [start(words, studio.root) for _ in range(readers)]
+    sessions = [start(words, studio.root, Around(_OURS)) for _ in range(readers)]
     try:
         yield found
     finally:
