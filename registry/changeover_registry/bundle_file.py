@@ -17,7 +17,7 @@ from changeover_registry import canonical
 from changeover_registry.errors import InvalidInputError, TrustError
 from changeover_registry.records.bundle import Bundle, BundleMember
 
-__all__ = ["BundleFile", "Piece", "container_size", "open_bundle", "write_container"]
+__all__ = ["BundleFile", "Piece", "container_size", "member_header", "open_bundle", "write_container"]
 
 MANIFEST = "bundle.json"
 CHECKSUM = "bundle.json.sha256"
@@ -116,9 +116,9 @@ def write_container(
     """
     data = manifest.to_bytes()
     own = ((MANIFEST, data), (CHECKSUM, _checksum(data)))
-    file.writelines(_header(path, len(body)) + body + _padding(len(body)) for path, body in own)
+    file.writelines(member_header(path, len(body)) + body + _padding(len(body)) for path, body in own)
     for piece in pieces:
-        file.write(_header(piece.member.path, piece.member.size))
+        file.write(member_header(piece.member.path, piece.member.size))
         _copy(file, piece, progress)
         file.write(_padding(piece.member.size))
     file.write(_END)
@@ -179,7 +179,7 @@ def _framed_bytes(path: Path, file: BinaryIO, head: bytes, name: str, size: int)
     padding = file.read(len(_padding(size)))
     if len(head) < _BLOCK or len(data) < size or len(padding) < len(_padding(size)):
         raise _cut(path, name, "all of it")
-    if head != _header(name, size) or padding != _padding(size):
+    if head != member_header(name, size) or padding != _padding(size):
         raise damaged(f"{path}: {name}", "the frame that a bundle has around this member", "other bytes")
     return data
 
@@ -224,7 +224,9 @@ def _check_frames(path: Path, file: BinaryIO, members: tuple[BundleMember, ...],
         file.seek(at - _BLOCK)
         head = file.read(_BLOCK)
         file.seek(at + member.size)
-        if head != _header(member.path, member.size) or file.read(len(_padding(member.size))) != _padding(member.size):
+        if head != member_header(member.path, member.size) or file.read(len(_padding(member.size))) != _padding(
+            member.size
+        ):
             raise damaged(
                 f"{path}: {member.path}",
                 f"a plain file of {member.size} bytes under this name, as the manifest says",
@@ -260,7 +262,7 @@ def _padding(size: int) -> bytes:
     return bytes(-size % _BLOCK)
 
 
-def _header(path: str, size: int) -> bytes:
+def member_header(path: str, size: int) -> bytes:
     """The one header of a plain file: mode 644, nobody's, of no time (POSIX ustar; sizes from 8 GiB in GNU's form)."""
     name, prefix = _split(path)
     length = b"%011o\0" % size if size < _OCTAL_LIMIT else b"\x80" + size.to_bytes(11, "big")

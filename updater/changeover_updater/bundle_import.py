@@ -20,9 +20,10 @@ from pathlib import Path
 from changeover_registry import _fs, chain
 from changeover_registry.bundle_file import BundleFile, open_bundle
 from changeover_registry.clock import format_time
-from changeover_registry.errors import ChangeoverError, InvalidInputError, RefusedError, TrustError
+from changeover_registry.errors import ChangeoverError, InvalidInputError, TrustError, UndecidedError
 from changeover_registry.records.release import FileEntry, ReleaseRef
 from changeover_registry.records.station import Event
+from changeover_registry.transport.interface import NotThereError
 from changeover_updater import clearance
 from changeover_updater._bundle_choice import ChoicePart, follows, verify_choice
 from changeover_updater._bundle_vendor import VendorPart, known_part, verify_part
@@ -213,7 +214,7 @@ def _cleared_if_refused(stage: Path) -> Iterator[None]:
     """What a refused bundle brought goes; what an interrupted run brought stays for the next."""
     try:
         yield
-    except (TrustError, InvalidInputError, RefusedError):
+    except (TrustError, InvalidInputError, UndecidedError, NotThereError):
         _fs.remove_tree(stage)
         raise
 

@@ -7,7 +7,6 @@ index takes back is refused, also where that index lies in quarantine itself; wh
 than the bundle's, only bytes that the newer metadata names are taken.
 """
 
-import contextlib
 import errno
 import shutil
 from collections.abc import Callable, Iterator
@@ -303,16 +302,18 @@ def _known_indexes(site: Site, bundle: BundleFile, found: Quarantined) -> Iterat
 
 def _quarantined_indexes(
     site: Site, other: Quarantined, vendors: list[str], found: Quarantined
-) -> Iterator[tuple[Index, str]]:
+) -> tuple[tuple[Index, str], ...]:
     where = "as it says itself" if other.id == found.id else f"as received bundle {other.id} says"
-    stage = site.root / "incoming" / f"known-{other.id}"
-    # A bundle that does not verify says nothing, neither against others nor for itself.
-    with contextlib.suppress(ChangeoverError):
+    stage, arrived = site.root / "incoming" / f"known-{other.id}", parse_time(other.record.arrived_at)
+    try:
         there = open_bundle(other.folder / _BUNDLE)
-        for name in vendors:
-            part = verify_part(there, site.vendor(name), stage / name, parse_time(other.record.arrived_at))
-            yield from ((index, where) for index in part.indexes)
-    _fs.remove_tree(stage) if stage.exists() else None
+        parts = [verify_part(there, site.vendor(name), stage / name, arrived) for name in vendors]
+    except ChangeoverError:
+        # A bundle that does not verify says nothing, neither against others nor for itself.
+        return ()
+    finally:
+        _fs.remove_tree(stage) if stage.exists() else None
+    return tuple((index, where) for part in parts for index in part.indexes)
 
 
 def _note(site: Site, bundle: BundleFile, carried: Carried, detail: str) -> None:
