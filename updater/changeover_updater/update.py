@@ -122,7 +122,7 @@ def update(site: Site, station: Station, facts: HostFacts, now: datetime, tools:
             return Outcome(plan, known.current, changed=False)
         with station.lock():
             settle(station, who=tools.who, when=format_time(now))
-            if _unmoved(station, known):
+            if _unmoved(station, known) and _still_there(station, known, plan):
                 return Outcome(plan, change_over(station, plan.generation, now, tools.who), changed=True)
     raise LostRaceError(
         "station",
@@ -135,8 +135,7 @@ def update(site: Site, station: Station, facts: HostFacts, now: datetime, tools:
 
 def _install(site: Site, station: Station, known: Known, plan: Plan, tools: Tools) -> None:
     """Bring what the plan takes, and what is gone of what the station keeps; nothing, where the disk has no room."""
-    arrivals = (*plan.arrivals, *(Arrival(eligible, _served(known, eligible)) for eligible in _taken_again(plan)))
-    chosen = tuple((arrival.eligible.release, arrival.variants) for arrival in arrivals)
+    chosen = tuple((arrival.eligible.release, arrival.variants) for arrival in _to_have(known, plan))
     gone = tuple(_gone(station, known))
     check_room(station.store, (*gone, *chosen))
     for release, variants in gone:
@@ -146,6 +145,20 @@ def _install(site: Site, station: Station, known: Known, plan: Plan, tools: Tool
         tools.trying(str(release.ref()))
         tools.step(f"install {release.ref()}")
         install_variants(station.store, site.vendor_of(release.model), release, variants, tools.progress)
+
+
+def _to_have(known: Known, plan: Plan) -> tuple[Arrival, ...]:
+    """What a changeover needs in the store, its bytes hashed: what is new here, and what is moved to again."""
+    return (*plan.arrivals, *(Arrival(eligible, _served(known, eligible)) for eligible in _taken_again(plan)))
+
+
+def _still_there(station: Station, known: Known, plan: Plan) -> bool:
+    """Whether `gc` took nothing of it since: what was there already was not new to whoever collected meanwhile."""
+    return not any(
+        station.store.missing(arrival.eligible.ref, variant)
+        for arrival in _to_have(known, plan)
+        for variant in arrival.variants
+    )
 
 
 def _gone(station: Station, known: Known) -> Iterator[Wanted]:

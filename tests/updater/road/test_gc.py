@@ -1,4 +1,5 @@
 import contextlib
+import json
 import os
 import shutil
 import socket
@@ -9,15 +10,19 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import onnx
+import onnxruntime
 import pytest
 
 from changeover_registry.errors import InvalidInputError, LostRaceError, RefusedError, TrustError
 from changeover_registry.locks import lock
 from changeover_updater import collect as collecting
 from changeover_updater import gc_facts, trash
+from changeover_updater.cli.store import size_text
 from changeover_updater.collect import Collected, Request
 from changeover_updater.events import replay
 from changeover_updater.install import install_variants
+from changeover_updater.station import Station
 from changeover_updater.store import SHARE, Store
 from changeover_updater.studio import read_studio
 
@@ -373,3 +378,123 @@ def test_what_dead_processes_left_is_swept(spare: Any) -> None:
     assert not list(spare.site.root.glob("trust/.[nr]*"))
     gc(spare, 20)
     assert not (store / "staging" / names[0]).exists()
+
+
+def test_what_was_collected_under_an_update_is_brought_again(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files that an update found are gone when it gets the lock: it begins again and never points at nothing."""
+    release = world.publish("1.0.0")
+    world.accept(release)
+    world.ok("promote", "tiny-roto@1.0.0", "--reason", "test")
+    folder = world.station.store.variant_folder(release.ref(), "onnx-fp32").parent
+    lock_of, taken = Station.lock, []
+
+    def take_it_away_once(station: Station) -> Any:
+        if not taken:
+            taken.append(trash.take_out(station.store, folder, at(world, 0)))
+        return lock_of(station)
+
+    monkeypatch.setattr(Station, "lock", take_it_away_once)
+    world.ok("update")
+
+    assert taken
+    assert model_of(world, "1.0.0").is_file()
+    assert world.station.current() == 1
+
+
+def test_a_loaded_model_gives_the_same_while_all_around_it_is_updated_and_collected(world: Any) -> None:
+    """A session maps the model; an update and a collection go over it; its answer and its generation stay."""
+    first = world.served("1.0.0")
+    policy(world, generations=2)
+    code = (
+        "import numpy, onnxruntime, sys\n"
+        "session = onnxruntime.InferenceSession(sys.argv[1], providers=['CPUExecutionProvider'])\n"
+        "kept = open(sys.argv[1], 'rb')\n"
+        "image = numpy.linspace(0, 1, 3 * 64, dtype='float32').reshape(1, 3, 8, 8)\n"
+        "for _ in sys.stdin:\n"
+        "    print(session.run(None, {'image': image})[0].sum().item().hex(), len(kept.read()), flush=True)\n"
+        "    kept.seek(0)\n"
+    )
+    environment = os.environ | {"ORT_DISABLE_TELEMETRY": "1"}
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(model_of(world, "1.0.0"))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as session:
+
+        def ask() -> str:
+            assert session.stdin is not None
+            assert session.stdout is not None
+            session.stdin.write("go\n")
+            session.stdin.flush()
+            return session.stdout.readline()
+
+        before = ask()
+        second = world.served("1.1.0", first)
+        world.served("1.2.0", second)
+        for version, days in (("1.1.0", 40), ("1.2.0", 80)):
+            gc(world, days)
+            world.ok("promote", f"tiny-roto@{version}", "--reason", "held before")
+            world.ok("update")
+        gc(world, 120)
+        assert "a process has it open" in why(world, 160, "1.0.0")
+        assert versions(world) == ["1.0.0", "1.1.0", "1.2.0"]
+        assert ask() == before
+        assert len(before) > 10
+        session.communicate("")
+
+    gc(world, 160)
+    assert versions(world) == ["1.1.0", "1.2.0"]
+
+
+def test_what_is_installed_is_real_files_that_both_loaders_take(world: Any) -> None:
+    world.served("1.0.0")
+    (answer, *_) = [a for a in world.station.in_use().releases[0].answers if a.path]
+    path = world.root / "store" / answer.path
+
+    onnx.checker.check_model(str(path), full_check=True)
+    onnx.load(str(path), load_external_data=True)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+    assert [port.name for port in session.get_inputs()] == ["image"]
+    entries = list((world.root / "store").rglob("*"))
+    assert not [entry for entry in entries if entry.is_symlink()]
+    assert {entry.stat().st_nlink for entry in entries if entry.is_file()} == {1}
+
+
+def test_the_command_tells_what_would_go_and_asks_for_a_reason(spare: Any) -> None:
+    told = json.loads(spare.ok("gc", "--dry-run", "--json"))
+    assert told["dry_run"]
+    assert told["size"] == 0
+    assert {kept["what"] for kept in told["kept"]} == {"generation 1 of vm1", *installed(spare)}
+
+    shown = spare.ok("gc", "--dry-run")
+    assert "would go: nothing" in shown
+    assert "made or used within 30 days" in shown
+    assert "0 B freed" in spare.ok("gc")
+
+    code, _, err = spare.run("gc", "--purge", "tiny-roto@1.0.0")
+    assert (code, "--reason with it" in err) == (2, True)
+    code, _, err = spare.run("gc", "--purge", "tiny-roto@1.0.0", "--reason", "the vendor asks")
+    assert (code, "put in place within a day" in err) == (3, True)
+
+
+@pytest.mark.skipif(shutil.which("faketime") is None, reason="faketime turns the clock of a real command")
+def test_the_command_takes_it_after_its_days(spare: Any) -> None:
+    policy(spare, days=1)
+    command = ["faketime", "-f", "+3d", sys.executable, "-m", "changeover_updater", "--config", str(spare.config)]
+
+    done = subprocess.run([*command, *spare.extra, "gc"], capture_output=True, text=True, check=True)
+
+    assert "acme/tiny-roto@1.0.0" in done.stdout
+    assert "freed" in done.stdout
+    assert versions(spare) == ["1.1.0"]
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1 kB"), (1536, "1.54 kB"), (734_003_200, "734 MB"), (5 * 10**15, "5000 TB")],
+)
+def test_sizes_are_for_people(size: int, text: str) -> None:
+    assert size_text(size) == text
