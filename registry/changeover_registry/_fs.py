@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from changeover_registry._syncfs import sync_file_system
 from changeover_registry.locks import lock
 
 __all__ = [
@@ -49,6 +50,9 @@ _HELD_ON_WINDOWS = {5, 32}
 
 _SILLY_NAME = re.compile(r"\.nfs[0-9a-f]+|\.fuse_hidden[0-9a-f]+")
 """What NFS and FUSE rename a removed file to while somebody still has it open; it goes when it is closed."""
+
+_MANY = 64
+"""From so many files and folders on, one commit of the journal for all costs less than one for each."""
 
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")
 _STALE = {errno.ENOENT, errno.ESTALE}
@@ -146,7 +150,10 @@ def fsync_dir(path: Path) -> None:
 
 def fsync_tree(path: Path) -> None:
     """Have every file and every name under `path` on the disk when this returns."""
-    for folder, _, files in os.walk(path, topdown=False):
+    tree = list(os.walk(path, topdown=False))
+    if sum(1 + len(files) for _, _, files in tree) > _MANY and sync_file_system(path):
+        return
+    for folder, _, files in tree:
         for name in files:
             fsync_file(Path(folder, name))
         fsync_dir(Path(folder))
