@@ -31,8 +31,7 @@ def dumps(value: Json) -> bytes:
         ValueError: A text is not in NFC.
     """
     _check(value)
-    text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return text.encode("utf-8")
+    return _encode(value)
 
 
 def loads(data: bytes, *, where: str) -> dict[str, Any]:
@@ -47,13 +46,20 @@ def loads(data: bytes, *, where: str) -> dict[str, Any]:
     """
     try:
         value = json.loads(data.decode("utf-8"), parse_float=_no_float, parse_constant=_no_float)
-        canonical = isinstance(value, dict) and dumps(value) == data
+        # What the parser gave has no floats and no other types; text in ASCII is in NFC.
+        encode = _encode if data.isascii() and b"\\u" not in data else dumps
+        canonical = isinstance(value, dict) and encode(value) == data
     except (ValueError, TypeError, RecursionError) as error:
         raise _invalid(where, str(error)) from error
     if not canonical:
         raise _invalid(where, "other bytes than its own canonical form")
     result: dict[str, Any] = value
     return result
+
+
+def _encode(value: Json) -> bytes:
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return text.encode("utf-8")
 
 
 def _invalid(where: str, actual: str) -> InvalidInputError:
@@ -73,7 +79,7 @@ def _no_float(text: str) -> None:
 
 def _check(value: object) -> None:
     if isinstance(value, str):
-        if not unicodedata.is_normalized("NFC", value):
+        if not (value.isascii() or unicodedata.is_normalized("NFC", value)):
             message = f"text not in NFC: {value[:60]!r}"
             raise ValueError(message)
     elif isinstance(value, dict):
