@@ -114,7 +114,7 @@ def _bring(store: Store, vendor: VendorFolder, release: Release, variant: Varian
 def _fetch(
     store: Store, vendor: VendorFolder, release: Release, file: FileEntry, target: Path, progress: Progress
 ) -> None:
-    from changeover_registry.repository.vendor import object_path
+    from changeover_registry.repository.objects import object_path
     from changeover_registry.transport import open_transport
     from changeover_updater.transfer import fetch_file
     from changeover_updater.transfer.reuse import installed_near
