@@ -51,6 +51,12 @@ class Signers:
         self.world.ok("promote", f"tiny-roto@{version}", "--reason", reason)
         self.bob.ok("approve", self.waiting())
 
+    def history(self) -> tuple[Any, ...]:
+        """Every choice of the site."""
+        from changeover_registry.repository import choice
+
+        return choice.history(self.folder, "site")
+
     def waiting(self) -> str:
         (path,) = (self.folder / "pending").glob("*/*.json")
         return f"{path.parent.name}/{path.stem}"
