@@ -43,6 +43,10 @@ class Expires:
         when = "within a day" if days <= 1 else f"in {days} days"
         return f"{name} expires {when}, at {format_time(self.at)}; from then on updates are refused"
 
+    def as_object(self, near: Stage) -> dict[str, str]:
+        """For ``--json``; `near` is how near the end is."""
+        return {"owner": self.owner, "role": self.role, "expires": format_time(self.at), "stage": near}
+
     def remedy(self) -> str:
         """Who renews it, by which command."""
         if self.owner != CHOICE:

@@ -9,9 +9,12 @@ from changeover_updater.cli._output import escape, mark, rows, say
 from changeover_updater.status import Status
 
 if TYPE_CHECKING:
-    from changeover_registry.repository.pending import Written
+    from datetime import datetime
 
-__all__ = ["choice_rows", "event_rows", "show_status", "show_written"]
+    from changeover_registry.repository.pending import Written
+    from changeover_updater.expiries import Expires, Stage
+
+__all__ = ["choice_rows", "event_rows", "show_expiring", "show_status", "show_written"]
 
 
 def show_status(status: Status) -> None:
@@ -44,6 +47,13 @@ def show_status(status: Status) -> None:
         rows("pins", ("scope", "model", "release", "note"), pins)
     kept = ", ".join(str(n) for n in status.kept if n != number) or "none"
     say(f"releases kept for stamped scripts: {len(status.generation.releases)}; generations to go back to: {kept}")
+
+
+def show_expiring(soon: "Sequence[tuple[Expires, Stage]]", now: "datetime") -> None:
+    """What of the signed metadata ends soon, one line a repository's role, and who renews it."""
+    for expires, near in soon:
+        sign = "no" if near == "expired" else "open"
+        say(f"{mark(sign)} {escape(expires.said(now))}; {escape(expires.remedy())}")
 
 
 def show_written(done: "Written", then: str = "") -> None:

@@ -91,12 +91,21 @@ def update(context: typer.Context, as_json: JsonFlag = False) -> None:
 
 def status(context: typer.Context, as_json: JsonFlag = False) -> None:
     """Show what this station serves, since when, and what holds it."""
-    from changeover_updater.cli._show import show_status
+    from changeover_updater.cli._show import show_expiring, show_status
+    from changeover_updater.expiries import expiring, read_expiries
     from changeover_updater.status import status_now
 
     call = invocation(context)
-    found = status_now(call.station(), call.now)
-    emit(found.as_object(), as_json=as_json, show=lambda: show_status(found))
+    station = call.station()
+    found = status_now(station, call.now)
+    soon = expiring(read_expiries(station, call.settings.site), call.now)
+    answer = found.as_object() | {"expiring": [one.as_object(near) for one, near in soon]}
+
+    def show() -> None:
+        show_status(found)
+        show_expiring(soon, call.now)
+
+    emit(answer, as_json=as_json, show=show)
 
 
 def rollback(
