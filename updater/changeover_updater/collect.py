@@ -197,8 +197,9 @@ def _sweep(site: Site, store: Store, now: datetime) -> None:
     _fs.sweep_temporaries(store.root, older_seconds=GRACE.total_seconds())
     _fs.sweep_temporaries(site.root / "stations", older_seconds=GRACE.total_seconds())
     for folder in (store.root / "staging").iterdir():
-        if "~" in folder.name and now.timestamp() - folder.lstat().st_mtime > _ABANDONED.total_seconds():
-            _fs.remove_tree(folder)
+        if folder.name.count("~") == 2 and now.timestamp() - folder.lstat().st_mtime > _ABANDONED.total_seconds():
+            with contextlib.suppress(OSError):
+                _fs.remove_tree(folder)
     try:
         with _fs.lock(site.root / "trust" / ".lock", what="the trusted vendors"):
             for left in (*site.root.glob("trust/.new-*"), *site.root.glob("trust/.removed-*")):

@@ -270,6 +270,23 @@ def test_a_copy_of_another_length_at_the_vendor_s_is_none(spare: Any) -> None:
     assert "with another length" in why(spare, 40, "1.0.0")
 
 
+def test_hashing_is_no_use_and_reading_is(spare: Any) -> None:
+    """What only `doctor` looks at is needed by nobody; what a script reads is."""
+    model = model_of(spare, "1.0.0")
+    old = at(spare, -100)
+    for path in model.parent.iterdir():
+        touch(path, old)
+    release = next(one for one in read_studio(spare.site, spare.station).releases() if one.version == "1.0.0")
+
+    spare.station.store.verify(release.ref(), release.variants[0])
+    assert "read within" not in why(spare, 2, "1.0.0")
+
+    model.read_bytes()
+    if model.stat().st_atime < old.timestamp() + 1:
+        pytest.skip("this file system keeps no access times")
+    assert why(spare, 2, "1.0.0") == "read within 30 days"
+
+
 def test_a_purge_gives_up_nothing_but_the_last_copy(spare: Any) -> None:
     before = tree(spare.root / "store" / "releases")
 
