@@ -34,6 +34,8 @@ __all__ = ["Collected", "Request", "collect", "preview"]
 
 _LOCK_SECONDS = 10.0
 _ABANDONED = timedelta(days=14)
+_SWEPT = ("stations", "trust", "choice", "verdicts", "imports")
+"""The folders of the site in which a killed command can leave a file under a temporary name; not the golden shots."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,8 +196,8 @@ def _maker(request: Request, before: int | None, after: int | None) -> EventMake
 def _sweep(site: Site, store: Store, now: datetime) -> None:
     """Remove what dead processes left: in staging, of whichever host, beside the trusted vendors, under other names."""
     store.sweep_staging()
-    _fs.sweep_temporaries(store.root, older_seconds=GRACE.total_seconds())
-    _fs.sweep_temporaries(site.root / "stations", older_seconds=GRACE.total_seconds())
+    for root in (store.root, *(site.root / name for name in _SWEPT)):
+        _fs.sweep_temporaries(root, older_seconds=GRACE.total_seconds())
     for folder in (store.root / "staging").iterdir():
         if folder.name.count("~") == 2 and now.timestamp() - folder.lstat().st_mtime > _ABANDONED.total_seconds():
             with contextlib.suppress(OSError):
