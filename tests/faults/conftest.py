@@ -1,6 +1,7 @@
 """A studio of the fault rigs, for tests of what they find."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,13 @@ from changeover_faults.studio import NEW, Studio, build, promote
 def served_studio(tmp_path_factory: pytest.TempPathFactory) -> Studio:
     """The old version in use, the new one chosen; for copies alone."""
     studio = build(tmp_path_factory.mktemp("faults"))
-    studio.ok("update")
+    studio.change_over()
     promote(studio, NEW)
     return studio
 
 
 @pytest.fixture
-def studio(served_studio: Studio, tmp_path: Path) -> Studio:
+def studio(served_studio: Studio, tmp_path: Path) -> Iterator[Studio]:
     """The same at its own place, its store and site back as they were."""
     kept = tmp_path / "kept"
     for name in ("store", "site"):

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from changeover_faults.action import Action
-from changeover_faults.studio import Studio, build
+from changeover_faults.studio import PARTS, Studio, build
 
 __all__ = ["FILE_SYSTEMS", "Bench", "FolderBench", "ImageBench", "can_mount", "mounted", "open_bench"]
 
@@ -28,8 +28,6 @@ FILE_SYSTEMS = {
 """For each file system whose power can be cut: how large its image is, and how it is made."""
 
 _SHUTDOWN, _NO_LOG_FLUSH = 0x8004587D, 2
-_PARTS = ("store", "site")
-"""What commands of a station write; the vendor's repository and the keys stay as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +82,7 @@ class FolderBench(Bench):
 
     @staticmethod
     def _copy(source: Path, target: Path) -> None:
-        for name in _PARTS:
+        for name in PARTS:
             shutil.rmtree(target / name, ignore_errors=True)
             shutil.copytree(source / name, target / name)
 

@@ -45,7 +45,7 @@ def _timed(pool: Pool, rig: str, situation: _Situation) -> Report:
     root = pool.work / rig.replace(" ", "-").replace("'", "")
     root.mkdir()
     studio = build(root)
-    studio.ok("update")
+    studio.change_over()
     promote(studio, NEW)
     situation(studio, report)
     shutil.rmtree(root)

@@ -31,7 +31,7 @@ def kills_with_readers(pool: Pool, scale: Scale) -> Iterator[Report]:
     """Kill `update` and `rollback` in turn until so many kills have landed."""
     report, started = Report("kills with readers running"), time.monotonic()
     studio = build(_folder(pool.work / "readers"))
-    studio.ok("update")
+    studio.change_over()
     promote(studio, NEW)
     studio.ok("update")
     with reading(studio, _READERS) as found:

@@ -27,7 +27,7 @@ def silly_names(pool: Pool, scale: Scale) -> Iterator[Report]:
     root = pool.work / "fuse"
     root.mkdir()
     studio = build(root)
-    studio.ok("update")
+    studio.change_over()
     promote(studio, NEW)
     try:
         with behind_fuse(studio.store):

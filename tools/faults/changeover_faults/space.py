@@ -31,7 +31,7 @@ def full_disks(pool: Pool, scale: Scale) -> Iterator[Report]:
         root = pool.work / rig.replace(" ", "-")
         root.mkdir()
         studio = build(root)
-        studio.ok("update")
+        studio.change_over()
         promote(studio, NEW)
         try:
             situation(studio, report)

@@ -28,7 +28,7 @@ def stale_pointer(pool: Pool, scale: Scale) -> Iterator[Report]:
     root = pool.work / "stale"
     root.mkdir()
     studio = build(root)
-    studio.ok("update")
+    studio.change_over()
     promote(studio, NEW)
     try:
         with _stale_view(studio, root / "view") as view, reading(studio, 2, store=view) as found:

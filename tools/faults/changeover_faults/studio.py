@@ -38,6 +38,7 @@ __all__ = [
     "NEW",
     "NUKE_LINE",
     "OLD",
+    "PARTS",
     "STATION",
     "Studio",
     "add_station",
@@ -47,6 +48,9 @@ __all__ = [
 
 MODELS = ("acme/edge-roto", "acme/hair-roto")
 OLD, NEW, SPARE = "1.0.0", "1.1.0", "1.2.0"
+PARTS = ("store", "site")
+"""What commands of a station write; the vendor's repository and the keys stay as they are."""
+
 STATION, LOADER, NUKE_LINE = "vm1", "nuke-inference", "15.1"
 _NUKE = NukeInstall(version="15.1v3", torch_line="2.1.1")
 FILE_BYTES = 4 * 1024 * 1024 + 300 * 1024
@@ -113,6 +117,16 @@ class Studio:
         """The vendor's repository."""
         return self.root / "vendor" / "repository"
 
+    @property
+    def early(self) -> Path:
+        """Site and store as they were when nothing but `OLD` was known, for a studio that gets the rest in a bundle."""
+        return self.root / "early"
+
+    @property
+    def bundle(self) -> Path:
+        """A bundle with `NEW` of both models."""
+        return self.root / "new.bundle"
+
     def station(self, name: str = STATION) -> Station:
         """A station of the store."""
         return Station(Store(self.store), name)
@@ -121,13 +135,22 @@ class Studio:
         """The command line that runs `command` on this studio."""
         return ["--config", str(self.config), "--station", station, *command]
 
-    def ok(self, *command: str, station: str = STATION) -> None:
-        """Run a command that must succeed, in this process."""
+    def ok(self, *command: str, station: str = STATION) -> str:
+        """Run a command that must succeed, in this process; returns what it said."""
         out = io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
             code = run(self.arguments(*command, station=station))
         if code != 0:
             message = f"{command}: exit {code}\n{out.getvalue()}"
+            raise AssertionError(message)
+        return out.getvalue()
+
+    def change_over(self) -> None:
+        """Run an update that must change over to another generation."""
+        before = self.station().current()
+        said = self.ok("update")
+        if self.station().current() == before:
+            message = f"update changed nothing; generation {before} is in use\n{said}"
             raise AssertionError(message)
 
 
@@ -146,9 +169,13 @@ def expected_digest(model: str, version: str) -> str:
 def build(root: Path) -> Studio:
     """A studio that knows both versions of both models, has chosen `OLD`, and whose station serves nothing yet."""
     studio = _begin(Studio(root))
-    for version in (OLD, NEW, SPARE):
-        publish(studio, version)
+    publish(studio, OLD)
     promote(studio, OLD)
+    for name in PARTS:
+        shutil.copytree(root / name, studio.early / name)
+    publish(studio, NEW)
+    publish(studio, SPARE)
+    studio.ok("export", *(f"{model}@{NEW}" for model in MODELS), str(studio.bundle))
     return studio
 
 
@@ -212,7 +239,7 @@ def _begin(studio: Studio) -> Studio:
 
 
 def publish(studio: Studio, version: str) -> None:
-    """Make, sign and publish one version of each model, sync it, and pass over what a .cat cannot be asked."""
+    """Make, sign and publish one version of each model, sync and permit it."""
     keys = vendor.VendorKeys.in_folder(studio.root / "vendor" / "keys")
     for model in MODELS:
         folder = studio.root / "made" / model / version
@@ -224,6 +251,11 @@ def publish(studio: Studio, version: str) -> None:
         vendor.publish(studio.repository, keys, release.to_bytes(), files, clock.now())
         shutil.rmtree(folder)
     vendors.sync_vendor(Site(studio.site).vendor("acme"))
+    permit(studio, version)
+
+
+def permit(studio: Studio, version: str) -> None:
+    """Sign that a version may pass without what an opaque file cannot be asked."""
     checks = [word for check in ("hardware", "vram", "speed", "golden", "smoke") for word in ("--check", check)]
     for model in MODELS:
         release_name = f"{model}@{version}"

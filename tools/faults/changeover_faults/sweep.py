@@ -3,7 +3,7 @@
 import contextlib
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -50,7 +50,7 @@ class Result:
 def record(bench: Bench, action: Action, without: Path | None = None) -> tuple[Call, ...]:
     """The calls by which an action changes the disk; of the build that the folder `without` makes, if it is given."""
     with bench.at(action) as studio:
-        return strace.record(studio.arguments(*action.words), studio.root, bench.log, Around(without, action.days))
+        return strace.record(action.arguments(studio), studio.root, bench.log, Around(without, action.days))
 
 
 def after_fsyncs(calls: tuple[Call, ...]) -> tuple[Call, ...]:
@@ -63,7 +63,7 @@ def run_case(bench: Bench, case: Case, without: Path | None = None) -> Result:
     action = ACTIONS[case.action]
     with bench.at(action) as studio:
         around = Around(without, action.days)
-        ended = strace.run(studio.arguments(*action.words), studio.root, bench.log, case.fault, around)
+        ended = strace.run(action.arguments(studio), studio.root, bench.log, case.fault, around)
         bench.cut()
         violations = [*_judge_end(case, ended), *_judge_after(studio, action, ended), *_judge_retry(studio, action)]
     return Result(case, ended.met or case.fault is None, tuple(violations))
@@ -95,33 +95,34 @@ def _judge_after(studio: Studio, action: Action, ended: Ended) -> Iterator[str]:
 
 def _judge_retry(studio: Studio, action: Action) -> Iterator[str]:
     """What is wrong when the command is simply run again, and then the collector on what is long past."""
-    yield from _again(studio, action.words, action.days)
+    yield from _again(studio, action.arguments(studio), action.days)
     seen = oracle.look(studio)
-    yield from (f"retry: {wrong}" for wrong in (*seen.wrong, *action.undone(studio)))
+    yield from (f"retry: {wrong}" for wrong in seen.wrong)
     if seen.version != action.new:
         yield f"retry: a reader sees {seen.version}"
     yield from left_over(studio)
+    yield from (f"retry: {undone}" for undone in action.undone(studio))
 
 
 def left_over(studio: Studio) -> Iterator[str]:
     """What of an unfinished command is still there after the collector ran a week later."""
     if found := oracle.litter(studio):
         _age(studio, found)
-        yield from _again(studio, ("gc",), 0)
+        yield from _again(studio, studio.arguments("gc"), 0)
         yield from (f"litter: {name}" for name in oracle.litter(studio))
 
 
-def _again(studio: Studio, words: tuple[str, ...], days: int) -> Iterator[str]:
+def _again(studio: Studio, arguments: Sequence[str], days: int) -> Iterator[str]:
     if days:
-        ended = commands.run(studio, *words, days=days)
+        ended = commands.finish(commands.command(arguments), studio.root, Around(days=days))
         code, told = ended.code, ended.out + ended.err
     else:
         out = io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
-            code = run(studio.arguments(*words))
+            code = run(arguments)
         told = out.getvalue()
     if code != 0:
-        yield f"{words[0]} again: exit {code}: {told.strip()[-300:]}"
+        yield f"{' '.join(arguments[4:])} again: exit {code}: {told.strip()[-300:]}"
 
 
 def _age(studio: Studio, names: tuple[str, ...]) -> None:
