@@ -61,7 +61,8 @@ def check_words(command: Any, words: list[str], place: str) -> None:
                 assert left.pop(0)
         else:
             positional += 1
-    assert sum(param.required for param in arguments) <= positional <= len(arguments), place
+    most = positional if any(param.nargs == -1 for param in arguments) else len(arguments)
+    assert sum(param.required for param in arguments) <= positional <= most, place
     assert {param.name for param in options.values() if param.required} <= given, place
 
 
