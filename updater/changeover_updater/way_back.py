@@ -57,6 +57,8 @@ def target_of(
 ) -> tuple[Pointer, int]:
     """The pointer to go back to, and the number of the choice that held it.
 
+    While another release is on its way into the channel, the way back is to what the channel still points at.
+
     Args:
         holds: What holds of the scope.
         past: All its choices, newest first.
@@ -68,6 +70,8 @@ def target_of(
         RefusedError: It held none such.
     """
     now = holds.choice.pointer(channel, model)
+    if now is not None and holds.choice.share(channel, model) and version in {None, now.release.version}:
+        return now, holds.signed.number
     returned = holds.back.channels if holds.back else ()
     start = next((r.held_in for r in returned if (r.channel, r.release.model) == (channel, model)), holds.signed.number)
     earlier = [(p, c.number) for c in past if c.number <= start and (p := c.pointer(channel, model))]

@@ -85,6 +85,17 @@ def test_pause_takes_nothing_away_and_stop_gives_everybody_the_old_one(underway:
     assert in_use(underway) == str(underway.second.ref())
 
 
+def test_one_signature_ends_a_rollout_at_night_by_the_way_back_of_the_channel(underway: Any) -> None:
+    share(underway, 100)
+    underway.ok("update")
+    assert in_use(underway) == str(underway.second.ref())
+
+    underway.ok("rollback", "--channel", "stable", "--reason", "hair flickers")
+    underway.ok("update")
+    assert in_use(underway) == str(underway.first.ref())
+    assert json.loads(underway.ok("rollout", "list", "--json")) == []
+
+
 def test_a_cohort_by_name_leaves_other_stations_alone(underway: Any) -> None:
     share(underway, 100, "--cohort", "render-*")
     underway.ok("update")
