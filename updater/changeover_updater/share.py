@@ -27,7 +27,18 @@ _FOLDER = 0o755
 _DROP = 0o1777
 _READ = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
 _WRITE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
-_IN_SITE = ("format", "site.toml", "policy.toml", "trust", "choice", "verdicts", "stations", "shows", "inbox", "follows")
+_IN_SITE = (
+    "format",
+    "site.toml",
+    "policy.toml",
+    "trust",
+    "choice",
+    "verdicts",
+    "stations",
+    "shows",
+    "inbox",
+    "follows",
+)
 
 
 @dataclass(frozen=True, slots=True)

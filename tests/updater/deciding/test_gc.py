@@ -116,7 +116,7 @@ def test_a_release_goes_only_when_nothing_keeps_it_and_each_reason_is_told() -> 
         ({"stations": (station(generation(1, KEYS[0])),)}, "generation 1 of vm1 holds it"),
         ({"stations": (station(replace(generation(1), readable=False)),)}, "cannot be read and may hold it"),
     ):
-        plan = plan_gc(replace(free, **changes))  # type: ignore[arg-type]
+        plan = plan_gc(replace(free, **changes))
         assert plan.releases == ()
         assert said in "; ".join(plan.why(KEYS[0]))
 
@@ -216,14 +216,14 @@ def test_nothing_that_anything_needs_is_ever_taken(facts: Facts) -> None:
                 assert key in newest.holds
                 assert not facts.needs.get(key)
                 assert all(key not in g.answers for g in one.generations if g.number not in goes)
-    for fact in plan.releases:
-        assert not facts.needs.get(fact.key)
-        assert all(g.readable and fact.key not in g.holds for g in staying)
-        assert NOW - fact.placed_at >= timedelta(days=1)
-        assert fact.read_at is None or NOW - fact.read_at >= timedelta(days=facts.days)
-        probe = facts.probes.get(fact.key, Probe())
+    for went in plan.releases:
+        assert not facts.needs.get(went.key)
+        assert all(g.readable and went.key not in g.holds for g in staying)
+        assert NOW - went.placed_at >= timedelta(days=1)
+        assert went.read_at is None or NOW - went.read_at >= timedelta(days=facts.days)
+        probe = facts.probes.get(went.key, Probe())
         assert not probe.is_open
-        assert probe.copy or fact.key in facts.purge
+        assert probe.copy or went.key in facts.purge
 
 
 @given(some_facts(), st.randoms(use_true_random=False))

@@ -38,7 +38,8 @@ sys.stdin.readline()
 
 
 def at(world: Any, days: float) -> datetime:
-    return world.now + timedelta(days=days)
+    moment: datetime = world.now + timedelta(days=days)
+    return moment
 
 
 def gc(world: Any, days: float, *, purge: tuple[str, ...] = ()) -> Collected:
@@ -60,7 +61,8 @@ def versions(world: Any) -> list[str]:
 
 
 def model_of(world: Any, version: str) -> Path:
-    (path,) = (world.root / "store" / "releases").glob(f"*/*/{version}-*/onnx-fp32/model.onnx")
+    root: Path = world.root
+    (path,) = (root / "store" / "releases").glob(f"*/*/{version}-*/onnx-fp32/model.onnx")
     return path
 
 
@@ -403,7 +405,8 @@ def test_what_was_collected_under_an_update_is_brought_again(world: Any, monkeyp
     world.accept(release)
     world.ok("promote", "tiny-roto@1.0.0", "--reason", "test")
     folder = world.station.store.variant_folder(release.ref(), "onnx-fp32").parent
-    lock_of, taken = Station.lock, []
+    lock_of = Station.lock
+    taken: list[Path] = []
 
     def take_it_away_once(station: Station) -> Any:
         if not taken:
