@@ -124,6 +124,7 @@ def enrol(call: "Invocation", new: Enrolment, reason: str) -> "Written | None":
     if new.role == "back" and new.threshold is not None:
         raise _no_threshold()
     call.key("targets")
+    _check_threshold(call, key, new)
     folder, keys = call.site().choice, studio_keys(call)
     entry = change_of(call, reason).entry(f"enrol {new.role} key {key.keyid[:12]} of {new.owner} for {new.scope}")
     if new.role == "promoter" and new.scope != "site":
@@ -264,6 +265,15 @@ def _find(call: "Invocation", text: str, scope: str) -> tuple[str, bool]:
         )
     key_id = found.pop()
     return key_id, {one.role for one in mine if one.key_id == key_id} == {"verdict"}
+
+
+def _check_threshold(call: "Invocation", key: "Key", new: Enrolment) -> None:
+    """Refuse a threshold that cannot be before the key is enrolled, so that nothing is half done."""
+    from changeover_registry.repository.enrolment import too_few
+
+    have = {one.key_id for one in held(call) if (one.scope, one.role) == (new.scope, "promoter")} | {key.keyid}
+    if new.threshold is not None and not 1 <= new.threshold <= len(have):
+        raise too_few(new.scope, new.threshold, len(have))
 
 
 def _no_threshold() -> InvalidInputError:

@@ -36,7 +36,18 @@ from changeover_registry.repository.scopes import (
 )
 from changeover_registry.signing import load_signer
 
-__all__ = ["Anew", "Held", "Rekeying", "delegated", "enrol_scope", "held_keys", "key_entries", "owned", "rekey"]
+__all__ = [
+    "Anew",
+    "Held",
+    "Rekeying",
+    "delegated",
+    "enrol_scope",
+    "held_keys",
+    "key_entries",
+    "owned",
+    "rekey",
+    "too_few",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +245,7 @@ def _rekeyed(reached: Reached, scope: str, what: Rekeying, now: datetime) -> Tar
         raise _not_enrolled(scope, strays, [*old.keyids, *before])
     threshold = old.threshold if what.threshold is None else what.threshold
     if not 1 <= threshold <= len(promoters):
-        raise _too_few(scope, threshold, promoters)
+        raise too_few(scope, threshold, len(promoters))
     metadata.delegate(targets, role, f"{scope}/*", promoters, threshold)
     metadata.delegate(targets, back, f"{scope}/back/*", for_back, 1)
     return targets
@@ -316,11 +327,12 @@ def _not_enrolled(scope: str, strays: frozenset[str], known: Sequence[str]) -> I
     )
 
 
-def _too_few(scope: str, threshold: int, promoters: Sequence[Key]) -> RefusedError:
+def too_few(scope: str, threshold: int, promoters: int) -> RefusedError:
+    """What is said of a threshold that so many promoters cannot reach."""
     return RefusedError(
         "threshold",
         where=scope,
         expected=f"at least {max(threshold, 1)} promoters' keys, as many as must sign",
-        actual=f"{len(promoters)}",
+        actual=f"{promoters}" if threshold > 0 else f"a threshold of {threshold}",
         remedy="enrol another promoter's key first (changeover keys enrol), or name a lower --threshold",
     )
