@@ -1,10 +1,15 @@
 """``status``, ``facts`` and ``log``: what a station says of itself, before anything and after somebody meddled."""
 
 import json
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from changeover_registry import canonical, chain
+from changeover_registry.records.station import Event
 
 
 def test_before_anything_each_command_says_what_to_do_next(world: Any) -> None:
@@ -69,6 +74,74 @@ def test_meddling_with_the_events_is_5_and_names_the_event(chained: Any, meddlin
     assert (code, err.count("\n")) == (5, 1), err
     assert f"event {named}" in err
     chained.ok("log", "--verify")
+
+
+def _edit(events: list[Path], index: int) -> None:
+    data = events[index].read_bytes()
+    events[index].write_bytes(data.replace(b'"who":"', b'"who":"not-'))
+
+
+def _swap(events: list[Path], index: int) -> None:
+    """Two neighbours change places, each under the number of the other."""
+    one, other = events[index], events[index + 1]
+    first, second = (Event.from_bytes(path.read_bytes(), where="event") for path in (one, other))
+    one.write_bytes(second.model_copy(update={"sequence": first.sequence}).to_bytes())
+    other.write_bytes(first.model_copy(update={"sequence": second.sequence}).to_bytes())
+
+
+def _forge(events: list[Path], index: int) -> None:
+    """One event is edited and every digest after it made right again: the chain itself is whole."""
+    _edit(events, index)
+    for before, path in pairwise(events[index:]):
+        previous = canonical.digest(before.read_bytes())
+        event = Event.from_bytes(path.read_bytes(), where="event")
+        path.write_bytes(event.model_copy(update={"previous": previous}).to_bytes())
+
+
+MEDDLING: dict[str, Callable[[list[Path], int], None]] = {
+    "removed": lambda events, index: events[index].unlink(),
+    "edited": _edit,
+    "swapped": _swap,
+    "forged": _forge,
+}
+
+
+@pytest.mark.parametrize("where", ["first", "middle", "last"])
+@pytest.mark.parametrize("how", MEDDLING)
+def test_every_event_is_proved_by_the_next_and_the_last_by_the_site(chained: Any, how: str, where: str) -> None:
+    paths = events_of(chained)
+    kept = {path: path.read_bytes() for path in paths}
+    last = len(paths)
+    index = {"first": 0, "middle": last // 2, "last": last - 1 - (how == "swapped")}[where]
+
+    MEDDLING[how](paths, index)
+    code, _, err = chained.run("log", "--verify")
+    for path, data in kept.items():
+        path.write_bytes(data)
+
+    # A missing event is named itself; an edited one by the next, which does not follow from it; what was made to fit
+    # again, and the last one, by the head that the site keeps.
+    named = {"removed": index + 1, "edited": min(index + 2, last), "swapped": index + 1, "forged": last}[how]
+    assert (code, err.count("\n")) == (5, 1), err
+    assert f"event {named}:" in err
+    chained.ok("log", "--verify")
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_newest_events_that_are_cut_off_are_missed_by_the_site_alone(chained: Any, count: int) -> None:
+    paths = events_of(chained)
+    kept = {path: path.read_bytes() for path in paths}
+    for path in paths[-count:]:
+        path.unlink()
+
+    code, _, err = chained.run("log", "--verify")
+    without_site = chained.station.events()
+    for path, data in kept.items():
+        path.write_bytes(data)
+
+    chain.verify(without_site, None)
+    assert code == 5
+    assert f"event {len(paths) - count + 1}: expected {len(paths)} events" in err
 
 
 def test_events_are_told_with_who_what_and_why(chained: Any) -> None:
