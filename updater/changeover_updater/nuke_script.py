@@ -2,8 +2,10 @@
 
 A script is a list of Tcl commands. Those that matter are ``Class {knob value knob value ...}``, ``Group {...}`` up to
 its ``end_group``, and ``clone Class {...}``; what others do to the stack of inputs does not change which nodes there
-are. Words are read as Tcl reads a list: in braces they stand as they are, in quotes and bare a backslash escapes. A
-command in square brackets is text here. Bytes that are not UTF-8 are read as Latin-1: all that is looked for is ASCII.
+are. A node of another class (``LiveGroup``, ``VariableGroup``) is a group too if what follows is indented deeper, as
+Nuke does with what is inside, or is an ``end_group`` that can be no other's. Words are read as Tcl reads a list: in
+braces they stand as they are, in quotes and bare a backslash escapes. A command in square brackets is text here. Bytes
+that are not UTF-8 are read as Latin-1: all that is looked for is ASCII.
 
 The reader keeps no stack of its own for braces, so depth costs nothing, and it stops at `LIMIT_BYTES`. Left out: what
 is inside a gizmo that the script only names, what expressions would give, and Graph Scope Variables.
@@ -14,6 +16,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain, pairwise
 from pathlib import Path
 from types import MappingProxyType
 
@@ -24,8 +27,8 @@ __all__ = ["LIMIT_BYTES", "NukeScript", "ScriptNode", "parse_script", "read_scri
 LIMIT_BYTES = 256 * 1024 * 1024
 """What no script is larger than: roto splines of a long shot take tens of MiB."""
 
-_GROUPS = frozenset({"Group", "Gizmo", "LiveGroup", "VariableGroup"})
-"""The classes whose nodes follow up to ``end_group``."""
+_GROUPS = frozenset({"Group", "Gizmo"})
+"""The classes after which always nodes follow, up to ``end_group``."""
 
 _DEPTH = 100
 
@@ -76,6 +79,9 @@ class _Word:
     braced: bool
 
 
+_NOTHING: list[_Word] = []
+
+
 def read_script(path: Path, kinds: frozenset[str]) -> NukeScript:
     """Read a script's nodes of some classes.
 
@@ -101,8 +107,8 @@ def parse_script(data: bytes, path: str, kinds: frozenset[str]) -> NukeScript:
         InvalidInputError: It is no Nuke script, or a brace, a quote or a group is left open; it names the line.
     """
     reading = _Reading(_Reader(_text(data, path), path), kinds)
-    for words in reading.reader.commands():
-        reading.command(words)
+    for words, following in pairwise(chain(reading.reader.commands(), [_NOTHING])):
+        reading.command(words, following)
     reading.end()
     _check_names(reading.nodes, path)
     digest = hashlib.sha256(data).hexdigest()
@@ -145,11 +151,11 @@ class _Reading:
         self.nuke_line: str | None = None
         self.nodes: list[ScriptNode] = []
         self.gsv = False
-        self._groups: list[tuple[str, int]] = []
+        self._groups: list[tuple[str, _Word]] = []
         self._any = False
 
-    def command(self, words: list[_Word]) -> None:
-        """Take in one command."""
+    def command(self, words: list[_Word], following: list[_Word]) -> None:
+        """Take in one command; the one after it tells whether a node of any class is a group."""
         first, (kind, body) = words[0], _node_of(words)
         if first.text == "end_group":
             self._close(first)
@@ -157,32 +163,39 @@ class _Reading:
             self.nuke_line = f"{found[1]}.{found[2]}"
         elif kind is not None and body is not None:
             self._any = True
-            if kind in self._kinds or kind in _GROUPS or kind == "Root":
-                self._node(kind, self.reader.knobs(body), first)
+            opens = kind in _GROUPS or (kind not in {"Root", *self._kinds} and self._is_inside(following, first))
+            if kind in self._kinds or opens or kind == "Root":
+                self._node(kind, self.reader.knobs(body), first, opens=opens)
 
     def end(self) -> None:
         """Check that nothing is left open, and that there was a node at all."""
         if self._groups:
-            name, start = self._groups[-1]
-            raise self.reader.error(start, "an end_group for every group", f"group {name!r} left open")
+            name, word = self._groups[-1]
+            raise self.reader.error(word.start, "an end_group for every group", f"group {name!r} left open")
         if not self._any:
             raise self.reader.error(0, "nodes, as Nuke saves them", "none")
 
-    def _node(self, kind: str, knobs: Mapping[str, str], word: _Word) -> None:
+    def _is_inside(self, following: list[_Word], word: _Word) -> bool:
+        """Whether the command after a node belongs to it."""
+        mine, theirs = self.reader.indent(word), self.reader.indent(following[0]) if following else -1
+        if theirs == mine and following[0].text == "end_group":
+            return not self._groups or self.reader.indent(self._groups[-1][1]) < mine
+        return theirs > mine
+
+    def _node(self, kind: str, knobs: Mapping[str, str], word: _Word, *, opens: bool) -> None:
         self.gsv = self.gsv or bool(knobs.get("gsv"))
         if kind == "Root":
             self.root = knobs
         if kind in self._kinds:
             self.nodes.append(ScriptNode(self._full_name(knobs, word), kind, knobs, self.reader.line(word.start)))
-        if kind in _GROUPS:
+        if opens:
             if len(self._groups) == _DEPTH:
                 raise self.reader.error(word.start, f"groups at most {_DEPTH} deep", "one more")
-            self._groups.append((knobs.get("name", ""), word.start))
+            self._groups.append((knobs.get("name", ""), word))
 
     def _close(self, word: _Word) -> None:
         if not self._groups:
-            known = ", ".join(sorted(_GROUPS))
-            raise self.reader.error(word.start, f"an end_group of a group ({known})", "one that closes no group")
+            raise self.reader.error(word.start, "an end_group of a group", "one that closes no group")
         self._groups.pop()
 
     def _full_name(self, knobs: Mapping[str, str], word: _Word) -> str:
@@ -248,6 +261,12 @@ class _Reader:
         if len(words) % 2:
             raise self.error(body.start, "a value for every knob", f"{words[-1][:40]!r} without one")
         return MappingProxyType(dict(zip(words[::2], words[1::2], strict=True)))
+
+    def indent(self, word: _Word) -> int:
+        """How far a word is from the start of its line; -1 where something else stands before it."""
+        number = self.line(word.start)
+        start = self._ends[number - 2] + 1 if number > 1 else 0
+        return -1 if self._text[start : word.start].strip() else word.start - start
 
     def line(self, at: int) -> int:
         """The number of the line at a position."""

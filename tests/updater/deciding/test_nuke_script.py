@@ -63,9 +63,9 @@ Group {
    addUserKnob {1 changeover_digest l digest}
    changeover_digest "0123"
   }
- Output {
-  name Output1
- }
+  Output {
+   name Output1
+  }
  end_group
 end_group
 set C4f0 [stack 0]
@@ -142,15 +142,43 @@ def test_bytes_that_are_no_text_of_any_encoding_are_read_for_what_is_ascii_in_th
     assert [node.name for node in parse_script(data, "comp.nk", KINDS).nodes] == ["Inference1"]
 
 
+@pytest.mark.parametrize("kind", ["LiveGroup", "VariableGroup", "WhateverGroup99"])
+@pytest.mark.parametrize(
+    ("inside", "names"),
+    [
+        (" Inference {\n  name I\n }\n", ["G.I", "Last"]),
+        ("", ["Last"]),
+    ],
+    ids=["with nodes", "empty"],
+)
+def test_a_node_of_any_class_is_a_group_if_nodes_or_an_end_follow_as_nuke_writes_them(
+    kind: str, inside: str, names: list[str]
+) -> None:
+    last = "Inference {\n name Last\n}\n"
+
+    as_group = _read(f"Root {{\n name x\n}}\n{kind} {{\n name G\n}}\n{inside}end_group\n{last}")
+    nested = _read(f"Root {{\n name x\n}}\nGroup {{\n name Outer\n}}\n {kind} {{\n  name G\n }}\nend_group\n{last}")
+
+    assert [node.name for node in as_group.nodes] == names
+    assert [node.name for node in nested.nodes] == ["Last"], "without nodes of its own, the end is the outer group's"
+
+
+def test_groups_without_any_indents_are_read_by_their_ends() -> None:
+    inner = "Group {\nname H\n}\nBlur {\nname B\n}\nend_group\n"
+    text = f"Root {{}}\nGroup {{\nname G\n}}\n{inner}Inference {{\nname I\n}}\nend_group\n"
+
+    assert [node.name for node in _read(text).nodes] == ["G.I"]
+
+
 BROKEN = {
     "an open brace": ("Root {\n name x\n", "comp.nk:1: expected what closes a {"),
     "an open quote": ('Root {}\nA {\n}\nInference {\n name "x\n}\n', 'comp.nk:5: expected a " at the end'),
     "an open bracket": ("Root {}\nset N1 [stack 0\n", "comp.nk:2: expected what closes a ["),
     "an open group": ("Root {}\nGroup {\n name G\n}\n", "comp.nk:2: expected an end_group for every group"),
     "an end_group too many": ("Root {}\nend_group\n", "comp.nk:2: expected an end_group of a group"),
-    "a group of a class that nobody knows": (
+    "a group of another class without indents": (
         "Root {}\nGroup {\n name G\n}\nOddGroup {\n name O\n}\nend_group\nInference {\n name I\n}\nend_group\n",
-        "comp.nk:12: expected an end_group of a group",
+        "comp.nk:12: expected an end_group of a group, found one that closes no group",
     ),
     "a node without a name": ("Root {}\nInference {\n inputs 0\n}\n", "comp.nk:2: expected a name on the node"),
     "a group without a name": (
