@@ -353,3 +353,31 @@ def test_there_is_nothing_to_migrate_and_a_newer_format_is_refused(studio: Studi
     assert "format" in err
     assert "expected 1, found 2" in err
     assert studio.tree() == before
+
+
+# Killed while it mends: real kills at the calls that change something on the disk.
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed: apt-get install strace")
+@pytest.mark.parametrize(("call", "which"), [("rename", 1), ("rename", 2), ("fsync", 4), ("link", 1), ("unlink", 2)])
+def test_repair_that_is_killed_leaves_nothing_worse_and_the_next_one_ends_it(
+    studio: Studio, call: str, which: int
+) -> None:
+    before = studio.tree()
+    flip_a_byte(studio)
+    (studio.station / "current").unlink()
+    damaged = studio.tree()
+    command = [sys.executable, "-m", "changeover_updater", "--config", str(studio.world.config), "--station", "vm1"]
+    inject = f"{call}:signal=KILL:when={which}"
+    strace = ["strace", "-f", "-o", os.devnull, "-e", f"trace={call}", "-e", f"inject={inject}"]
+
+    killed = subprocess.run(
+        [*strace, *command, "doctor", "--host", studio.facts, "--repair"], capture_output=True, check=False
+    )
+
+    assert killed.returncode in {-9, 137}, killed.stderr
+    for path, state in studio.tree().items():
+        assert state in (before.get(path), damaged.get(path)), path
+    assert studio.doctor("--repair")[0] == 0
+    assert studio.tree() == before
+    studio.world.ok("log", "--verify")
