@@ -302,6 +302,31 @@ def test_a_purge_gives_up_nothing_but_the_last_copy(spare: Any) -> None:
     assert spare.station.current() == 1
 
 
+def test_another_station_of_the_store_keeps_what_it_holds(spare: Any) -> None:
+    """Two host classes on one share: what one of them still has stays for it, and each keeps its own record."""
+    two = Station(spare.station.store, "linux-a6000")
+    spare.ok(
+        "--station", two.id, "init", "--site", str(spare.site.root), "--store", str(two.store.root), "--mode", "share"
+    )
+    mine = spare.station.in_use()
+    release = next(one for one in read_studio(spare.site, two).releases() if one.version == "1.0.0")
+    held = mine.releases[0].model_copy(
+        update={"key": str(release.ref()), "version": "1.0.0", "digest": release.digest(), "answers": ()}
+    )
+    theirs = mine.model_copy(update={"station": two.id, "releases": (held,), "channels": (), "pins": ()})
+    two.add_generation(theirs, lambda _: None)
+    two.point(1)
+
+    assert why(spare, 100, "1.0.0") == "generation 1 of linux-a6000 holds it"
+    assert gc(spare, 100).plan.releases == ()
+    # No channel of that class answers it any more: its next generation does without, and then it goes.
+    assert two.current() == 2
+    assert spare.station.current() == 1
+    assert [event.what for event in two.events()] == ["gc", "gc"]
+    gc(spare, 200)
+    assert versions(spare) == ["1.1.0"]
+
+
 def test_what_was_just_put_in_place_is_left_to_its_update(spare: Any) -> None:
     for path in model_of(spare, "1.0.0").parent.iterdir():
         os.utime(path, (0, 0))
