@@ -65,7 +65,7 @@ class Done(Value):
 
     `behind`: how many channels and pins have another release here than was chosen for them; None where nobody found
     out. `hours` and `shut`: when the policy lets agents change over, and whether this tick waited for that. `expires`:
-    until when the trusted metadata of each repository holds.
+    until when the trusted metadata of each repository holds. `notes`: what it said beside that, such as of a hook.
     """
 
     exit_code: int
@@ -81,6 +81,7 @@ class Done(Value):
     serving: tuple[tuple[str, str, str], ...] = ()
     expires: dict[str, str] = Field(default_factory=dict)
     milliseconds: int = 0
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,7 @@ _LIMIT_BYTES = 64 * 1024
 _ANSWER_BYTES = 4 * 1024 * 1024
 _TICK_SECONDS = 12 * 3600.0
 _GRACE_SECONDS = 60.0
+_NOTES, _LINE = 20, 400
 
 
 class Kept(Value):
@@ -84,7 +85,7 @@ def keep(station: Station, done: Done, now: datetime, serial: str | None, next_t
         done = done.model_copy(update={"behind": before.done.behind, "choices": done.choices or before.done.choices})
     well = done.exit_code in {0, 3, 4}
     new = Kept(
-        done=done,
+        done=done.model_copy(update={"notes": ()}),
         at=format_time(now),
         success=format_time(now) if well else before.success if before else None,
         failures=0 if well else 1 + (before.failures if before else 0),
@@ -173,6 +174,8 @@ class Agent:
         now = _now()
         after = after_tick(self.pace, memory, done, now, self.chance())
         new = keep(self.station, done, now, memory.seen.serial if memory.seen else None, after.tick_at)
+        for note in done.notes:
+            self.log(note, {"line": note})
         seconds = (now - begun).total_seconds()
         self.log(
             f"{done.line} (exit {done.exit_code}, {seconds:.1f} s, because: {memory.why})",
@@ -249,4 +252,10 @@ def _answer(code: int, out: bytes, errors: bytes) -> Done:
         said = lines[-1] if lines else "it said nothing"
         how = f"was killed by signal {-code}" if code < 0 else f"ended with {code} and no answer"
         return Done(exit_code=code or 1, line=f"the update {how}: {said}"[:400], behind=None)
-    return done if done.exit_code == code else done.model_copy(update={"exit_code": code})
+    return done.model_copy(update={"exit_code": code, "notes": _notes(errors)})
+
+
+def _notes(errors: bytes) -> tuple[str, ...]:
+    """The last lines that a tick wrote on standard error."""
+    lines = errors.decode(errors="replace").splitlines()
+    return tuple(line[:_LINE] for line in lines if line.strip())[-_NOTES:]

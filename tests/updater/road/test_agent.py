@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from changeover_registry.records.station import StationStatus
 
@@ -246,8 +247,8 @@ def test_looks_cost_no_memory(world: Any, agent: Any) -> None:
     time.sleep(0.5)
     before = resident_kib(running.process.pid)
 
-    # Two hundred looks and a dozen ticks are a day and a quarter of an agent.
-    for turn in range(3):
+    # A look each two milliseconds: more looks than an agent does in a day, with updates between them.
+    for turn in range(2):
         world.ok("hold", "--reason", f"turn {turn}")
         world.ok("unhold")
         running.wait(lambda turn=turn: len(running.ticks()) >= turn + 2, "a tick")
@@ -260,6 +261,66 @@ def test_looks_cost_no_memory(world: Any, agent: Any) -> None:
 def resident_kib(pid: int) -> int:
     text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     return int(next(line for line in text.splitlines() if line.startswith("VmRSS")).split()[1])
+
+
+def test_what_a_hook_comes_to_stands_in_the_log_of_the_agent(world: Any, agent: Any) -> None:
+    first = world.served("1.0.0")
+    policy = world.site.root / "policy.toml"
+    lines = '\n[hooks]\nhost_failed = "/nowhere/at/all"\n'
+    policy.write_text(policy.read_text(encoding="utf-8") + lines, encoding="utf-8")
+    world.ok("promote", "--policy", "--reason", "hooks")
+    second = promoted(world, "1.1.0", first)
+    for file in second.variants[0].files:
+        path = world.repository / "objects" / file.sha256[:2] / file.sha256
+        path.write_bytes(bytes(file.size))
+
+    running = agent()
+    running.wait(lambda: len(running.ticks()) == 1, "the tick")
+
+    assert running.ticks()[0]["exit_code"] == 5
+    assert any("the hook host_failed (/nowhere/at/all) was not run" in line["line"] for line in running.lines)
+    assert running.stop() == 0
+    assert world.station.current() == 1
+
+
+def test_metrics_are_written_after_each_tick_and_read_by_prometheus(world: Any, tmp_path: Path) -> None:
+    first = world.served("1.0.0")
+    second = promoted(world, "1.1.0", first)
+    file = tmp_path / "changeover.prom"
+
+    world.ok("agent", "--once", "--prometheus", str(file))
+    well = metrics(file)
+    with (world.site.root / "policy.toml").open("a", encoding="utf-8") as policy:
+        policy.write("# edited\n")
+    code, _, _ = world.run("agent", "--once", "--prometheus", str(file))
+    bad = metrics(file)
+
+    assert (well["changeover_generation"], well["changeover_behind"], well["changeover_failures"]) == (2, 0, 0)
+    assert well["changeover_release_info"] == 1
+    assert well["changeover_disk_free_bytes"] > 0
+    assert well["changeover_trust_expires_timestamp_seconds"] > time.time()
+    assert well["changeover_last_success_timestamp_seconds"] == well["changeover_last_tick_timestamp_seconds"]
+    assert (code, bad["changeover_last_tick_exit_code"], bad["changeover_failures"]) == (5, 5, 1)
+    assert bad["changeover_last_success_timestamp_seconds"] == well["changeover_last_success_timestamp_seconds"]
+    assert bad["changeover_generation"] == 2
+    assert second.version in file.read_text(encoding="utf-8")
+
+
+def metrics(path: Path) -> dict[str, float]:
+    """The last sample of each metric."""
+    families = text_string_to_metric_families(path.read_text(encoding="utf-8"))
+    return {sample.name: sample.value for family in families for sample in family.samples}
+
+
+def test_metrics_that_cannot_be_written_are_a_note_and_fail_no_update(world: Any, tmp_path: Path) -> None:
+    world.served("1.0.0")
+    file = tmp_path / "changeover.prom"
+    file.mkdir()
+
+    code, _, err = world.run("agent", "--once", "--prometheus", str(file))
+
+    assert code == 0
+    assert "the metrics were not written" in err
 
 
 def test_once_updates_and_answers_as_update_does(world: Any) -> None:
@@ -295,9 +356,9 @@ def test_once_of_which_the_update_fails_has_its_exit_code_and_touches_nothing(wo
         (("--prometheus", "/nowhere/at/all.prom"), "no such folder"),
     ],
 )
-def test_wrong_option_is_one_line_and_nothing_runs(world: Any, options: tuple[str, str], words: str) -> None:
-    code, _, err = world.run("agent", *options)
+def test_wrong_option_is_one_line_and_nothing_runs(module_world: Any, options: tuple[str, str], words: str) -> None:
+    code, _, err = module_world.run("agent", *options)
 
     assert code == 2
     assert words in err
-    assert not (world.station.folder / "agent.json").exists()
+    assert not (module_world.station.folder / "agent.json").exists()
