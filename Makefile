@@ -46,6 +46,7 @@ bench: setup
 	@$(BIN)/python -m changeover_validators.golden.bench_pipeline
 	@$(BIN)/python -m changeover_validators.vram.bench_plans
 	@$(BIN)/python -m changeover_validators.vram.bench --large
+	@$(BIN)/python -m changeover_updater.bench_stations
 	@$(BIN)/python tests/plugins/nuke/bench_resolve.py
 	@$(MAKE) --no-print-directory drift
 
