@@ -4,7 +4,8 @@ What the carrier's disk damaged is told from what nobody signed: a member that i
 manifest first. That decides nothing; the client verifies what comes out as it verifies a web server's answer.
 """
 
-from collections.abc import Generator
+import contextlib
+from collections.abc import Generator, Iterator
 
 from changeover_registry.bundle_file import BundleFile
 from changeover_registry.errors import UnreachableError
@@ -36,14 +37,20 @@ class BundleTransport:
         member = self._member(path)
         if self._bundle.members[member].size > limit:
             raise too_much(f"{self._bundle.path}: {member}", limit)
-        self._bundle.check(member)
+        with self._wrapping(member):
+            self._bundle.check(member)
         return b"".join(self.stream(path))
 
     def stream(self, path: str, *, offset: int = 0, length: int | None = None) -> Generator[bytes, None, None]:
         """See `Transport.stream`."""
         member = self._member(path)
-        try:
+        with self._wrapping(member):
             yield from self._bundle.stream(member, offset=offset, length=length)
+
+    @contextlib.contextmanager
+    def _wrapping(self, member: str) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise UnreachableError(
                 "bundle",
