@@ -26,7 +26,7 @@ _ROOT = re.compile(r"([A-Za-z]:)?(/[A-Za-z0-9._/-]*)")
 
 def _os_root(text: str) -> str:
     root = text.replace("\\", "/").rstrip("/")
-    if _ROOT.fullmatch(root + "/") is None or ".." in root.split("/"):
+    if not text or _ROOT.fullmatch(root + "/") is None or ".." in root.split("/"):
         message = "expected an absolute path of A-Z a-z 0-9 . _ - and slashes, such as /mnt/store or Z:/store"
         raise ValueError(message)
     return root

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -411,3 +412,49 @@ def test_six_tasks_of_one_job_at_once_bring_it_once_and_all_end_well(farm: Farm,
 def _tree(root: Path) -> list[tuple[str, int, int]]:
     found = [path for path in root.rglob("*") if path.name != "facts.json"]
     return sorted((str(path), path.stat().st_mtime_ns, path.stat().st_ino) for path in found)
+
+
+def _why_not_two_users() -> str:
+    """Why this machine cannot play a read-only mount and another user; an empty text where it can."""
+    if not hasattr(os, "geteuid") or os.geteuid() != 0:
+        return "only root may mount and become another user"
+    if missing := [tool for tool in ("unshare", "mount", "setpriv") if shutil.which(tool) is None]:
+        return f"this machine has no {missing[0]}"
+    probe = ["unshare", "--mount", "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    done = subprocess.run([*probe, sys.executable, "-c", "1"], capture_output=True, text=True, check=False)
+    return f"another user cannot run this Python: {done.stderr.strip()[:200]}" if done.returncode else ""
+
+
+WHY_NOT = _why_not_two_users()
+
+
+@pytest.mark.skipif(bool(WHY_NOT), reason=f"a read-only mount as another user: {WHY_NOT}")
+def test_ensure_serves_a_user_who_may_only_read_the_store_where_all_is_there(farm: Farm, tmp_path: Path) -> None:
+    host = farm.host(tmp_path)
+    assert host.run("ensure", str(farm.lock))[0] == 0
+    shutil.copy(farm.lock, host.root / "job.lock")
+    # Only the mount leads there for the other user: the folder of the tests is closed to it.
+    public = Path(tempfile.mkdtemp(prefix="changeover-farm-"))
+    public.chmod(0o755)
+    for path in (host.root, *host.root.rglob("*")):
+        path.chmod(path.stat().st_mode | (0o055 if path.is_dir() else 0o044))
+    script = 'mount --bind "$1" "$2" && mount -o remount,bind,ro "$2" && shift 2 && exec "$@"'
+    user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable, "-m", "changeover_updater"]
+    words = ["--config", str(public / "host.toml"), "--site", str(public / "none"), "--store", str(public / "store")]
+
+    def ensure() -> "subprocess.CompletedProcess[str]":
+        command = ["unshare", "--mount", "sh", "-c", script, "sh", str(host.root), str(public), *user, *words]
+        command += ["--station", "render1", "ensure", str(public / "job.lock")]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd="/")
+
+    try:
+        ready = ensure()
+        host.file(farm.old).unlink()
+        gone = ensure()
+    finally:
+        public.rmdir()
+
+    assert ready.returncode == 0, ready.stderr
+    assert "serves all 2 nodes" in ready.stdout
+    assert gone.returncode == 9, "what is missing cannot be brought to a disk that may only be read"
+    assert gone.stderr.count("\n") == 1
