@@ -14,7 +14,7 @@ from pathlib import Path
 from changeover_registry import canonical, clock, signing
 from changeover_registry.errors import ChangeoverError, InvalidInputError, TrustError, UndecidedError
 from changeover_registry.names import Version
-from changeover_registry.records.choice import Back, Choice, Override, VerdictKey
+from changeover_registry.records.choice import Back, Choice, Entry, Override, VerdictKey
 from changeover_registry.records.policy import Policy
 from changeover_registry.records.release import Release, ReleaseRef
 from changeover_registry.records.repository import Index, TrustEntry
@@ -31,6 +31,7 @@ __all__ = [
     "choice_history",
     "choice_log",
     "find_verdict",
+    "key_changes",
     "read_accepted",
     "read_choices",
     "read_studio",
@@ -222,6 +223,13 @@ def choice_log(site: Site) -> tuple[Choice | Back, ...]:
     returned = (entry for scope in _scopes(site) for entry in backs.history(site.choice, scope))
     found: list[Choice | Back] = [*choice_history(site), *returned]
     return tuple(sorted(found, key=lambda one: (one.entry.when, one.scope, isinstance(one, Back), one.number)))
+
+
+def key_changes(site: Site) -> tuple[tuple[int, Entry], ...]:
+    """Who enrolled or revoked a scope's keys, when and why, oldest first, for reading."""
+    from changeover_registry.repository import enrolment
+
+    return enrolment.key_entries(site.choice, (site.choice / "metadata" / "1.root.json").read_bytes())
 
 
 def _scopes(site: Site) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,10 @@ def propose(studio: Studio, folder: Path) -> pending.Written:
     return choice.write(folder, studio.keys, "site", lambda _: new, studio.now)
 
 
+def next_choice(new: Choice, _: Choice | None) -> Choice:
+    return new
+
+
 def accept(*_: object) -> None:
     """A check that has nothing against it."""
 
@@ -83,10 +88,10 @@ def test_wherever_approval_is_killed_it_is_chosen_or_waits_and_the_next_finishes
 def test_two_choices_decided_without_the_sites_key_are_said_together(studio: Studio, bob: Any, tmp_path: Path) -> None:
     hers = replace(bob, site=tmp_path / "none" / "x.pem", trusted=studio.keys.anchor)
     his = replace(studio.keys, site=tmp_path / "none" / "x.pem", trusted=studio.keys.anchor)
-    for what in ("third", "fourth"):
-        new = studio.choice("site", what)
-        entry = choice.write(studio.folder, his, "site", lambda _, new=new: new, studio.now).entry
-        assert approval.approve(studio.folder, hers, entry, accept, signer(studio)).reached is False
+    for number, what in ((3, "third"), (4, "fourth")):
+        new = partial(next_choice, studio.choice("site", what))
+        assert choice.write(studio.folder, his, "site", new, studio.now).entry == f"site/{number}"
+        assert approval.approve(studio.folder, hers, f"site/{number}", accept, signer(studio)).reached is False
     assert studio.read(tmp_path / "state")["site"].number == 2
 
     assert choice.repair(studio.folder, studio.keys, studio.now) == ("3.site.json", "4.site.json")
@@ -172,8 +177,8 @@ def returning(ref: ReleaseRef, held_in: int) -> Callable[..., Back]:
     def change(holds: backs.Effective, _: object) -> Back:
         returned = Returned(channel="stable", release=ref, held_in=held_in, reason="tears")
         head = holds.signed
-        link = {"stands_on": head.number, "stands_on_digest": head.digest()}
-        return Back(scope="site", number=1, entry=head.entry, channels=(returned,), **link)
+        back = Back(scope="site", number=1, entry=head.entry, stands_on=1, stands_on_digest=head.digest())
+        return back.model_copy(update={"channels": (returned,)})
 
     return change
 
@@ -228,14 +233,8 @@ def test_a_revoked_promoters_way_back_is_signed_again_and_stands(studio: Studio,
     enrolment.rekey(studio.folder, studio.keys, "site", what, same(studio), studio.now)
     for ref in (ONE, TWO):
         pointers = {"channels": (Pointer(channel="stable", release=ref),)}
-        choice.write(
-            studio.folder,
-            studio.keys,
-            "site",
-            lambda last, pointers=pointers: last.model_copy(update=pointers),
-            studio.now,
-            co_signers=[tmp_path / "carol.pem"],
-        )
+        new = partial(next_choice, studio.choice("site", "x").model_copy(update=pointers))
+        choice.write(studio.folder, studio.keys, "site", new, studio.now, co_signers=[tmp_path / "carol.pem"])
     backs.write(studio.folder, bob, "site", returning(ONE, 3), studio.now)
     bobs = frozenset({signing.load_signer(bob.promoter).public_key.keyid})
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from changeover_registry.records.choice import Back, Choice
+from changeover_registry.records.choice import Back, Choice, Entry
 from changeover_registry.records.station import Event
 from changeover_updater.cli._output import escape, mark, rows, say
 from changeover_updater.status import Status
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from changeover_registry.repository.pending import Written
     from changeover_updater.expiries import Expires, Stage
 
-__all__ = ["choice_rows", "event_rows", "show_expiring", "show_status", "show_written"]
+__all__ = ["choice_rows", "entry_row", "event_rows", "show_expiring", "show_status", "show_written"]
 
 
 def show_status(status: Status) -> None:
@@ -74,10 +74,12 @@ def _version(key: str) -> str:
 
 def choice_rows(history: Sequence[Choice | Back]) -> list[tuple[str, ...]]:
     """The studio's choices and ways back as lines of a table."""
-    return [
-        (_place(c), str(c.number), c.entry.when, escape(c.entry.who), escape(c.entry.what), escape(c.entry.why))
-        for c in history
-    ]
+    return [entry_row(_place(c), c.number, c.entry) for c in history]
+
+
+def entry_row(scope: str, number: int, entry: Entry) -> tuple[str, ...]:
+    """One signed entry as a line of that table."""
+    return (scope, str(number), entry.when, escape(entry.who), escape(entry.what), escape(entry.why))
 
 
 def _place(choice: Choice | Back) -> str:

@@ -211,7 +211,7 @@ def log(
 ) -> None:
     """Show who changed what, when and why."""
     from changeover_registry import chain
-    from changeover_updater.cli._show import choice_rows, event_rows
+    from changeover_updater.cli._show import event_rows
     from changeover_updater.status import reported_head
 
     call = invocation(context)
@@ -222,14 +222,7 @@ def log(
         return
     station = call.station()
     if choice:
-        from changeover_updater.studio import choice_log
-
-        history = choice_log(call.site())
-        emit(
-            [_object(entry.to_bytes()) for entry in history],
-            as_json=as_json,
-            show=lambda: rows("choices", ("scope", "n", "when", "who", "what", "why"), choice_rows(history)),
-        )
+        _log_choices(call, as_json=as_json)
         return
     events = station.events()
     if verify:
@@ -242,6 +235,19 @@ def log(
     )
     if verify and not as_json:
         say(f"{mark('ok')} {len(events)} events, each follows from the one before")
+
+
+def _log_choices(call: Invocation, *, as_json: bool) -> None:
+    from changeover_updater.cli._show import choice_rows, entry_row
+    from changeover_updater.studio import choice_log, key_changes
+
+    site = call.site()
+    history, keys = choice_log(site), key_changes(site)
+    lines = sorted([*choice_rows(history), *(entry_row("keys", *change) for change in keys)], key=lambda line: line[2])
+    answer = [_object(one.to_bytes()) for one in history]
+    answer += [{"keys": number, "entry": entry.model_dump(mode="json")} for number, entry in keys]
+    columns = ("scope", "n", "when", "who", "what", "why")
+    emit(answer, as_json=as_json, show=lambda: rows("choices", columns, lines))
 
 
 def plugin_path(

@@ -1,6 +1,7 @@
 import json
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -116,27 +117,21 @@ def test_an_approver_runs_the_rules_that_the_promoter_ran(signers: Any) -> None:
 
     third = signers.world.publish("1.2.0")
     change = change_of(signers.call(), "trust me")
-    named = "0" * 64
-    for verdict, code, words in ((None, 4, "no verdict at all"), (named, 4, "no verdict at all")):
-        choice.write(
-            signers.folder,
-            signers.keys,
-            "site",
-            lambda last, verdict=verdict: choose.promote(last, "stable", third.ref(), verdict, change),
-            signers.call().now,
-        )
-        answer = signers.bob.run("approve", signers.waiting())
-        assert (answer[0], words in answer[2]) == (code, True), answer
+
+    def filed(ref: Any, verdict: str | None) -> tuple[int, str]:
+        def promoted(last: Any) -> Any:
+            return choose.promote(last, "stable", ref, verdict, change)
+
+        choice.write(signers.folder, signers.keys, "site", promoted, signers.call().now)
+        code, _, err = signers.bob.run("approve", signers.waiting())
         _reject(signers)
-    choice.write(
-        signers.folder,
-        signers.keys,
-        "site",
-        lambda last: choose.promote(last, "stable", signers.second.ref(), named, change),
-        signers.call().now,
-    )
-    code, _, err = signers.bob.run("approve", signers.waiting())
-    assert (code, "verdict of an entry" in err) == (5, True)
+        return code, err
+
+    for verdict in (None, "0" * 64):
+        code, err = filed(third.ref(), verdict)
+        assert (code, "no verdict at all" in err) == (4, True), err
+    code, err = filed(signers.second.ref(), "0" * 64)
+    assert (code, "verdict of an entry" in err) == (5, True), err
 
 
 def test_a_withdrawn_release_is_not_approved(signers: Any) -> None:
@@ -176,12 +171,17 @@ def test_two_choices_of_one_number_do_not_wait_side_by_side(signers: Any) -> Non
     assert (code, "which waits for signatures" in err) == (7, True)
 
 
-HOSTILE: dict[str, Callable[[Any, Any], None]] = {
+def a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+HOSTILE: dict[str, Callable[[Any, Any], object]] = {
     "huge": lambda path, _: path.write_bytes(b" " * (8 * 1024 * 1024 + 1)),
     "no json": lambda path, _: path.write_bytes(b"\x00\xff"),
     "another record": lambda path, signers: path.write_bytes(signers.second.to_bytes()),
-    "a link": lambda path, signers: (path.unlink(), path.symlink_to(signers.world.config)),
-    "a pipe": lambda path, _: (path.unlink(), os.mkfifo(path)),
+    "a link": lambda path, signers: path.unlink() or path.symlink_to(signers.world.config),
+    "a pipe": lambda path, _: a_pipe(path),
     "another place": lambda path, _: path.rename(path.with_name("9.json")),
     "another choice": lambda path, _: path.write_bytes(path.read_bytes().replace(b"sharper", b"Sharper")),
 }

@@ -76,6 +76,9 @@ def test_a_revoked_promoter_signs_nothing_and_what_was_chosen_holds(signers: Any
     said = world.ok(*done, "--with", str(carol.with_suffix(".pem")))
 
     assert "choice site 5 was signed for it" in said
+    told = json.loads(world.ok("log", "--choice", "--json"))[-1]
+    assert (told["entry"]["what"], told["entry"]["why"]) == (f"revoke key {bobs[:12]} for site", "left")
+    assert f"revoke key {bobs[:12]} for site" in world.ok("log", "--choice")
     assert bobs not in world.ok("keys", "list", "--json")
     assert "nothing changed" in world.ok("update")
     for command in (("promote", "tiny-roto@1.1.0", "--reason", "x"), ("rollback", "--channel", "stable")):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from securesystemslib.signer import CryptoSigner
-from tuf.api.metadata import Metadata, Snapshot, Targets, Timestamp
+from tuf.api.metadata import Metadata, MetaFile, Snapshot, Targets, Timestamp
 
 from changeover_registry import signing
 from changeover_registry.records.choice import Back, Choice, Entry, Pointer, Returned
@@ -72,13 +72,13 @@ def put(signers: Any, snapshot: Snapshot, timestamp_version: int) -> None:
     data = made.to_bytes()
     (signers.folder / "metadata" / f"{snapshot.version}.snapshot.json").write_bytes(data)
     timestamp = Timestamp(timestamp_version, expires=now + timedelta(days=3000))
-    timestamp.snapshot_meta = metadata.MetaFile.from_data(snapshot.version, data, ["sha256"])
+    timestamp.snapshot_meta = MetaFile.from_data(snapshot.version, data, ["sha256"])
     again: Metadata[Any] = Metadata(timestamp)
     again.sign(key)
     (signers.folder / "metadata" / "timestamp.json").write_bytes(again.to_bytes())
 
 
-def newer_snapshot(signers: Any, meta: dict[str, metadata.MetaFile]) -> Snapshot:
+def newer_snapshot(signers: Any, meta: dict[str, MetaFile]) -> Snapshot:
     number = reached_of(signers).snapshot.version + 50
     return Snapshot(number, expires=signers.world.now + timedelta(days=3000), meta=meta)
 
@@ -180,7 +180,7 @@ def test_the_stolen_online_key_rolls_nothing_back(signers: Any) -> None:
     reached = reached_of(signers)
     older = signers.folder / "metadata" / "3.site.json"
     meta = dict(reached.snapshot.meta)
-    meta["site.json"] = metadata.MetaFile.from_data(3, older.read_bytes(), ["sha256"])
+    meta["site.json"] = MetaFile.from_data(3, older.read_bytes(), ["sha256"])
     put(
         signers,
         Snapshot(reached.snapshot.version + 50, expires=signers.world.now + timedelta(days=3000), meta=meta),
@@ -195,7 +195,7 @@ def test_the_stolen_online_key_mixes_nothing(signers: Any) -> None:
     reached = reached_of(signers)
     meta = dict(reached.snapshot.meta)
     data = (signers.folder / "metadata" / "1.targets.json").read_bytes()
-    meta["targets.json"] = metadata.MetaFile.from_data(1, data, ["sha256"])
+    meta["targets.json"] = MetaFile.from_data(1, data, ["sha256"])
     put(
         signers,
         Snapshot(reached.snapshot.version + 50, expires=signers.world.now + timedelta(days=3000), meta=meta),
