@@ -39,7 +39,7 @@ _EXTRAS = {
         *("OpenEXR", "OpenImageIO", "PyOpenColorIO", "archspec", "jinja2", "numba", "numpy", "onnx", "onnxruntime"),
         *("pynvml", "scipy"),
     },
-    "s3": {"boto3"},
+    "s3": {"boto3", "botocore"},
     "dask": {"distributed"},
     "torch": {"torch"},
     "mlflow": {"cyclonedx", "mlflow"},
