@@ -17,6 +17,9 @@ def main() -> None:
     gc.set_threshold(_ALLOCATIONS, 20, 100)
     # Looking for plug-ins of pydantic reads every installed package, and what it found would run in our process.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    from changeover_registry.telemetry import NO_TELEMETRY
+
+    os.environ.update(NO_TELEMETRY)
     from changeover_updater.cli.main import main as run_command
 
     run_command()

@@ -20,6 +20,7 @@ from changeover_registry.records.release import Release
 from changeover_registry.records.station import Event, Generation, Hold
 from changeover_updater.events import replay
 from changeover_updater.expiries import named_versions, read_expiries
+from changeover_updater.gc_facts import stations_of
 from changeover_updater.health import FileSeen, GenerationSeen, Seen, SiteSeen, StationSeen, StoreSeen
 from changeover_updater.leases import read_leases
 from changeover_updater.site import Site
@@ -65,7 +66,7 @@ def gather(station: Station, around: Around, progress: Progress) -> Seen:
         OSError: The folders of the store cannot be listed.
     """
     made = dict(_generations(station))
-    signed = signed_files(station.store, [one for one in made.values() if isinstance(one, Generation)], around.releases)
+    signed = signed_files(station.store, _kept(station.store), around.releases)
     files = tuple(_differing(station.store, signed, progress))
     lost = {file.path for file in files if file.state not in {"writable", "a second name of another file"}}
     return Seen(
@@ -107,6 +108,12 @@ def derived_files(made: Generation) -> Mapping[str, bytes]:
     from changeover_updater.writers.nuke_index import INDEX_NAME, nuke_index
 
     return {**cattery_files(made), INDEX_NAME: nuke_index(made)}
+
+
+def _kept(store: Store) -> Iterator[Generation]:
+    """Every generation that can be read, of every station of the store: they share its release folders."""
+    for station in stations_of(store):
+        yield from (made for _, made in _generations(station) if isinstance(made, Generation))
 
 
 def _generations(station: Station) -> Iterator[tuple[int, Generation | str]]:

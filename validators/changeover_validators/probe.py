@@ -25,6 +25,7 @@ from pydantic import ValidationError
 from changeover_registry.errors import InvalidInputError
 from changeover_registry.records.base import Unknown
 from changeover_registry.records.facts import Gpu, HostFacts, NukeInstall, RuntimeFacts
+from changeover_registry.telemetry import NO_TELEMETRY
 from changeover_validators import tables
 from changeover_validators.devices import NO_INTERPRETER
 from changeover_validators.installs import PLACES, installed_nukes
@@ -178,7 +179,10 @@ def _ask(interpreter: str, questions: Sequence[str]) -> Answers:
     """What the child says; where it says nothing readable, every answer is unknown with the reason."""
     command = [interpreter, "-I", str(_CHILD), *questions]
     try:
-        done = subprocess.run(command, capture_output=True, timeout=_SECONDS, check=False, stdin=subprocess.DEVNULL)
+        quiet = {**os.environ, **NO_TELEMETRY}
+        done = subprocess.run(
+            command, capture_output=True, timeout=_SECONDS, check=False, stdin=subprocess.DEVNULL, env=quiet
+        )
         answers: dict[str, Any] = json.loads(done.stdout.decode("utf-8", "replace").strip().rpartition("\n")[2])
     except subprocess.TimeoutExpired:
         return _silence(questions, f"{interpreter} did not answer in {_SECONDS} seconds")

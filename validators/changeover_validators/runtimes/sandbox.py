@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from changeover_registry.errors import InvalidInputError, RefusedError, UndecidedError
+from changeover_registry.telemetry import NO_TELEMETRY
 from changeover_validators.runtimes.interface import RunRequest, SandboxName
 from changeover_validators.runtimes.interpreter import Interpreter
 from changeover_validators.runtimes.view import MODEL, SCRATCH_BYTES, View, make_view, nvidia_devices
@@ -126,8 +127,7 @@ def child_environment(outer: Mapping[str, str], request: RunRequest) -> dict[str
         "HOME": "/tmp",  # noqa: S108 - an empty place of the child's own
         "TMPDIR": "/tmp",  # noqa: S108 - as above
         "LANG": "C.UTF-8",
-        "ORT_DISABLE_TELEMETRY": "1",
-        "DO_NOT_TRACK": "1",
+        **NO_TELEMETRY,
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
         "OPENBLAS_NUM_THREADS": threads,
