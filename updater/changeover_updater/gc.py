@@ -73,9 +73,7 @@ class StationFact:
         number, found = self.current, 0
         while number in before and found < length:
             yield number
-            # The way back leads to earlier ones alone: a damaged number makes no circle.
-            following = before[number]
-            number, found = (following if following is not None and following < number else None), found + 1
+            number, found = before[number], found + 1
 
 
 @dataclass(frozen=True, slots=True)
