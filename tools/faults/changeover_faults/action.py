@@ -61,7 +61,7 @@ def _long_in_use(studio: Studio) -> None:
     """`NEW` in use for weeks, generations before it, and a release that was installed and never used."""
     _updated(studio)
     install(studio, SPARE)
-    for show in ("atlas", "borea", "cirrus"):
+    for show in ("atlas", "borea"):
         studio.ok("pin", f"{MODELS[0]}@{NEW}", "--show", show, "--reason", "another generation")
         studio.change_over()
     renew(studio, _LATER)

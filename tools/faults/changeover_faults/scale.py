@@ -11,9 +11,14 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """`full` is every call, every error and a thousand kills; else a part, spread evenly over the whole."""
+    """`full` is every call and a thousand kills; else a part, spread evenly over the whole.
+
+    `exhaustive` is also every error at every call of every command, which takes hours: without it that is so for the
+    commands that change over, and each call of the others meets one of the errors in turn.
+    """
 
     full: bool
+    exhaustive: bool = False
 
     def some(self, items: Sequence[_T], stride: int) -> Sequence[_T]:
         """All items, or each `stride`-th of them and the last."""

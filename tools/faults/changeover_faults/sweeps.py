@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from itertools import product
 
 from changeover_faults.action import ACTIONS
 from changeover_faults.bench import FILE_SYSTEMS, can_mount
@@ -14,7 +15,8 @@ from changeover_faults.sweep import ERRORS, Case, after_fsyncs
 
 __all__ = ["BOUNDED", "REDUNDANT", "errors", "kills", "mutations", "power_cuts"]
 
-_CHEAP_FIRST = ("rollback", "update", "first", *(name for name in ("gc",) if name in ACTIONS))
+_CHANGEOVER = ("update", "rollback")
+_CHEAP_FIRST = ("rollback", "update", "first", *(name for name in ("import", "gc") if name in ACTIONS))
 
 BOUNDED: frozenset[Chain] = frozenset(
     {("fsync_file", "fsync_tree", "Store.place"), ("fsync_dir", "replace", "write_atomic", "Station.point")}
@@ -29,7 +31,7 @@ def kills(pool: Pool, scale: Scale) -> Iterator[Report]:
     """SIGKILL at each call."""
     for action in ACTIONS:
         calls = pool.record("folder", action)
-        cases = [Case(action, None), *(Case(action, Fault(call)) for call in scale.some(calls, 6))]
+        cases = [Case(action, None), *(Case(action, Fault(call)) for call in scale.some(calls, 10))]
         report = _report(pool, f"kill: {action}", "folder", cases)
         report.notes["calls that change the disk"] = len(calls)
         yield report
@@ -40,20 +42,21 @@ def errors(pool: Pool, scale: Scale) -> Iterator[Report]:
     for action in ACTIONS:
         calls = pool.record("folder", action)
         every = [Fault(call, error) for call in calls for error in ERRORS]
-        # A stride that has no factor in common with the number of errors meets them all in turn.
-        cases = [Case(action, fault) for fault in scale.some(every, 5 * 6 + 1)]
+        # Strides that have no factor in common with the number of errors meet them all in turn.
+        thin = 1 if scale.exhaustive or action in _CHANGEOVER else len(ERRORS) + 1
+        cases = [Case(action, fault) for fault in scale.some(every[::thin], 51 // thin)]
         yield _report(pool, f"errors: {action}", "folder", cases)
 
 
 def power_cuts(pool: Pool, scale: Scale) -> Iterator[Report]:
-    """The power goes at each call, and once after the end."""
+    """The power goes at each call that changes over, after each fsync of the other commands, and after the end."""
     for kind in FILE_SYSTEMS:
         if why := can_mount(kind, pool.work):
             yield Report(f"power cut: {kind}", skipped=why)
             continue
         for action in ACTIONS:
             calls = pool.record(kind, action)
-            chosen = calls if scale.full else scale.some(after_fsyncs(calls), 4)
+            chosen = calls if scale.full and action in _CHANGEOVER else scale.some(after_fsyncs(calls), 8)
             cases = [Case(action, None), *(Case(action, Fault(call)) for call in chosen)]
             yield _report(pool, f"power cut: {kind}: {action}", kind, cases)
 
@@ -78,13 +81,11 @@ def mutations(pool: Pool, scale: Scale) -> Iterator[Report]:
 
 
 def _mutate(pool: Pool, report: Report, kinds: Sequence[str], actions: Sequence[str], chain: Chain) -> None:
-    """Look for a violation in the actions that pass this place, until one of them has some."""
+    """Look for violations in the commands that pass this place, until one of them has some on one file system."""
     name = " < ".join(chain)
-    for action in actions:
-        found = {kind: _found(pool, report, kind, action, chain) for kind in kinds}
-        if any(found.values()):
-            told = ", ".join(f"{count} on {kind}" for kind, count in found.items())
-            report.notes[name] = f"violations in {action}: {told}"
+    for action, kind in product(actions, kinds):
+        if found := _found(pool, report, kind, action, chain):
+            report.notes[name] = f"{found} violations in {action} on {kind}"
             return
     why = REDUNDANT.get(chain)
     report.notes[name] = f"no violation: {why or 'unexplained'}"
