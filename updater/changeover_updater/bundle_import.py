@@ -12,6 +12,7 @@ Left out: quarantine and clearance (`bundle_receive`).
 import contextlib
 import errno
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -221,12 +222,20 @@ def _cleared_if_refused(stage: Path) -> Iterator[None]:
 
 def _check_space(site: Site, parts: _Parts, stage: Path) -> None:
     """Whether what is still to land fits, before a byte of it is written."""
-    landed = sum(path.stat().st_size for path in stage.glob("*/objects/**/*") if path.is_file())
+    landed = sum(_taken_bytes(path) for path in stage.glob("*/objects/**/*"))
     needed = sum(file.size for files in parts.missing for file in files) - landed
     free = shutil.disk_usage(site.root).free
     if free < needed:
         message = f"{needed} bytes are needed for the releases and {free} are free; nothing was changed"
         raise OSError(errno.ENOSPC, message, str(site.root))
+
+
+def _taken_bytes(path: Path) -> int:
+    """What a file that landed, or is about to, takes of the disk: a partial may have holes."""
+    status = path.lstat()
+    blocks: int = getattr(status, "st_blocks", -1)
+    size = status.st_size if stat.S_ISREG(status.st_mode) else 0
+    return size if blocks < 0 else min(size, blocks * 512)
 
 
 def _place(parts: _Parts, stage: Path, carried: Carried, terms: Terms) -> None:

@@ -109,6 +109,8 @@ def studio(tmp_path_factory: pytest.TempPathFactory, world_at: Callable[[Path], 
     world.publish("1.1.0")
     world.ok("export", "tiny-roto@1.0.0", "tiny-roto@1.1.0", str(folder / "new.tar"))
     world.ok("export", "--choice", str(folder / "choice.tar"))
+    world.ok("pin", "tiny-roto@1.0.0", "--show", "atlas", "--reason", "another choice")
+    world.ok("export", "--choice", str(folder / "choice-new.tar"))
     return world
 
 
@@ -136,6 +138,15 @@ def there(tmp_path: Path, bundles: Path, vendor_root: Path) -> There:
         who="gate@vm2",
         now=clock.now(),
     )
+    return there
+
+
+@pytest.fixture
+def second(studio: World, tmp_path: Path, bundles: Path, vendor_root: Path) -> There:
+    """A site that follows the studio's choice and trusts its vendor."""
+    there = make_there(tmp_path / "second", (studio.site.choice / "metadata" / "1.root.json").read_bytes())
+    root, location = vendor_root.read_bytes(), str(bundles / "choice.tar")
+    vendors.add_trust(there.site, "acme", location, root, allow_executable=False, who="gate@vm2", now=clock.now())
     return there
 
 

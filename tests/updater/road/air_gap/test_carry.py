@@ -77,10 +77,8 @@ def test_files_come_out_of_an_older_bundle_as_far_as_newer_metadata_names_them(t
 
 
 def test_a_second_site_follows_the_choice_and_its_station_updates_without_a_network(
-    studio: World, bundles: Path, tmp_path: Path, make_site: Callable[..., There], vendor_root: Path
+    studio: World, second: There, bundles: Path
 ) -> None:
-    second = make_site(tmp_path / "second", (studio.site.choice / "metadata" / "1.root.json").read_bytes())
-    second.ok("trust", "add", "acme", str(bundles / "choice.tar"), "--root", str(vendor_root))
     config = second.root / "host.toml"
     text = config.read_text(encoding="utf-8")
     config.write_text(text.replace("# default", "default"), encoding="utf-8")
@@ -100,6 +98,35 @@ def test_a_second_site_follows_the_choice_and_its_station_updates_without_a_netw
     code, err = second.refused("promote", "tiny-roto@1.0.0", "--reason", "mine")
     assert code == 2
     assert "key" in err
+
+
+def test_a_newer_choice_replaces_the_older_and_never_the_other_way(second: There, bundles: Path) -> None:
+    second.ok("import", str(bundles / "choice.tar"))
+    second.ok("import", str(bundles / "choice-new.tar"))
+
+    code, err = second.refused("import", str(bundles / "choice.tar"))
+
+    assert code == 5
+    assert "rollback" in err
+    assert "choice" in err
+    assert json.loads(second.ok("import", str(bundles / "choice-new.tar"), "--json"))["changed"] is False
+    assert "another choice" in second.ok("log", "--choice")
+
+
+def test_a_site_follows_one_root_and_makes_no_choice_of_its_own(
+    second: There, there: There, studio: World, tmp_path: Path
+) -> None:
+    root = str(studio.site.choice / "metadata" / "1.root.json")
+    other = tmp_path / "other.json"
+    other.write_bytes((there.site.choice / "metadata" / "1.root.json").read_bytes())
+    places = [("init", "--site", str(s.site.root), "--store", str(s.root / "store")) for s in (second, there)]
+
+    second.ok(*places[0], "--choice-root", root, "--nuke-json", "none")
+
+    for site, words, given in ((second, places[0], str(other)), (there, places[1], root)):
+        code, err = site.refused(*words, "--choice-root", given, "--nuke-json", "none")
+        assert code == 2
+        assert "--choice-root" in err
 
 
 def test_a_site_with_its_own_choice_takes_the_releases_and_leaves_the_choice(

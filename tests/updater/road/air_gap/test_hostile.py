@@ -117,6 +117,34 @@ def test_what_a_liar_changes_and_says_so_is_refused_by_signature(
     )
 
 
+def test_a_choice_that_a_liar_changes_is_refused(
+    second: There, bundles: Path, tmp_path: Path, files_of: Files, rewritten: Rewrite
+) -> None:
+    parts = [path for path in open_bundle(bundles / "choice-new.tar").members if not path.startswith("vendors/")]
+    assert sum(path.startswith("verdicts/") for path in parts) == 1
+    for path in parts:
+
+        def forge(there: dict[str, bytes], path: str = path) -> None:
+            there[path] = there[path][:-2] + bytes([there[path][-2] ^ 1]) + there[path][-1:]
+
+        forged = rewritten(bundles / "choice-new.tar", tmp_path / "forged.tar", forge)
+        if path != "choice/metadata/1.root.json":
+            assert isinstance(refused(second, files_of, forged), TrustError), path
+
+
+def test_a_choice_without_its_past_or_its_policy_is_refused(
+    second: There, bundles: Path, tmp_path: Path, files_of: Files, rewritten: Rewrite
+) -> None:
+    parts = [path for path in open_bundle(bundles / "choice-new.tar").members if not path.startswith("vendors/")]
+    for path in parts:
+        if path != "choice/metadata/1.root.json" and not path.startswith("verdicts/"):
+            short = rewritten(
+                bundles / "choice-new.tar", tmp_path / "short.tar", lambda there, path=path: there.pop(path)
+            )
+
+            assert refused(second, files_of, short).exit_code in {5, 6}, path
+
+
 def test_a_bundle_without_one_of_its_members_is_refused(
     there: There, bundles: Path, tmp_path: Path, files_of: Files, rewritten: Rewrite
 ) -> None:
