@@ -9,6 +9,7 @@ from changeover_registry.errors import InvalidInputError
 from changeover_updater.cli._context import JsonFlag, Reason, invocation, said
 from changeover_updater.cli._output import emit, escape, mark, rows, say
 from changeover_updater.cli._told import tell_promoted
+from changeover_updater.cli._told import tell_promoted
 
 if TYPE_CHECKING:
     from changeover_registry.repository.approval import Waiting
@@ -156,6 +157,7 @@ def approve(
     done = approvals.approve(call, shown, reason)
     answer = {"entry": entry, "chosen": done.chosen, "missing": done.missing, "reached": done.reached}
     emit(answer, as_json=as_json, show=lambda: _show_approved(done, entry))
+    tell_promoted(call, done)
     tell_promoted(call, done)
 
 
