@@ -10,6 +10,10 @@ from typing import Any
 import pytest
 from tuf.api.metadata import Metadata, MetaFile, TargetFile
 
+from changeover_registry.client import Client
+from changeover_registry.errors import TrustError
+from changeover_registry.transport import open_transport
+
 Repository = Any
 Command = Any
 PAST = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=1)
@@ -331,3 +335,28 @@ def test_a_target_that_is_held_is_not_fetched_again(client: Command, repository:
     held.write_bytes(b"damaged")
     assert client.download("model.bin") == 0
     assert client.held() == [b"weights"]
+
+
+@pytest.fixture
+def plain_names(repository: Repository) -> Repository:
+    """A repository that does not name its files by version and digest."""
+    repository.root.consistent_snapshot = False
+    repository.add("model.bin", b"weights")
+    repository.publish("root", "targets")
+    for role in ("snapshot", "targets"):
+        repository.files[f"metadata/{role}.json"] = repository.sign(role)
+    repository.files["targets/model.bin"] = b"weights"
+    return repository
+
+
+@pytest.mark.usefixtures("plain_names")
+def test_repository_without_consistent_snapshots_is_read_and_never_mirrored(
+    client: Command, address: str, tmp_path: Path
+) -> None:
+    assert client.download("model.bin") == 0
+    assert client.held() == [b"weights"]
+    root = (client.metadata / "trusted-root").read_bytes()
+    mirroring = Client(open_transport(address), tmp_path / "state", root, mirror=tmp_path / "mirror")
+    with pytest.raises(TrustError, match="consistent_snapshot = true, found false"):
+        mirroring.refresh()
+    assert not (tmp_path / "mirror").exists()
