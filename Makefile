@@ -2,7 +2,8 @@
 # make test   set up what it needs and pass every test
 # make faults kills, power cuts, full and failing disks, many writers at once, at every call that changes a disk (40 minutes
 #             as root, who may mount); `make faults FAULTS=bounded` an even part of it in minutes, RIGS="kills space" some
-# make bench  a changeover and the way back with 1,000 models, metadata of 50,000 files, every metric against the obvious way, a shot of 300 4K frames, memory predicted and measured (an hour)
+# make bench  a changeover and the way back with 1,000 models, metadata of 50,000 files, every metric against the obvious way, a shot of 300 4K frames, memory predicted and measured, a
+#             download of 1 GiB beside MLflow and curl (an hour)
 # make drift  memory predicted and measured on ten releases of onnxruntime, each in an environment of its own
 # make gpu    what a GPU takes of memory, with the python3 that is found; tells by part what could not be measured
 # make tuf-conformance SUITE=DIR  our client under a checkout of theupdateframework/tuf-conformance (needs faketime)
@@ -48,6 +49,7 @@ bench: setup
 	@$(BIN)/python -m changeover_validators.golden.bench_pipeline
 	@$(BIN)/python -m changeover_validators.vram.bench_plans
 	@$(BIN)/python -m changeover_validators.vram.bench --large
+	@$(BIN)/python -m changeover_updater.bench_transfer
 	@$(BIN)/python -m changeover_updater.bench_stations
 	@$(BIN)/python tests/plugins/nuke/bench_resolve.py
 	@$(MAKE) --no-print-directory drift
