@@ -184,13 +184,16 @@ def check_render() -> None:
     Raises:
         RuntimeError: One sentence; Nuke aborts the render with it.
     """
-    this, locked = session(), bool(os.environ.get("CHANGEOVER_LOCK"))
+    this = session()
+    locked = this.lock is not None or bool(os.environ.get("CHANGEOVER_LOCK"))
     wants_gpu = this.opened is not None and this.opened.frozen.device == "gpu" and not nuke.GUI
     nodes = _ours() if locked or wants_gpu else []
     if not nodes:
         return
     if this.opened is None or this.trouble:
         raise RuntimeError("Changeover: " + this.trouble)
+    if locked and this.lock is None:
+        raise RuntimeError("Changeover: CHANGEOVER_LOCK was set after Nuke had started; start Nuke again")
     import changeover_nuke_farm as farm  # Nuke's start does not wait for what only a render needs.
 
     worker = farm.this_worker(this.line)

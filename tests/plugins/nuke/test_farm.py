@@ -169,6 +169,20 @@ def test_a_lock_that_cannot_be_read_stops_the_render_and_not_the_start(
     assert "nothing cannot be read (No such file or directory); correct CHANGEOVER_LOCK" in _stopped(worker)
 
 
+def test_a_lock_that_is_set_after_the_start_is_not_passed_over(
+    situation: Any, plug: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = situation.release("acme/roto", "1.0.0")
+    situation.put(situation.generation(1, release, stable=(release,)))
+    found = plug(situation.environ())
+    found.main.start()
+    found.main.new_node("roto")
+    monkeypatch.setenv("CHANGEOVER_LOCK", situation.lock(tmp_path / "lock", release))
+
+    worker = SimpleNamespace(nuke=found.nuke, write=found.nuke.createNode("Write"))
+    assert "was set after Nuke had started" in _stopped(worker)
+
+
 def test_without_a_lock_and_a_wanted_gpu_a_render_is_not_looked_at(situation: Any, plug: Any) -> None:
     release = situation.release("acme/roto", "1.0.0")
     situation.put(situation.generation(1, release, stable=(release,)))
