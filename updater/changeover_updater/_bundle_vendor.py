@@ -245,8 +245,7 @@ def _move(staged: Path, target: Path) -> None:
     if staged.is_file():
         _fs.make_dirs(target.parent)
         staged.chmod(0o444)
-        staged.replace(target)
-        _fs.fsync_dir(target.parent)
+        _fs.replace(staged, target)
 
 
 def _put(path: Path, data: bytes) -> None:

@@ -188,10 +188,9 @@ def _write(target: Path, parts: Sequence[Part], head: Bundle, progress: Progress
             write_container(file, manifest, pieces, lambda path, more: progress(path, more, size))
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(target)
+        _fs.replace(beside, target)
     finally:
         beside.unlink(missing_ok=True)
-    _fs.fsync_dir(target.parent)
     fresh = min(part.expires for part in parts if part.expires is not None)
     return BundleSummary(target, manifest, canonical.digest(manifest.to_bytes()), size, fresh)
 

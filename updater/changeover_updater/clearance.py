@@ -14,7 +14,7 @@ from changeover_registry._fs import write_atomic
 from changeover_registry.clock import format_time, parse_time
 from changeover_registry.records.bundle import Clearance
 
-__all__ = ["CLEARANCE_DAYS", "clear", "judged_at", "lift"]
+__all__ = ["CLEARANCE_DAYS", "clear", "judged_at"]
 
 CLEARANCE_DAYS = 180
 """How long after its arrival a bundle may be released, and what it brought be installed, without new freshness."""
@@ -54,8 +54,3 @@ def clear(folder: Path, timestamp: bytes, arrived: datetime, now: datetime, who:
         why=why,
     )
     write_atomic(folder / _NAME, cleared.to_bytes())
-
-
-def lift(folder: Path) -> None:
-    """Have expiry judged at the moment of reading again; nothing happens if it is."""
-    (folder / _NAME).unlink(missing_ok=True)
