@@ -143,8 +143,7 @@ def close_show(
     from changeover_updater.signed import write_choice
 
     site, station = call.site(), call.station()
-    for key in ("promoter", "site"):
-        call.key(key)
+    call.key("promoter")
     show = _open_show(shows_of(site, read_histories(site, station, read_choices(site, station))), name)
     folder = site.root / "shows" / show.name
     _fs.make_dirs(folder)

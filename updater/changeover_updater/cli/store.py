@@ -114,6 +114,8 @@ def show_close(
         if written.entry:
             say(f"{mark('open')} the show is closed once it is signed ({escape(written.missing)}):")
             say(f"  changeover approve {escape(written.entry)}")
+        elif not written.reached:
+            say(f"{mark('ok')} signed; the show is closed after the next promote or sync where the site's key is")
         else:
             say(f"{mark('ok')} show {escape(show)} is closed; changeover gc may take what nothing else needs")
 
