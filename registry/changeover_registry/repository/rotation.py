@@ -1,4 +1,4 @@
-"""A new online key for the choice, where the one that signs snapshot and timestamp may have been stolen.
+"""A new online key for a repository, where the one that signs snapshot and timestamp may have been stolen.
 
 The root, whose key is offline, names the new key; readers walk from the root that they were given to this one and throw
 away every timestamp and snapshot that they knew, so that numbers which a thief drove up bind nobody. What the old key
@@ -26,7 +26,7 @@ from changeover_registry.repository.reached import Delegator, Reached, anchor_by
 from changeover_registry.repository.scopes import is_back, locked, scope_of
 from changeover_registry.signing import ensure_key, load_signer
 
-__all__ = ["Rotated", "rotate_online"]
+__all__ = ["Rotated", "rotate", "rotate_online"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,21 +58,32 @@ def rotate_online(folder: Path, keys: StudioKeys, entry: Entry, now: datetime) -
         LostRaceError: Another process is writing.
         OSError: The folder or the key's place cannot be written.
     """
-    signer = load_signer(keys.root)
     with locked(folder, "site"):
-        root = newest_root(folder, anchor_bytes(keys.anchor))
-        beside = keys.site.with_name(f"{keys.site.stem}.next.pem")
-        ensure_key(beside)
-        online = load_signer(beside)
-        if online.public_key.keyid not in root.roles["timestamp"].keyids:
-            root = _write_root(folder, _next_root(root, online, entry, now), root, signer)
-        roles, forged = _newest_roles(folder, root)
-        files = [RoleFile(role, signed.version, b"") for role, signed in roles.items()]
-        files = [replace(file, data=file.path(folder).read_bytes()) for file in files]
-        nothing = Reached(root, Timestamp(), Snapshot(version=_free(folder), meta={}), {})
-        metadata.reach(folder, nothing, files, online, now)
-        write_atomic(keys.site, beside.read_bytes(), mode=0o600)
-        beside.unlink()
+        return rotate(folder, keys.root, keys.site, keys.anchor, entry, now)
+
+
+def rotate(folder: Path, root_key: Path, place: Path, anchor: Path, entry: Entry, now: datetime) -> Rotated:
+    """`rotate_online` for whoever holds the repository's lock; `place` is where the online key stands.
+
+    Raises:
+        InvalidInputError: There is no root key here, or no trusted root.
+        TrustError: The root key is not the repository's, or a role file was changed.
+        OSError: The folder or the key's place cannot be written.
+    """
+    signer = load_signer(root_key)
+    root = newest_root(folder, anchor_bytes(anchor))
+    beside = place.with_name(f"{place.stem}.next.pem")
+    ensure_key(beside)
+    online = load_signer(beside)
+    if online.public_key.keyid not in root.roles["timestamp"].keyids:
+        root = _write_root(folder, _next_root(root, online, entry, now), root, signer)
+    roles, forged = _newest_roles(folder, root)
+    files = [RoleFile(role, signed.version, b"") for role, signed in roles.items()]
+    files = [replace(file, data=file.path(folder).read_bytes()) for file in files]
+    nothing = Reached(root, Timestamp(), Snapshot(version=_free(folder), meta={}), {})
+    metadata.reach(folder, nothing, files, online, now)
+    write_atomic(place, beside.read_bytes(), mode=0o600)
+    beside.unlink()
     heads = tuple((scope_of(r), signed.version) for r, signed in roles.items() if r != "targets" and not is_back(r))
     return Rotated(root.version, online.public_key.keyid, heads, forged)
 

@@ -1,16 +1,16 @@
-"""The vendor's commands: init, smoke, register, publish, withdraw, renew."""
+"""The vendor's commands: init, smoke, register, publish, withdraw, renew, keys list, keys rotate."""
 
 import os
 import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from changeover_updater.cli._context import JsonFlag, invocation
-from changeover_updater.cli._output import emit, escape, mark, notice, progress, say
+from changeover_updater.cli._context import JsonFlag, Reason, invocation
+from changeover_updater.cli._output import emit, escape, mark, notice, progress, rows, say
 
 if TYPE_CHECKING:
     from changeover_updater.vendor import Smoked
@@ -21,6 +21,9 @@ __all__ = ["app"]
 app = typer.Typer(
     help="For vendors: prove, register, sign and publish releases.", no_args_is_help=True, rich_markup_mode="rich"
 )
+
+keys = typer.Typer(help="Which keys sign the repository, and new ones in their place.", no_args_is_help=True)
+app.add_typer(keys, name="keys")
 
 HomeFlag = Annotated[
     Path | None, typer.Option("--home", help="The vendor's home; else CHANGEOVER_VENDOR_HOME or the current folder.")
@@ -204,6 +207,43 @@ def renew(context: typer.Context, home: HomeFlag = None, as_json: JsonFlag = Fal
 
     roles = vendor.renew(_home(home), invocation(context).now)
     emit({"renewed": list(roles)}, as_json=as_json, show=lambda: say(f"{mark('ok')} renewed: {', '.join(roles)}"))
+
+
+@keys.command("list")
+def keys_list(context: typer.Context, home: HomeFlag = None, as_json: JsonFlag = False) -> None:
+    """Show which keys sign what, and until when it holds."""
+    from changeover_registry.clock import format_time
+    from changeover_registry.repository.vendor_keys import held_keys
+
+    invocation(context)
+    found = _home(home)
+    held = [(one.role, one.key_id, format_time(one.expires)) for one in held_keys(found.repository, found.keys)]
+    answer = [{"role": role, "key": key, "expires": expires} for role, key, expires in held]
+    lines = [(role, key[:12], expires) for role, key, expires in held]
+    emit(answer, as_json=as_json, show=lambda: rows("keys", ("role", "key", "signed until"), lines))
+
+
+@keys.command("rotate")
+def keys_rotate(
+    context: typer.Context,
+    which: Annotated[Literal["release", "online"], typer.Argument(help="The key of releases, or of dates.")],
+    reason: Reason,
+    home: HomeFlag = None,
+) -> None:
+    """Put a new key in the place of the one that signs releases (targets key needed), or dates (root key needed)."""
+    from changeover_registry.clock import format_time
+    from changeover_registry.records.choice import Entry
+    from changeover_registry.repository.vendor_keys import rotate_online, rotate_release
+
+    call, found = invocation(context), _home(home)
+    if which == "release":
+        key = rotate_release(found.repository, found.keys, call.now)
+    else:
+        entry = Entry(who=call.settings.who, when=format_time(call.now), why=reason, what="a new online key")
+        key = rotate_online(found.repository, found.keys, entry, call.now)
+    say(
+        f"{mark('ok')} key {key[:12]} signs {'releases' if which == 'release' else 'dates'} now; studios follow by sync"
+    )
 
 
 def _home(flag: Path | None) -> "VendorHome":
