@@ -2,6 +2,7 @@
 # make test   set up what it needs and pass every test
 # make faults kills, power cuts, full and failing disks, many writers at once, at every call that changes a disk (40 minutes
 #             as root, who may mount); `make faults FAULTS=bounded` an even part of it in minutes, RIGS="kills space" some
+# make fuzz   every parser of a file from outside, on twenty thousand damaged files each (half an hour)
 # make bench  a changeover and the way back with 1,000 models, metadata of 50,000 files, every metric against the obvious way, a shot of 300 4K frames, memory predicted and measured, a
 #             download of 1 GiB beside MLflow and curl (an hour)
 # make drift  memory predicted and measured on ten releases of onnxruntime, each in an environment of its own
@@ -41,6 +42,9 @@ test: setup
 
 faults: setup
 	@PYTHONPATH=tools/faults $(BIN)/python -m changeover_faults $(if $(filter bounded,$(FAULTS)),--bounded) $(RIGS)
+
+fuzz: setup
+	@$(BIN)/python -m pytest -q -p no:cacheprovider --timeout=3600 --hypothesis-profile=long tests/fuzz
 
 bench: setup
 	@$(BIN)/python -m changeover_updater.bench_switch

@@ -6,6 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("long", max_examples=20_000, deadline=None)
+"""For ``make fuzz``: ``--hypothesis-profile=long``."""
 
 ROOT = Path(__file__).parents[1]
 
