@@ -1,5 +1,6 @@
 """Files over real web servers that cut, crawl, lie, ignore ranges, and ask to be left alone."""
 
+import gzip
 import hashlib
 import http.server
 import logging
@@ -63,6 +64,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.piece = 1 << 16
         self.pause = 0.0
         self.busy: list[tuple[int, str]] = []
+        self.encoding = ""
         self.sent = 0
         self.asked: list[str] = []
         self.guard = threading.Lock()
@@ -104,6 +106,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(206 if match else 200)
         if match:
             self.send_header("Content-Range", f"bytes {start}-{end - 1}/{size}")
+        if self.server.encoding:
+            self.send_header("Content-Encoding", self.server.encoding)
         self.send_header("Content-Length", str(end - start))
         self.end_headers()
         stop = self._cut(start, end)
@@ -307,6 +311,17 @@ def test_a_server_that_asks_for_an_hour_is_passed_over_at_once(serve: Any, targe
     assert time.monotonic() - started < 10
     with pytest.raises(UnreachableError, match="HTTP status 429, to be asked again in 3600 seconds"):
         open_transport(busy.address).read(PATH, limit=10)
+
+
+def test_a_bomb_is_never_unpacked(serve: Any, target: Path) -> None:
+    bomb = gzip.compress(bytes(256 * 2**20))
+    server = serve(bomb)
+    server.encoding = "gzip"
+    with pytest.raises(TrustError, match="digest|length"):
+        fetch(target, server, entry=entry_of(bytes(1000)))
+    assert not target.exists()
+    fetch(target, server, entry=entry_of(bomb))
+    assert target.read_bytes() == bomb
 
 
 def test_a_range_that_is_longer_than_it_was_asked_for_is_cut(serve: Any, target: Path) -> None:

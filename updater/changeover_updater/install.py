@@ -156,4 +156,4 @@ def _take_up(target: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         if stat.S_ISREG(target.lstat().st_mode):
             target.chmod(0o644)
-        target.replace(partial_path(target))
+        _fs.replace(target, partial_path(target))

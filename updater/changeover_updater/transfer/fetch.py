@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from changeover_registry._fs import fsync_dir
+from changeover_registry._fs import replace
 from changeover_registry.errors import ChangeoverError, TrustError, UnreachableError
 from changeover_registry.records.release import FileEntry
 from changeover_registry.transport.interface import Transport
@@ -65,8 +65,7 @@ def fetch_file(
     except TrustError:
         partial.path.unlink(missing_ok=True)
         raise
-    partial.path.replace(target)
-    fsync_dir(target.parent)
+    replace(partial.path, target)
     return mirrors
 
 

@@ -10,6 +10,7 @@ import errno
 import hashlib
 import os
 import stat
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -135,17 +136,32 @@ def open_regular(path: Path) -> Iterator[int]:
 def read_block(handle: int, block: int, length: int, buffer: bytearray) -> memoryview:
     """A block of an open file, as far as it goes, in `buffer`."""
     view = memoryview(buffer)[:length]
-    if not hasattr(os, "preadv"):  # pragma: windows
-        os.lseek(handle, block * BLOCK_BYTES, os.SEEK_SET)
-        data = os.read(handle, length)
-        view[: len(data)] = data
-        return view[: len(data)]
     done = 0
-    while done < length and (read := os.preadv(handle, [view[done:]], block * BLOCK_BYTES + done)):
+    while done < length and (read := _read_at(handle, view[done:], block * BLOCK_BYTES + done)):
         done += read
     return view[:done]
 
 
+def _read_at(handle: int, view: memoryview, offset: int) -> int:
+    if sys.platform == "win32":  # pragma: windows
+        with _SEEKING:
+            os.lseek(handle, offset, os.SEEK_SET)
+            data = os.read(handle, len(view))
+        view[: len(data)] = data
+        return len(data)
+    return os.preadv(handle, [view], offset)
+
+
+def _write_at(handle: int, view: memoryview, offset: int) -> int:
+    if sys.platform == "win32":  # pragma: windows
+        with _SEEKING:
+            os.lseek(handle, offset, os.SEEK_SET)
+            return os.write(handle, view)
+    return os.pwrite(handle, view, offset)
+
+
+_SEEKING = threading.Lock()
+"""Windows has one position for all threads of an open file."""
 _GUARDED = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
@@ -165,5 +181,5 @@ def _open_own(path: Path) -> int:
 def _write_all(handle: int, data: Buffer, offset: int) -> None:
     view = memoryview(data)
     while view:
-        written = os.pwrite(handle, view, offset)
+        written = _write_at(handle, view, offset)
         view, offset = view[written:], offset + written
