@@ -15,6 +15,7 @@ from changeover_faults.pool import Pool
 from changeover_faults.readers import reading
 from changeover_faults.report import Report
 from changeover_faults.scale import Scale
+from changeover_faults.strace import why_not
 from changeover_faults.studio import NEW, STATION, Studio, add_station, build, promote
 from changeover_faults.sweep import left_over
 
@@ -32,6 +33,9 @@ def crowds(pool: Pool, scale: Scale) -> Iterator[Report]:
     updates, stations = scale.many(100, 12), scale.many(20, 8)
     yield _timed(pool, "parallel updates of one station", lambda studio, report: parallel(studio, report, updates))
     yield _timed(pool, "stations of one store at once", lambda studio, report: _stations(studio, report, stations))
+    if why := why_not():
+        yield Report("the lock's holder is killed", skipped=why)
+        return
     yield _timed(pool, "the lock's holder is killed", _dead_holder)
     if subprocess.run(("unshare", "-u", "true"), check=False, capture_output=True).returncode:
         yield Report("a second host", skipped="no other host name can be given to a process here")

@@ -6,14 +6,17 @@ state of the disk that a kill at any instruction can leave; only the end of a co
 """
 
 import re
+import shutil
+import subprocess
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from changeover_faults.commands import USUAL, Around, Ended, command, finish
 
-__all__ = ["CALLS", "Call", "Fault", "record", "run"]
+__all__ = ["CALLS", "Call", "Fault", "record", "run", "why_not"]
 
 CALLS = (
     *("open", "openat", "creat", "write", "pwrite64", "writev", "pwritev", "pwritev2", "fsync", "fdatasync"),
@@ -49,6 +52,15 @@ class Fault:
 
     def __str__(self) -> str:
         return f"{self.error or 'SIGKILL'} at {self.call}"
+
+
+@cache
+def why_not() -> str:
+    """Why nothing can be traced here; empty if it can."""
+    if shutil.which("strace") is None:
+        return "strace is not installed"
+    done = subprocess.run(("strace", "-f", "-o", "/dev/null", "true"), check=False, capture_output=True, text=True)
+    return f"nothing can be traced here: {done.stderr.strip()[-200:]}" if done.returncode else ""
 
 
 def record(arguments: Sequence[str], root: Path, log: Path, around: Around = USUAL) -> tuple[Call, ...]:

@@ -10,7 +10,7 @@ from changeover_faults.mutation import Chain
 from changeover_faults.pool import Pool
 from changeover_faults.report import Report
 from changeover_faults.scale import Scale
-from changeover_faults.strace import Fault
+from changeover_faults.strace import Fault, why_not
 from changeover_faults.sweep import ERRORS, Case, after_fsyncs
 
 __all__ = ["BOUNDED", "REDUNDANT", "errors", "kills", "mutations", "power_cuts"]
@@ -29,6 +29,9 @@ REDUNDANT: dict[Chain, str] = {}
 
 def kills(pool: Pool, scale: Scale) -> Iterator[Report]:
     """SIGKILL at each call."""
+    if why := why_not():
+        yield Report("kill", skipped=why)
+        return
     for action in ACTIONS:
         calls = pool.record("folder", action)
         cases = [Case(action, None), *(Case(action, Fault(call)) for call in scale.some(calls, 10))]
@@ -39,6 +42,9 @@ def kills(pool: Pool, scale: Scale) -> Iterator[Report]:
 
 def errors(pool: Pool, scale: Scale) -> Iterator[Report]:
     """Each error of a failing disk at each call."""
+    if why := why_not():
+        yield Report("errors", skipped=why)
+        return
     for action in ACTIONS:
         calls = pool.record("folder", action)
         every = [Fault(call, error) for call in calls for error in ERRORS]
@@ -51,7 +57,7 @@ def errors(pool: Pool, scale: Scale) -> Iterator[Report]:
 def power_cuts(pool: Pool, scale: Scale) -> Iterator[Report]:
     """The power goes at each call that changes over, after each fsync of the other commands, and after the end."""
     for kind in FILE_SYSTEMS:
-        if why := can_mount(kind, pool.work):
+        if why := why_not() or can_mount(kind, pool.work):
             yield Report(f"power cut: {kind}", skipped=why)
             continue
         for action in ACTIONS:
@@ -64,8 +70,8 @@ def power_cuts(pool: Pool, scale: Scale) -> Iterator[Report]:
 def mutations(pool: Pool, scale: Scale) -> Iterator[Report]:
     """Power cuts of builds that lack one fsync: each must be found, or its redundancy be explained."""
     kinds = [kind for kind in FILE_SYSTEMS if not can_mount(kind, pool.work)]
-    if not kinds:
-        yield Report("one fsync removed", skipped="no image can be mounted and cut here")
+    if why := why_not() or ("" if kinds else "no image can be mounted and cut here"):
+        yield Report("one fsync removed", skipped=why)
         return
     report, started = Report("one fsync removed"), time.monotonic()
     places: dict[Chain, list[str]] = {}
@@ -75,6 +81,7 @@ def mutations(pool: Pool, scale: Scale) -> Iterator[Report]:
     for chain, actions in places.items():
         if scale.full or chain in BOUNDED:
             _mutate(pool, report, kinds, actions, chain)
+            pool.say(f"without {' < '.join(chain)}: {report.notes[' < '.join(chain)]}")
     report.seconds = time.monotonic() - started
     report.notes["places that call fsync"] = len(places)
     yield report
