@@ -62,7 +62,7 @@ def rotate_online(folder: Path, keys: StudioKeys, entry: Entry, now: datetime) -
         return rotate(folder, keys.root, keys.site, keys.anchor, entry, now)
 
 
-def rotate(folder: Path, root_key: Path, place: Path, anchor: Path, entry: Entry, now: datetime) -> Rotated:
+def rotate(folder: Path, root_key: Path, place: Path, anchor: Path, entry: Entry | None, now: datetime) -> Rotated:
     """`rotate_online` for whoever holds the repository's lock; `place` is where the online key stands.
 
     Raises:
@@ -88,9 +88,10 @@ def rotate(folder: Path, root_key: Path, place: Path, anchor: Path, entry: Entry
     return Rotated(root.version, online.public_key.keyid, heads, forged)
 
 
-def _next_root(root: Root, online: CryptoSigner, entry: Entry, now: datetime) -> Root:
+def _next_root(root: Root, online: CryptoSigner, entry: Entry | None, now: datetime) -> Root:
     newer = metadata.renewed(root, "root", now)
-    newer.unrecognized_fields[metadata.ENTRY] = entry.model_dump(mode="json")
+    if entry is not None:
+        newer.unrecognized_fields[metadata.ENTRY] = entry.model_dump(mode="json")
     for role in ("snapshot", "timestamp"):
         for keyid in tuple(newer.roles[role].keyids):
             newer.revoke_key(keyid, role)

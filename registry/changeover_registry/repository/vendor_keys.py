@@ -13,7 +13,6 @@ from pathlib import Path
 from tuf.api.metadata import Targets
 
 from changeover_registry._fs import lock, write_atomic
-from changeover_registry.records.choice import Entry
 from changeover_registry.repository import metadata, rotation
 from changeover_registry.repository.keys import VendorKeys
 from changeover_registry.repository.metadata import Change
@@ -76,7 +75,7 @@ def rotate_release(folder: Path, keys: VendorKeys, now: datetime) -> str:
     return new.keyid
 
 
-def rotate_online(folder: Path, keys: VendorKeys, entry: Entry, now: datetime) -> str:
+def rotate_online(folder: Path, keys: VendorKeys, now: datetime) -> str:
     """Have a new key sign snapshot and timestamp, put it in the old one's place, and return its id.
 
     Raises:
@@ -87,7 +86,7 @@ def rotate_online(folder: Path, keys: VendorKeys, entry: Entry, now: datetime) -
     """
     check_is_repository(folder)
     with lock(folder / "lock", what=f"the repository {folder}"):
-        return rotation.rotate(folder, keys.root, keys.online, keys.anchor, entry, now).key_id
+        return rotation.rotate(folder, keys.root, keys.online, keys.anchor, None, now).key_id
 
 
 def _change(reached: Reached, keys: VendorKeys, beside: Path, models: list[str], now: datetime) -> Change:

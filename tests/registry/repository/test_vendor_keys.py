@@ -9,13 +9,11 @@ from tuf.api.metadata import Metadata, MetaFile, Targets
 
 from changeover_registry import signing
 from changeover_registry.errors import ChangeoverError, TrustError
-from changeover_registry.records.choice import Entry
 from changeover_registry.records.repository import Index
 from changeover_registry.repository import metadata, vendor_keys
 from changeover_registry.repository.reached import read_reached
 
 Vendor = Any
-ENTRY = Entry(who="td", when="2026-11-22T13:45:00Z", why="each year", what="a new online key")
 
 
 def test_a_new_release_key_publishes_and_the_old_one_no_more(acme: Vendor, tmp_path: Path) -> None:
@@ -61,7 +59,7 @@ def test_a_studio_walks_20_roots_of_a_vendor_and_another_vendor_is_unaffected(
     stolen.write_bytes(acme.keys.online.read_bytes())
 
     for _ in range(20):
-        vendor_keys.rotate_online(acme.folder, acme.keys, ENTRY, acme.now)
+        vendor_keys.rotate_online(acme.folder, acme.keys, acme.now)
 
     assert acme.root == first
     for state in ("acme-state", "new"):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from changeover_updater.cli._context import JsonFlag, Reason, invocation
+from changeover_updater.cli._context import JsonFlag, invocation
 from changeover_updater.cli._output import emit, escape, mark, notice, progress, rows, say
 
 if TYPE_CHECKING:
@@ -227,23 +227,16 @@ def keys_list(context: typer.Context, home: HomeFlag = None, as_json: JsonFlag =
 def keys_rotate(
     context: typer.Context,
     which: Annotated[Literal["release", "online"], typer.Argument(help="The key of releases, or of dates.")],
-    reason: Reason,
     home: HomeFlag = None,
 ) -> None:
     """Put a new key in the place of the one that signs releases (targets key needed), or dates (root key needed)."""
-    from changeover_registry.clock import format_time
-    from changeover_registry.records.choice import Entry
     from changeover_registry.repository.vendor_keys import rotate_online, rotate_release
 
     call, found = invocation(context), _home(home)
-    if which == "release":
-        key = rotate_release(found.repository, found.keys, call.now)
-    else:
-        entry = Entry(who=call.settings.who, when=format_time(call.now), why=reason, what="a new online key")
-        key = rotate_online(found.repository, found.keys, entry, call.now)
-    say(
-        f"{mark('ok')} key {key[:12]} signs {'releases' if which == 'release' else 'dates'} now; studios follow by sync"
-    )
+    rotate = rotate_release if which == "release" else rotate_online
+    key = rotate(found.repository, found.keys, call.now)
+    what = "releases" if which == "release" else "dates"
+    say(f"{mark('ok')} key {key[:12]} signs {what} now; studios follow by sync")
 
 
 def _home(flag: Path | None) -> "VendorHome":
