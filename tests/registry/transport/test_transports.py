@@ -316,6 +316,24 @@ def test_a_range_is_asked_for_only_when_it_is_needed(folder: Path) -> None:
     assert asked == ["/metadata/file.json None", "/metadata/file.json bytes=1000-"]
 
 
+def test_one_connection_serves_one_request_after_the_other(folder: Path) -> None:
+    class Kept(Ranged):
+        protocol_version = "HTTP/1.1"
+
+        def handle(self) -> None:
+            self.asked.append("connection")
+            super().handle()
+
+    asked: list[str] = []
+    with serving(Kept, folder, asked) as address:
+        transport = open_transport(address)
+        for offset in range(0, 10_000, 1000):
+            assert b"".join(transport.stream("metadata/file.json", offset=offset, length=1000))
+        transport.read("metadata/file.json", limit=len(DATA))
+        transport.read("empty", limit=0)
+    assert asked.count("connection") == 1
+
+
 @pytest.mark.parametrize("status", [403, 404, 410])
 def test_a_status_that_means_nothing_there_is_told_apart(tmp_path: Path, status: int) -> None:
     with serving(Wrong, tmp_path) as address, pytest.raises(NotThereError, match=f"HTTP status {status}"):
