@@ -3,8 +3,8 @@
 # make faults kills, power cuts, full and failing disks, many writers at once, at every call that changes a disk (40 minutes
 #             as root, who may mount); `make faults FAULTS=bounded` an even part of it in minutes, RIGS="kills space" some
 # make fuzz   every parser of a file from outside, on twenty thousand damaged files each (half an hour)
-# make bench  a changeover and the way back with 1,000 models, metadata of 50,000 files, every metric against the obvious way, a shot of 300 4K frames, memory predicted and measured, a
-#             download of 1 GiB beside MLflow and curl (an hour)
+# make bench  a changeover and the way back with 1,000 models, metadata of 50,000 files, every metric against the obvious
+#             way, a shot of 300 4K frames, memory predicted and measured, 1 GiB beside MLflow and curl (an hour)
 # make drift  memory predicted and measured on ten releases of onnxruntime, each in an environment of its own
 # make gpu    what a GPU takes of memory, with the python3 that is found; tells by part what could not be measured
 # make tuf-conformance SUITE=DIR  our client under a checkout of theupdateframework/tuf-conformance (needs faketime)
