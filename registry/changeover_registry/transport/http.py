@@ -165,9 +165,6 @@ def _asked_wait(response: urllib3.BaseHTTPResponse) -> float:
 def _pieces(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
     """What comes, as it comes: one that waited for whole pieces could not tell a slow server from a dead one."""
     while piece := response.read1(CHUNK_BYTES, decode_content=False):
-        if response.length_remaining == 0:
-            # One more read, which asks nobody, hands the connection back for the next request.
-            response.read1(1, decode_content=False)
         yield piece
 
 
