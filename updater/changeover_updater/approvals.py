@@ -11,7 +11,7 @@ from changeover_registry.clock import parse_time
 from changeover_registry.errors import ChangeoverError, TrustError, UndecidedError
 from changeover_registry.records.choice import Choice, Override, Pending, Pin, Pointer, Share
 from changeover_registry.records.release import ReleaseRef
-from changeover_updater.differences import new_pins, new_pointers
+from changeover_updater.differences import differences, new_pins, new_pointers
 from changeover_updater.permitted import case_of, earlier_of, permission_of
 from changeover_updater.site import Site
 from changeover_updater.studio import Studio, read_studio, read_verdicts
@@ -63,12 +63,17 @@ def approve(call: "Invocation", shown: "Waiting", reason: str | None) -> "Writte
     from changeover_updater.signed import studio_keys
 
     call.key("promoter")
-    site, studio = call.site(), read_studio(call.site(), call.station())
+    site = call.site()
 
     def check(entry: Pending, holds: "Effective | None") -> None:
         if shown.entry is None or entry.choice != shown.entry.choice:
             raise _gone(shown.name)
-        _check_choice(call, site, studio, holds.choice if holds else None, entry.choice)
+        before, after = holds.choice if holds else None, entry.choice
+        if before is not None and after.policy is not None and after.policy != before.policy:
+            # Nothing else can be judged until the changed policy is signed.
+            _check_policy(site, before, after)
+        else:
+            _check_choice(call, site, read_studio(site, call.station()), before, after)
 
     return approval.approve(site.choice, studio_keys(call), shown.name, check, _signature(call, reason))
 
@@ -94,8 +99,6 @@ def _check_choice(call: "Invocation", site: Site, studio: Studio, before: Choice
     for override in after.overrides:
         if before is None or override not in before.overrides:
             _check_override(call, override)
-    if after.policy is not None and after.policy != (before.policy if before else None):
-        _check_policy(site, after.policy)
 
 
 def _check_release(call: "Invocation", site: Site, studio: Studio, entry: Pointer | Share | Pin, scope: str) -> None:
@@ -131,11 +134,21 @@ def _check_override(call: "Invocation", override: Override) -> None:
         )
 
 
-def _check_policy(site: Site, digest: str) -> None:
+def _check_policy(site: Site, before: Choice, after: Choice) -> None:
+    """A policy is signed by itself: under which one would a release beside it be judged?"""
     from changeover_validators.golden.gates import check_noise
     from changeover_validators.golden.noise import all_noise
 
-    data = site.policy_bytes()
+    others = [str(one) for one in differences(before, after) if one.what != "policy"]
+    if others:
+        raise TrustError(
+            "policy of an entry",
+            where=f"{after.scope}/{after.number}",
+            expected="a policy, and nothing else",
+            actual=f"also {others[0]}",
+            remedy="reject the entry; sign the policy first, and the rest after it",
+        )
+    data, digest = site.policy_bytes(), after.policy
     if canonical.digest(data) != digest:
         raise TrustError(
             "policy of an entry",

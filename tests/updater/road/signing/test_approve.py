@@ -230,3 +230,32 @@ def test_a_signature_in_another_promoters_name_is_refused(signers: Any) -> None:
         assert (code, "signature of an entry" in err) == (5, True)
     assert canonical.digest(path.read_bytes())
     assert not (signers.folder / "metadata" / "5.site.json").exists()
+
+
+def test_a_changed_policy_is_approved_as_the_file_that_stands_there_and_by_itself(signers: Any) -> None:
+    from changeover_registry.repository import choice
+    from changeover_updater import choose
+    from changeover_updater.signed import change_of
+
+    path = signers.world.site.root / "policy.toml"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("verdict_days = 30", "verdict_days = 60"), encoding="utf-8")
+    signers.world.ok("promote", "--policy", "--reason", "longer")
+    path.write_text(text.replace("verdict_days = 30", "verdict_days = 90"), encoding="utf-8")
+
+    code, _, err = signers.bob.run("approve", "site/5")
+
+    assert (code, "policy of an entry" in err) == (5, True)
+    path.write_text(text.replace("verdict_days = 30", "verdict_days = 60"), encoding="utf-8")
+    signers.bob.ok("approve", "site/5")
+    signers.world.ok("sync")
+    signers.world.ok("plan")
+    change = change_of(signers.call(), "both at once")
+
+    def both(last: Any) -> Any:
+        moved = choose.promote(last, "stable", signers.second.ref(), None, change)
+        return moved.model_copy(update={"policy": "0" * 64})
+
+    choice.write(signers.folder, signers.keys, "site", both, signers.call().now)
+    code, _, err = signers.bob.run("approve", "site/6")
+    assert (code, "a policy, and nothing else" in err) == (5, True)
