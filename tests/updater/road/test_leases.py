@@ -74,7 +74,7 @@ def test_a_session_that_was_killed_on_this_host_keeps_nothing_after_two_hours(tm
 def test_a_session_that_lives_keeps_its_generation_however_long_it_slept(tmp_path: Path) -> None:
     session = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     try:
-        write(tmp_path, host=short_host(), pid=session.pid, age=timedelta(0))
+        os.utime(write(tmp_path, host=short_host(), pid=session.pid))
         later = datetime.now(UTC) + timedelta(days=3)
         (lease,) = read_leases(tmp_path, later)
         assert lease.lives(later)
