@@ -23,13 +23,13 @@ from changeover_updater.stations import iter_statuses, station_names
 from changeover_validators.classes import host_class
 from changeover_validators.probe import forged_host, forged_hosts
 
-__all__ = ["main"]
+__all__ = ["NEW", "main"]
 
 _T = TypeVar("_T")
 _NOW = datetime(2026, 11, 22, 12, 10, tzinfo=UTC)
 _AT, _NEXT = "2026-11-22T12:00:00Z", "2026-11-22T12:40:00Z"
 _OLD = ReleaseRef(model="acme/person-roto", version="4.1.0", digest="a" * 64)
-_NEW = ReleaseRef(model="acme/person-roto", version="4.2.0", digest="b" * 64)
+NEW = ReleaseRef(model="acme/person-roto", version="4.2.0", digest="b" * 64)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -71,7 +71,7 @@ def _choice() -> Choice:
         number=12,
         entry=Entry(who="td", when=_AT, why="bench", what="bench"),
         channels=(Pointer(channel="stable", release=_OLD),),
-        shares=(Share(channel="stable", release=_NEW, percent=25),),
+        shares=(Share(channel="stable", release=NEW, percent=25),),
     )
 
 
@@ -98,7 +98,7 @@ def _write(site: Site, count: int) -> int:
             ),
             facts=facts.model_copy(update={"host": name}),
             verdicts=("d" * 64, "e" * 64),
-            tried=(Tried(key=str(_NEW), outcome="done" if number % 10 else "failed", when=_AT, why="smoke"),),
+            tried=(Tried(key=str(NEW), outcome="done" if number % 10 else "failed", when=_AT, why="smoke"),),
             quarantined=(),
             choices={"site": 12, "shows/atlas": 4},
             next_report=_NEXT,

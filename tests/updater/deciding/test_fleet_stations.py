@@ -10,6 +10,7 @@ from changeover_registry.records.choice import Choice, Entry, Pointer, Share
 from changeover_registry.records.facts import Gpu
 from changeover_registry.records.release import ReleaseRef
 from changeover_registry.records.station import GenerationChannel, StationStatus, Tried
+from changeover_updater import bench_stations
 from changeover_updater.fleet_stations import Coverage, class_label, is_of, stations_object, stations_of
 from changeover_updater.rollout import admits
 from changeover_updater.stations import Unread
@@ -202,6 +203,16 @@ def test_object_for_json_says_who_reported_it() -> None:
     assert value["stations"][0]["behind"][0]["reason"] == "failed"
     assert value["stations"][0]["tried"][0]["outcome"] == "failed"
     assert value["versions"] == {"0.1.0": 1}
+
+
+def test_bench_reads_what_it_wrote(capsys: Any) -> None:
+    assert bench_stations.main(["--stations", "64"]) == 0
+
+    told = capsys.readouterr().out
+    assert told.startswith("64 stations, ")
+    behind = int(told.split(" behind")[0].rpartition(" ")[2])
+    share = Share(channel="stable", release=bench_stations.NEW, percent=25)
+    assert behind == sum(admits(share, f"render-{number:05}", BIG) for number in range(64))
 
 
 def test_class_is_called_by_its_cards(build: Any) -> None:

@@ -1,7 +1,9 @@
 """The agent as a process: what it does of itself while the studio chooses, holds, goes away and comes back."""
 
+import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from changeover_registry.records.station import StationStatus
 
 QUICK = ("--interval", "1h", "--poll", "0.2s", "--jitter", "0.2s")
 PATIENCE = 90.0
+FAKETIME = shutil.which("faketime")
 
 
 class Running:
@@ -31,6 +34,7 @@ class Running:
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, **(environment or {})},
+            start_new_session=True,
         )
         self.lines: list[dict[str, Any]] = []
         self.other: list[str] = []
@@ -62,6 +66,8 @@ class Running:
         return code
 
     def close(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(10)
         self._reader.join(10)
         assert self.process.stderr is not None
@@ -73,8 +79,8 @@ def agent(world: Any) -> Iterator[Callable[..., Running]]:
     """Starts agents, and ends those that a test leaves."""
     begun: list[Running] = []
 
-    def start(*options: str, environment: dict[str, str] | None = None) -> Running:
-        begun.append(Running(world, *(options or QUICK), environment=environment))
+    def start(*options: str, **how: Any) -> Running:
+        begun.append(Running(world, *(options or QUICK), **how))
         return begun[-1]
 
     yield start
@@ -213,6 +219,28 @@ def test_outside_of_the_hours_files_come_and_nothing_is_changed_over_to(world: A
     near = agent(*QUICK, environment={"TZ": "UTC"})
     near.wait(lambda: world.station.current() == 2, "the changeover within the hours")
     assert near.stop() == 0
+
+
+@pytest.mark.skipif(FAKETIME is None, reason="faketime is not installed: apt-get install faketime")
+def test_two_years_on_the_agent_says_why_it_refuses_and_the_installed_release_stays(world: Any) -> None:
+    world.served("1.0.0")
+    command = [
+        sys.executable,
+        "-m",
+        "changeover_updater",
+        "--config",
+        str(world.config),
+        *world.extra,
+        "agent",
+        "--once",
+    ]
+
+    done = subprocess.run([str(FAKETIME), "-f", "+2y", *command], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, world.station.current()) == (5, 1)
+    assert "expired at" in done.stderr
+    assert "what is installed goes on" in done.stderr
+    assert status_of(world).last_outcome.startswith("failed: expiry")
 
 
 def test_tick_that_is_killed_is_told_and_ends_no_agent(world: Any, agent: Any) -> None:
