@@ -188,7 +188,7 @@ def some_station(draw: st.DrawFn, name: str) -> StationFact:
 
 
 @given(some_facts())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_nothing_that_anything_needs_is_ever_taken(facts: Facts) -> None:
     """Told once more in other words than the code's, from the promises: what goes was needed by none of these."""
     plan = plan_gc(facts)
@@ -227,7 +227,7 @@ def test_nothing_that_anything_needs_is_ever_taken(facts: Facts) -> None:
 
 
 @given(some_facts(), st.randoms(use_true_random=False))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_the_order_in_which_things_were_found_does_not_matter(facts: Facts, chance: random.Random) -> None:
     def mixed(values: tuple) -> tuple:  # type: ignore[type-arg]
         return tuple(chance.sample(values, len(values)))
@@ -242,7 +242,7 @@ def test_the_order_in_which_things_were_found_does_not_matter(facts: Facts, chan
 
 
 @given(some_facts())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_everything_goes_or_stays_with_a_reason(facts: Facts) -> None:
     plan = plan_gc(facts)
 

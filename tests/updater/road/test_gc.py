@@ -73,6 +73,16 @@ def tree(folder: Path) -> dict[str, bytes]:
 @pytest.fixture
 def spare(world: Any) -> Any:
     """1.1.0 is in use; 1.0.0 was installed by an update that then went no further, and nothing needs it."""
+    return with_spare(world)
+
+
+@pytest.fixture(scope="module")
+def lasting(module_world: Any) -> Any:
+    """As `spare`, for tests after which everything is as before."""
+    return with_spare(module_world)
+
+
+def with_spare(world: Any) -> Any:
     release = world.publish("1.0.0")
     install_variants(world.station.store, world.site.vendor("acme"), release, release.variants, lambda *_: None)
     world.served("1.1.0")
@@ -132,12 +142,12 @@ def test_what_nothing_needs_goes_and_what_is_in_use_stays_whole(spare: Any) -> N
     assert replay(events).generation == spare.station.current() == 1
 
 
-def test_a_dry_run_changes_nothing(spare: Any) -> None:
-    before = tree(spare.root / "store")
+def test_a_dry_run_changes_nothing(lasting: Any) -> None:
+    before = tree(lasting.root / "store")
 
-    assert plan(spare, 40).size > 0
+    assert plan(lasting, 40).size > 0
 
-    assert tree(spare.root / "store") == before
+    assert tree(lasting.root / "store") == before
 
 
 def test_generations_go_after_their_time_and_with_them_what_they_held(world: Any) -> None:
@@ -289,17 +299,17 @@ def test_hashing_is_no_use_and_reading_is(spare: Any) -> None:
     assert why(spare, 2, "1.0.0") == "read within 30 days"
 
 
-def test_a_purge_gives_up_nothing_but_the_last_copy(spare: Any) -> None:
-    before = tree(spare.root / "store" / "releases")
+def test_a_purge_gives_up_nothing_but_the_last_copy(lasting: Any) -> None:
+    before = tree(lasting.root / "store" / "releases")
 
     with pytest.raises(RefusedError, match="generation 1 of vm1 holds it") as caught:
-        gc(spare, 40, purge=("acme/tiny-roto@1.1.0",))
+        gc(lasting, 40, purge=("acme/tiny-roto@1.1.0",))
     assert caught.value.exit_code == 3
     with pytest.raises(InvalidInputError, match="no such release"):
-        gc(spare, 40, purge=("tiny-roto@9.9.9",))
+        gc(lasting, 40, purge=("tiny-roto@9.9.9",))
 
-    assert tree(spare.root / "store" / "releases") == before
-    assert spare.station.current() == 1
+    assert tree(lasting.root / "store" / "releases") == before
+    assert lasting.station.current() == 1
 
 
 def test_another_station_of_the_store_keeps_what_it_holds(spare: Any) -> None:
@@ -364,14 +374,14 @@ def test_a_generation_that_cannot_be_read_keeps_every_release(spare: Any) -> Non
     assert "generation 1 of vm1 cannot be read and may hold it" in why(spare, 40, "1.0.0")
 
 
-def test_one_collects_and_another_waits_or_loses(spare: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_collects_and_another_waits_or_loses(lasting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collecting, "_LOCK_SECONDS", 0.1)
-    with lock(spare.root / "store" / "gc.lock", what="the store"), pytest.raises(LostRaceError, match="since"):
-        gc(spare, 40)
-    with spare.station.lock(), pytest.raises(LostRaceError, match="station vm1"):
-        gc(spare, 40)
+    with lock(lasting.root / "store" / "gc.lock", what="the store"), pytest.raises(LostRaceError, match="since"):
+        gc(lasting, 40)
+    with lasting.station.lock(), pytest.raises(LostRaceError, match="station vm1"):
+        gc(lasting, 40)
 
-    assert versions(spare) == ["1.0.0", "1.1.0"]
+    assert versions(lasting) == ["1.0.0", "1.1.0"]
 
 
 def test_on_a_share_what_went_is_deleted_an_hour_later(spare: Any) -> None:
@@ -508,20 +518,20 @@ def test_what_is_installed_is_real_files_that_both_loaders_take(world: Any) -> N
     assert {entry.stat().st_nlink for entry in entries if entry.is_file()} == {1}
 
 
-def test_the_command_tells_what_would_go_and_asks_for_a_reason(spare: Any) -> None:
-    told = json.loads(spare.ok("gc", "--dry-run", "--json"))
+def test_the_command_tells_what_would_go_and_asks_for_a_reason(lasting: Any) -> None:
+    told = json.loads(lasting.ok("gc", "--dry-run", "--json"))
     assert told["dry_run"]
     assert told["size"] == 0
-    assert {kept["what"] for kept in told["kept"]} == {"generation 1 of vm1", *installed(spare)}
+    assert {kept["what"] for kept in told["kept"]} == {"generation 1 of vm1", *installed(lasting)}
 
-    shown = spare.ok("gc", "--dry-run")
+    shown = lasting.ok("gc", "--dry-run")
     assert "would go: nothing" in shown
     assert "made or used within 30 days" in shown
-    assert "0 B freed" in spare.ok("gc")
+    assert "0 B freed" in lasting.ok("gc")
 
-    code, _, err = spare.run("gc", "--purge", "tiny-roto@1.0.0")
+    code, _, err = lasting.run("gc", "--purge", "tiny-roto@1.0.0")
     assert (code, "--reason with it" in err) == (2, True)
-    code, _, err = spare.run("gc", "--purge", "tiny-roto@1.0.0", "--reason", "the vendor asks")
+    code, _, err = lasting.run("gc", "--purge", "tiny-roto@1.0.0", "--reason", "the vendor asks")
     assert (code, "put in place within a day" in err) == (3, True)
 
 
