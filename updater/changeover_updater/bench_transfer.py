@@ -282,7 +282,7 @@ def _running(command: list[str], port: int, environment: dict[str, str], here: P
     with (here / "server.log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=here)
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while not _answers(port):
             if process.poll() is not None or time.monotonic() > deadline:
                 message = f"{command[0]} does not serve: {(here / 'server.log').read_text(errors='replace')[-500:]}"
@@ -291,7 +291,11 @@ def _running(command: list[str], port: int, environment: dict[str, str], here: P
         yield
     finally:
         process.terminate()
-        process.wait(30)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def _answers(port: int) -> bool:
