@@ -4,6 +4,7 @@ The reader is the plug-in's own code for opening and resolving; the right bytes 
 """
 
 import hashlib
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -72,7 +73,8 @@ def look(studio: Studio, station: str = STATION) -> Seen:
     try:
         number = studio.station(station).current()
         wrong += _record(studio, station, number)
-    except (ChangeoverError, OSError) as error:
+        wrong += _generation(studio, station, number)
+    except (ChangeoverError, OSError, ValueError) as error:
         wrong.append(f"record: {error}")
     return Seen(version, number, tuple(wrong))
 
@@ -101,6 +103,18 @@ def _record(studio: Studio, station: str, number: int | None) -> Iterator[str]:
     replayed = replay(events)
     if number not in replayed.may_be():
         yield f"record: events say {replayed.generation} (open: {replayed.open is not None}), current says {number}"
+
+
+def _generation(studio: Studio, station: str, number: int | None) -> Iterator[str]:
+    """Each file of the generation in use is whole, and what Nuke's own menu is offered leads to a file."""
+    folder = studio.station(station).folder / "generations" / str(number)
+    for path in (path for path in folder.rglob("*") if number is not None and path.is_file()):
+        if not path.stat().st_size:
+            yield f"generation: {path} is empty"
+        elif path.name == "cat.json":
+            for cat in json.loads(path.read_bytes())["cats"]:
+                if not (path.parent / cat["filepath"]).is_file():
+                    yield f"generation: {path} leads nowhere"
 
 
 def _wrong_files(store: Path) -> Iterator[str]:
