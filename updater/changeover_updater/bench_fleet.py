@@ -196,7 +196,7 @@ class Fleet:
             host.requests, host.received = host.requests + 4, host.received + REFRESH_BYTES
         known = replace(host.known, studio=self.studio, now=self.now)
         plan = self._plan(known)
-        taken = frozenset(move.wanted for move in plan.moves if move.outcome == "take")
+        taken = frozenset((move.where, move.wanted) for move in plan.moves if move.outcome == "take")
         if taken:
             known = replace(known, failing=failing_among(self.hosts, self._reader(host), host.name, self.studio, taken))
             plan = self._plan(known)

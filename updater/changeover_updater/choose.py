@@ -64,12 +64,12 @@ def first_choice(change: Change, keys: tuple[VerdictKey, ...], policy: str) -> C
 
 
 def promote(last: Choice | None, channel: str, release: ReleaseRef, verdict: str | None, change: Change) -> Choice:
-    """Point a channel at a release.
+    """Point a channel at a release; what was forgiven it there, on its way into the channel, stays forgiven.
 
     Raises:
         InvalidInputError: There can be no channel of that name.
     """
-    pointer = _pointer(channel, release, verdict)
+    pointer = _pointer(channel, release, verdict, _forgiven(last, channel, release))
     scope = channel_scope(channel)
     kept = [p for p in _channels(last) if (p.channel, p.release.model) != (channel, release.model)]
     channels = tuple(sorted([*kept, pointer], key=lambda p: (p.channel, p.release.model)))
@@ -79,6 +79,8 @@ def promote(last: Choice | None, channel: str, release: ReleaseRef, verdict: str
 
 def share(last: Choice | None, new: Share, change: Change) -> Choice:
     """Let a part of the stations have a release; a share of the same channel and model is replaced.
+
+    A share that grows keeps what was forgiven the release before.
 
     Raises:
         RefusedError: The channel points at that release already, or nothing is there that the others would have.
@@ -92,7 +94,8 @@ def share(last: Choice | None, new: Share, change: Change) -> Choice:
             actual=f"{new.channel} pointing at {pointer.release if pointer else 'nothing'}",
             remedy="promote without --share" if pointer is None else "nothing to do: every station may have it",
         )
-    shares = (*_shares_but(last, new.channel, new.release.model), new)
+    kept = new.model_copy(update={"resumed": _forgiven(last, new.channel, new.release)})
+    shares = (*_shares_but(last, new.channel, new.release.model), kept)
     what = f"share {new.release} with {new.percent} % of {_cohort(new)} on {new.channel}"
     ordered = tuple(sorted(shares, key=lambda entry: (entry.channel, entry.release.model)))
     return _next(last, channel_scope(new.channel), change, what, shares=ordered)
@@ -157,9 +160,15 @@ def _shares_but(last: Choice | None, channel: str, model: str) -> tuple[Share, .
     return tuple(s for s in (last.shares if last else ()) if (s.channel, s.release.model) != (channel, model))
 
 
-def _pointer(channel: str, release: ReleaseRef, verdict: str | None) -> Pointer:
+def _forgiven(last: Choice | None, channel: str, release: ReleaseRef) -> str | None:
+    """Up to when failures with a release are forgiven on a channel, if ever."""
+    named = (last.pointer(channel, release.model), last.share(channel, release.model)) if last else ()
+    return max((one.resumed for one in named if one and one.release == release and one.resumed), default=None)
+
+
+def _pointer(channel: str, release: ReleaseRef, verdict: str | None, resumed: str | None) -> Pointer:
     try:
-        return Pointer(channel=channel, release=release, verdict=verdict)
+        return Pointer(channel=channel, release=release, verdict=verdict, resumed=resumed)
     except ValidationError as error:
         raise InvalidInputError(
             "channel",

@@ -17,7 +17,10 @@ from changeover_updater.site import Site
 from changeover_updater.stations import read_statuses, station_names
 from changeover_updater.studio import Studio
 
-__all__ = ["Read", "failing", "failing_among"]
+__all__ = ["Read", "Way", "failing", "failing_among"]
+
+Way: TypeAlias = tuple[str, str]
+"""A channel, and the key of a release that it or its share names: how a release comes to a station."""
 
 Read: TypeAlias = Callable[[Iterable[str]], tuple[StationStatus, ...]]
 """Answers with the reports of the stations of these names."""
@@ -26,8 +29,8 @@ _ASKED = 64
 """How many stations of each kind are asked."""
 
 
-def failing(site: Site, station: str, studio: Studio, keys: frozenset[str]) -> tuple[tuple[str, str], ...]:
-    """Of the releases with these keys, those with which too many others failed, each with one sentence.
+def failing(site: Site, station: str, studio: Studio, wanted: frozenset[Way]) -> tuple[tuple[Way, str], ...]:
+    """Of these ways, those whose release too many others failed with, each with one sentence.
 
     Where the stations' reports cannot be listed at all, nothing is known of how others fare, and each is kept back.
     """
@@ -35,28 +38,34 @@ def failing(site: Site, station: str, studio: Studio, keys: frozenset[str]) -> t
         names = station_names(site)
     except OSError as error:
         why = f"how other stations fare with it cannot be read ({error.strerror or error}); mend the site's stations/"
-        return tuple((key, why) for key in sorted(keys))
-    return failing_among(names, partial(read_statuses, site), station, studio, keys)
+        return tuple((way, why) for way in sorted(wanted))
+    return failing_among(names, partial(read_statuses, site), station, studio, wanted)
 
 
 def failing_among(
-    names: Iterable[str], read: Read, station: str, studio: Studio, keys: frozenset[str]
-) -> tuple[tuple[str, str], ...]:
+    names: Iterable[str], read: Read, station: str, studio: Studio, wanted: frozenset[Way]
+) -> tuple[tuple[Way, str], ...]:
     """As `failing`, of the stations with these names, whose reports `read` answers."""
     rules, found, known = studio.policy.rollout or RolloutPolicy(), [], tuple(names)
-    for ref, resumed in _chosen(studio):
-        if str(ref) not in keys:
+    reports: dict[ReleaseRef, tuple[StationStatus, ...]] = {}
+    for (channel, ref), resumed in _chosen(studio):
+        if (channel, str(ref)) not in wanted:
             continue
-        reports = read(asked(ref, known, _ASKED, by=station))
-        why = stopped_by(health_of(reports, str(ref), resumed, but=station), rules)
-        found += [(str(ref), why)] if why else []
+        if ref not in reports:
+            reports[ref] = read(asked(ref, known, _ASKED, by=station))
+        why = stopped_by(health_of(reports[ref], str(ref), resumed, but=station), rules)
+        found += [((channel, str(ref)), why)] if why else []
     return tuple(sorted(found))
 
 
-def _chosen(studio: Studio) -> Iterator[tuple[ReleaseRef, str | None]]:
-    """Every release that a channel or a share names, with the moment up to which failures are forgiven."""
-    resumed: dict[ReleaseRef, str] = {}
+def _chosen(studio: Studio) -> Iterator[tuple[tuple[str, ReleaseRef], str | None]]:
+    """Every channel with each release that it or its share names, and up to when failures are forgiven there.
+
+    Whoever may resume for one show forgives nothing for the site or for another show.
+    """
+    resumed: dict[tuple[str, ReleaseRef], str] = {}
     for choice in studio.choices:
         for pointer in (*choice.channels, *map(pointer_of, choice.shares)):
-            resumed[pointer.release] = max(resumed.get(pointer.release, ""), pointer.resumed or "")
-    return ((ref, moment or None) for ref, moment in resumed.items())
+            way = (pointer.channel, pointer.release)
+            resumed[way] = max(resumed.get(way, ""), pointer.resumed or "")
+    return ((way, moment or None) for way, moment in resumed.items())

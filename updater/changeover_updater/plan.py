@@ -60,8 +60,8 @@ class Known:
     """Whether what the plan takes has been installed and smoked by now."""
     wait: str | None = None
     """Why nothing is changed over to at this moment, though it may be installed."""
-    failing: tuple[tuple[str, str], ...] = ()
-    """Releases, by key, with which too many other stations failed, each with one sentence."""
+    failing: tuple[tuple[tuple[str, str], str], ...] = ()
+    """Channels, each with the key of a release that too many other stations failed with, and one sentence."""
     quarantined: tuple[Quarantine, ...] = ()
     """What failed on this host class before, and is not tried there again."""
 
@@ -296,8 +296,8 @@ def _taken(known: Known, target: Target, judged: Eligible) -> tuple[Outcome, str
     for quarantine in known.quarantined:
         if quarantine.release == judged.ref and quarantine.check not in judged.overridden:
             return "keep", _quarantined(quarantine), 3, False
-    others = dict(known.failing).get(str(judged.ref))
-    if others is not None and target.channel is not None:
+    others = dict(known.failing).get((target.channel or "", str(judged.ref)))
+    if others is not None:
         return "keep", others, 4, True
     if known.gated and judged.gate.answer == "wait":
         return "keep", _waits(known, judged), 4, True

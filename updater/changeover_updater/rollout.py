@@ -109,16 +109,19 @@ def health_of(statuses: Iterable[StationStatus], key: str, since: str | None, *,
     """Count the stations that came to an end with a release: changed over to it, or failed.
 
     Args:
-        statuses: What stations report; each counts once.
+        statuses: What stations report; each counts once, however often it names the release, as failed if it did once.
         key: The release's key.
         since: What was reported up to this moment does not count; None: all counts.
         but: A station that does not count: the one that asks, which decides by its own smoke test.
     """
     after = since or ""  # Moments in records have one form, in which the later is the larger text.
-    told = (tried for status in statuses if status.station != but for tried in status.tried or ())
-    ended = [tried.outcome for tried in told if tried.key == key and tried.when > after]
-    failed = ended.count("failed")
-    return Health(ended.count("done") + failed, failed)
+    told = [_ended(status, key, after) for status in statuses if status.station != but]
+    failed = sum("failed" in outcomes for outcomes in told)
+    return Health(failed + sum("done" in outcomes and "failed" not in outcomes for outcomes in told), failed)
+
+
+def _ended(status: StationStatus, key: str, after: str) -> frozenset[str]:
+    return frozenset(tried.outcome for tried in status.tried or () if tried.key == key and tried.when > after)
 
 
 def stopped_by(health: Health, policy: RolloutPolicy) -> str | None:

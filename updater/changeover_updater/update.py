@@ -96,7 +96,8 @@ def known_now(site: Site, station: Station, facts: HostFacts, now: datetime) -> 
 def heed_others(site: Site, known: Known) -> Known:
     """`known`, and with which of the releases that the station would change to too many other stations failed."""
     plan = make_plan(known)
-    taken = {move.wanted for move in plan.moves if move.outcome == "take" and move.before != move.wanted}
+    moves = (move for move in plan.moves if move.outcome == "take" and move.before != move.wanted)
+    taken = {(move.where, move.wanted) for move in moves}
     if not taken:
         return known
     return replace(known, failing=failing(site, known.station, known.studio, frozenset(taken)))

@@ -210,6 +210,14 @@ def test_rollout_is_paused_resumed_and_stopped_and_resuming_forgives(build: Any)
     assert resumed.entry.what == f"rollout resume {resumed.shares[0].release} on stable"
 
 
+def test_what_was_forgiven_stays_forgiven_while_the_release_reaches_more_stations(build: Any) -> None:
+    resumed = steer(shared(build), "stable", "acme/person-roto", "running", CHANGE)
+    grown = share(resumed, new_share(build, 50), CHANGE)
+    done = promote(grown, "stable", grown.shares[0].release, None, CHANGE)
+    assert (grown.shares[0].resumed, done.channels[0].resumed) == (CHANGE.when, CHANGE.when)
+    assert promote(done, "stable", build.release("2.0.0").ref(), None, CHANGE).channels[0].resumed is None
+
+
 def test_channel_itself_can_be_resumed_and_not_stopped(build: Any) -> None:
     first = promote(None, "stable", build.release("1.0.0").ref(), None, CHANGE)
 

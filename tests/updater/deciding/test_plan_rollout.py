@@ -71,17 +71,19 @@ def test_a_station_that_has_it_keeps_it_while_paused_and_goes_back_when_stopped(
 
 def test_what_failed_with_too_many_others_is_kept_out_with_their_sentence_and_4(build: Any, world: Any) -> None:
     known, old, new = world
-    kept = replace(with_share(build, known, old, new), failing=((str(new.ref()), "3 of 3 stations failed"),))
+    kept = replace(with_share(build, known, old, new), failing=((("stable", str(new.ref())), "3 of 3 failed"),))
     plan = make_plan(kept)
     assert (plan.generation, plan.arrivals, plan.exit_code) == (None, (), 4)
-    assert (plan.moves[0].waits, plan.moves[0].why) == (True, "3 of 3 stations failed")
+    assert (plan.moves[0].waits, plan.moves[0].why) == (True, "3 of 3 failed")
+    elsewhere = replace(kept, failing=((("show/atlas", str(new.ref())), "3 of 3 failed"),))
+    assert serves(make_plan(elsewhere)) == [str(new.ref())]
 
 
 def test_a_pin_does_not_wait_for_others(build: Any, world: Any) -> None:
     known, old, new = world
     choice = build.choice({"stable": old}, pins=(build.pin(new, "atlas"),))
     pinned = replace(
-        known, studio=replace(known.studio, choices=(choice,)), failing=((str(new.ref()), "3 of 3 stations failed"),)
+        known, studio=replace(known.studio, choices=(choice,)), failing=((("stable", str(new.ref())), "3 of 3 failed"),)
     )
     plan = make_plan(pinned)
     assert plan.generation is not None

@@ -116,6 +116,16 @@ def test_only_what_came_to_an_end_counts_and_not_what_was_forgiven() -> None:
     assert health_of(told, str(NEW), None, but="a") == Health(2, 1)
 
 
+def test_a_station_counts_once_and_as_failed_however_often_it_reports() -> None:
+    def liar(*outcomes: Any) -> StationStatus:
+        tried = tuple(Tried(key=str(NEW), outcome=outcome, when=MOMENT) for outcome in outcomes)
+        return StationStatus(station="z", host="z", reported_at=MOMENT, tried=tried)
+
+    assert health_of([liar(*["failed"] * 50)], str(NEW), None) == Health(1, 1)
+    assert health_of([status("a", "failed"), liar(*["done"] * 1000)], str(NEW), None) == Health(2, 1)
+    assert health_of([liar("done", "failed", "done")], str(NEW), None) == Health(1, 1)
+
+
 def tail(failed: int, tried: int, limit: float) -> float:
     """The definition, slow and obvious."""
     return sum(comb(tried, k) * limit**k * (1 - limit) ** (tried - k) for k in range(failed, tried + 1))

@@ -124,6 +124,20 @@ def test_where_too_many_others_failed_the_station_stays_says_so_and_a_signed_res
     assert in_use(underway) == str(underway.second.ref())
 
 
+def test_what_a_show_forgives_is_not_forgiven_for_the_site(underway: Any) -> None:
+    for number in range(3):
+        report(underway, f"render-{number}", "failed")
+    share(underway, 100)
+    atlas = ("--channel", "show/atlas", "--reason", "x")
+    underway.ok("promote", "tiny-roto@1.1.0", *atlas)
+    assert underway.run("update")[0] == 4
+
+    underway.ok("rollout", "resume", "tiny-roto", *atlas)
+    assert underway.run("update")[0] == 4
+    found = {entry.channel: entry.key for entry in underway.station.in_use().channels}
+    assert found == {"stable": str(underway.first.ref()), "show/atlas": str(underway.second.ref())}
+
+
 def test_what_others_say_of_a_release_that_they_did_not_end_with_keeps_nobody_back(underway: Any) -> None:
     for number, outcome in enumerate(("undecided", "waiting", "refused", "done")):
         report(underway, f"render-{number}", outcome)
@@ -149,6 +163,7 @@ def test_reports_that_are_damaged_or_of_another_station_count_for_nothing(underw
     [
         (("promote", "tiny-roto@1.1.0", "--share", "half", "--reason", "x"), "a whole percentage"),
         (("promote", "tiny-roto@1.1.0", "--share", "101%", "--reason", "x"), "a whole percentage"),
+        (("promote", "tiny-roto@1.1.0", "--share", "", "--reason", "x"), "a whole percentage"),
         (("promote", "tiny-roto@1.1.0", "--cohort", "class:XYZ", "--reason", "x"), "hexadecimal digits"),
         (("promote", "--policy", "--share", "10%", "--reason", "x"), "found both"),
         (("rollout", "stop", "tiny-roto", "--reason", "x"), "rollback --channel"),

@@ -35,14 +35,16 @@ def part_of(share: str | None, cohort: tuple[str, ...]) -> "Part | None":
     if share is None and not cohort:
         return None
     classes = tuple(text.removeprefix("class:") for text in cohort if text.startswith("class:"))
-    if not _PERCENT.fullmatch(share or "100"):
+    # An empty text is a variable that nobody set, and must not mean everybody.
+    percent = "100" if share is None else share
+    if not _PERCENT.fullmatch(percent):
         raise _usage("--share", "a whole percentage, 0% to 100%", share, "write for example: --share 10%")
     for text in classes:
         if not _CLASS.fullmatch(text):
             expected = "class: and 4 to 64 hexadecimal digits"
             raise _usage("--cohort", expected, text, "see the classes with: changeover fleet")
     names = tuple(text for text in cohort if not text.startswith("class:"))
-    return Part(int((share or "100").rstrip(" %")), names, classes)
+    return Part(int(percent.rstrip(" %")), names, classes)
 
 
 def _usage(where: str, expected: str, actual: str | None, remedy: str) -> InvalidInputError:
