@@ -5,9 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from changeover_registry.errors import UnreachableError
 from changeover_registry.records.base import Unknown
@@ -23,12 +20,7 @@ from changeover_updater.subjects import Subject, file_subject, folder_subject, i
 from changeover_validators.vram.footprint import Footprint
 from changeover_validators.vram.predictor import Target
 
-__all__ = ["Asked", "PlateOption", "PolicyOption", "Question", "ask_about", "builders", "calibrations"]
-
-PlateOption = Annotated[str | None, typer.Option(help="Width and height in pixels, 4096x2160; else the policy's.")]
-PolicyOption = Annotated[
-    Path | None, typer.Option("--policy", help="A policy.toml to ask under; else the site's, else the defaults.")
-]
+__all__ = ["Asked", "Question", "ask_about", "builders", "calibrations"]
 
 
 @dataclass(frozen=True, slots=True)

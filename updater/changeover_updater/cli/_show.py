@@ -3,21 +3,21 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from changeover_registry.records.choice import Back, Choice, Entry
-from changeover_registry.records.station import Event
 from changeover_updater.cli._output import escape, mark, rows, say
-from changeover_updater.status import Status
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from changeover_registry.records.choice import Back, Choice, Entry
+    from changeover_registry.records.station import Event
     from changeover_registry.repository.pending import Written
     from changeover_updater.expiries import Expires, Stage
+    from changeover_updater.status import Status
 
 __all__ = ["choice_rows", "entry_row", "event_rows", "show_expiring", "show_status", "show_written"]
 
 
-def show_status(status: Status) -> None:
+def show_status(status: "Status") -> None:
     """A station's state, for a person."""
     number = status.generation.number if status.generation else None
     say(f"station [bold]{escape(status.station)}[/]: " + (f"generation {number}" if number else "nothing in use yet"))
@@ -72,21 +72,23 @@ def _version(key: str) -> str:
     return key.partition("@")[2]
 
 
-def choice_rows(history: Sequence[Choice | Back]) -> list[tuple[str, ...]]:
+def choice_rows(history: "Sequence[Choice | Back]") -> list[tuple[str, ...]]:
     """The studio's choices and ways back as lines of a table."""
     return [entry_row(_place(c), c.number, c.entry) for c in history]
 
 
-def entry_row(scope: str, number: int, entry: Entry) -> tuple[str, ...]:
+def entry_row(scope: str, number: int, entry: "Entry") -> tuple[str, ...]:
     """One signed entry as a line of that table."""
     return (scope, str(number), entry.when, escape(entry.who), escape(entry.what), escape(entry.why))
 
 
-def _place(choice: Choice | Back) -> str:
+def _place(choice: "Choice | Back") -> str:
+    from changeover_registry.records.choice import Back
+
     return f"{choice.scope}/back" if isinstance(choice, Back) else choice.scope
 
 
-def event_rows(events: tuple[Event, ...]) -> list[tuple[str, ...]]:
+def event_rows(events: "tuple[Event, ...]") -> list[tuple[str, ...]]:
     """Events as lines of a table."""
     return [
         (

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from changeover_registry.errors import InvalidInputError
-from changeover_updater.cli._asked import PlateOption, PolicyOption
 from changeover_updater.cli._context import Invocation, JsonFlag, host_facts, invocation, read_facts
+from changeover_updater.cli._options import PlateOption, PolicyOption
 from changeover_updater.cli._output import emit
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from changeover_updater.cli._asked import PlateOption, PolicyOption
 from changeover_updater.cli._context import JsonFlag, invocation, read_facts
+from changeover_updater.cli._options import PlateOption, PolicyOption
 from changeover_updater.cli._output import emit, notice, progress
 
 if TYPE_CHECKING:

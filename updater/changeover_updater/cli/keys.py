@@ -9,7 +9,6 @@ from changeover_registry.errors import InvalidInputError
 from changeover_updater.cli._context import JsonFlag, Reason, invocation, said
 from changeover_updater.cli._output import emit, escape, mark, rows, say
 from changeover_updater.cli._told import tell_promoted
-from changeover_updater.cli._told import tell_promoted
 
 if TYPE_CHECKING:
     from changeover_registry.repository.approval import Waiting

@@ -8,8 +8,8 @@ import typer
 
 from changeover_registry.clock import format_time
 from changeover_registry.errors import ChangeoverError
-from changeover_updater.cli._asked import PlateOption, PolicyOption, ask_about, builders
 from changeover_updater.cli._context import Invocation, JsonFlag, host_facts, invocation
+from changeover_updater.cli._options import PlateOption, PolicyOption
 from changeover_updater.cli._output import emit, escape, mark, notice, progress, rows, say
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def measure(  # noqa: PLR0917 - each is an option of the command
     as_json: JsonFlag = False,
 ) -> None:
     """Measure what a model takes of memory here, in an isolated process, and hold its prediction against that."""
+    from changeover_updater.cli._asked import ask_about, builders
     from changeover_updater.measure import Wish, calibration, cat_of, measure_cat, point_of, with_runtime
     from changeover_updater.measure import measure as measure_point
     from changeover_updater.memory import calibration_of, keep_calibration, measurements
