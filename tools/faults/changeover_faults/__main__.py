@@ -5,6 +5,7 @@ python -m changeover_faults [--bounded | --exhaustive] [--json FILE] [--workers 
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -42,6 +43,8 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there as well")
     parser.add_argument("--workers", type=int, default=max(1, os.cpu_count() or 1), help="processes (default: cores)")
     asked = parser.parse_args()
+    # Ended by another, it still takes its mounts with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if unknown := set(asked.rigs) - set(RIGS):
         parser.error(f"no such rig: {', '.join(sorted(unknown))}")
     started = time.monotonic()

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -53,9 +54,20 @@ class Pool:
 def pool(work: Path, workers: int, say: Callable[[str], None]) -> Iterator[Pool]:
     """Worker processes that work below `work`; their folders are gone at the end."""
     work.mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(workers, get_context("spawn"), _start, (work,)) as executor:
-        yield Pool(executor, work, say)
-    shutil.rmtree(work, ignore_errors=True)
+    try:
+        with ProcessPoolExecutor(workers, get_context("spawn"), _start, (work,)) as executor:
+            yield Pool(executor, work, say)
+    finally:
+        _unmount_all(work)
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _unmount_all(work: Path) -> None:
+    """Let go of what a case that broke off left mounted."""
+    lines = Path("/proc/mounts").read_text(encoding="utf-8").splitlines()
+    for folder in (line.split()[1] for line in reversed(lines)):
+        if folder.startswith(f"{work}/"):
+            subprocess.run(("umount", "-l", folder), check=False, capture_output=True)
 
 
 def _start(work: Path) -> None:
