@@ -1,4 +1,4 @@
-"""SIGKILL at random moments of `update` while a reader resolves in a loop: old or new, whole, always."""
+"""SIGKILL at random moments of `update` while a reader resolves: old or new, whole, always. `make faults` does more."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-KILLS = int(os.environ.get("CHANGEOVER_KILLS", "100"))
+KILLS = int(os.environ.get("CHANGEOVER_KILLS", "25"))
 
 
 class Reader(threading.Thread):
