@@ -87,13 +87,15 @@ def _kill_until(studio: Studio, kills: int, report: Report, pool: Pool) -> None:
             return
         _make_work(studio, turn, forget=chance.randrange(_FORGET) == 0)
         words = ("update",) if turn % 2 else ("rollback", "--to", "1", "--reason", f"turn {turn}")
-        took = _kill(studio, words, chance.uniform(0.2, 1.0) * longest[words[0]])
+        took = _kill(studio, words, chance.uniform(0.3, 1.1) * longest[words[0]])
         if took is None:
             report.cases += 1
+            longest[words[0]] *= 1.05
             if report.cases % 25 == 0:
                 pool.say(f"{report.cases} of {kills} kills in {turn} turns")
         else:
-            # How long a command takes depends on what else the machine does: the last that ended tells.
+            # How long a command takes depends on what else the machine does: the last that ended tells, and each kill
+            # that came first says that it may be longer. So kills meet a command's end as often as its start.
             longest[words[0]] = took
 
 
