@@ -34,6 +34,7 @@ _DEPTH = 100
 
 _CLASS = re.compile(r"[A-Za-z_][\w.:-]*")
 _BLANK = re.compile(r"(?:[ \t\r\f\v]|\\\r?\n)*")
+_LEADING = re.compile(r"\s*")
 _BLANKS = re.compile(r"(?:\s|\\\n)*")
 _COMMENT = re.compile(r"(?:[^\\\n]|\\.)*", re.DOTALL)
 _BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
@@ -177,7 +178,9 @@ class _Reading:
 
     def _is_inside(self, following: list[_Word], word: _Word) -> bool:
         """Whether the command after a node belongs to it."""
-        mine, theirs = self.reader.indent(word), self.reader.indent(following[0]) if following else -1
+        if not following:
+            return False
+        mine, theirs = self.reader.indent(word), self.reader.indent(following[0])
         if theirs == mine and following[0].text == "end_group":
             return not self._groups or self.reader.indent(self._groups[-1][1]) < mine
         return theirs > mine
@@ -266,7 +269,7 @@ class _Reader:
         """How far a word is from the start of its line; -1 where something else stands before it."""
         number = self.line(word.start)
         start = self._ends[number - 2] + 1 if number > 1 else 0
-        return -1 if self._text[start : word.start].strip() else word.start - start
+        return word.start - start if _end(_LEADING, self._text, start, word.start) == word.start else -1
 
     def line(self, at: int) -> int:
         """The number of the line at a position."""

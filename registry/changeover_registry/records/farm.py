@@ -6,6 +6,7 @@ the studio chose.
 """
 
 import re
+from collections import Counter
 from typing import Annotated, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import AfterValidator, Field, model_validator
@@ -93,7 +94,7 @@ class FarmLock(Record):
     @model_validator(mode="after")
     def _each_node_once(self) -> Self:
         lines = [(line.node, None if line.node else line.model) for line in self.releases]
-        twice = sorted({str(node or model) for node, model in lines if lines.count((node, model)) > 1})
+        twice = sorted(str(node or model) for (node, model), count in Counter(lines).items() if count > 1)
         if twice:
             message = f"expected each node once, found {', '.join(twice)} twice"
             raise ValueError(message)

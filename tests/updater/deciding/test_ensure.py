@@ -1,3 +1,4 @@
+import time
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,18 @@ def test_a_release_that_the_station_does_not_keep_is_absent() -> None:
 
     assert lack(line(), None) == [("absent", told)]
     assert lack(other, generation()) == [("absent", told)], "a digest that only begins alike is another release"
+
+
+def test_a_lock_of_thirty_thousand_nodes_is_read_and_one_of_them_twice_is_found(tmp_path: Path) -> None:
+    """Comparing each node with each other one took minutes, so this needs no exact bound."""
+    whole = FarmLock(releases=tuple(line(node=f"I{number}") for number in range(30_000)))
+    (tmp_path / "job.lock").write_bytes(whole.to_bytes())
+    began = time.process_time()
+
+    assert len(read_lock(tmp_path / "job.lock").releases) == 30_000
+    assert time.process_time() - began < 30
+    with pytest.raises(ValueError, match="expected each node once, found I7 twice"):
+        FarmLock(releases=(*whole.releases, line(node="I7")))
 
 
 def test_a_file_that_is_missing_is_gone() -> None:

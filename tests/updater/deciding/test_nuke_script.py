@@ -226,8 +226,9 @@ def test_a_file_that_is_not_there_or_far_too_large_is_refused(tmp_path: Path, mo
         "Root {}\nset x " + "[" * 300_000 + "]" * 300_000 + "\n",
         "Root {}\n" + "# \\\n" * 100_000,
         "Root {}\nA {\n name a\n c " + "\\ " * 300_000 + "\n}\n",
+        "Root {}\n" + "B {name b};" * 200_000,
     ],
-    ids=["braces", "backslashes", "brackets", "comments", "escaped blanks"],
+    ids=["braces", "backslashes", "brackets", "comments", "escaped blanks", "one line"],
 )
 def test_depth_and_length_cost_no_more_than_reading(evil: str) -> None:
     import time

@@ -207,6 +207,35 @@ def test_lock_that_cannot_be_made_leaves_no_file_and_an_old_one_as_it_was(
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".tmp"] == []
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--shot", "sh010"), "a narrower part without its wider one"),
+        (("--show", "atlas", "--shot", "sh010"), "a narrower part without its wider one"),
+        (("--show", ""), "is the variable set that it came from?"),
+    ],
+)
+def test_lock_leaves_out_nothing_that_was_said_of_the_scope(
+    farm: Farm, tmp_path: Path, words: tuple[str, ...], sentence: str
+) -> None:
+    code, _, err = farm.world.run("lock", str(farm.script), str(tmp_path / "job.lock"), *words)
+
+    assert (code, err.count("\n"), (tmp_path / "job.lock").exists()) == (2, 1, False)
+    assert sentence in err
+
+
+def test_lock_does_not_write_over_its_script(farm: Farm, tmp_path: Path) -> None:
+    script, link = tmp_path / "comp.nk", tmp_path / "same.nk"
+    script.write_bytes(farm.script.read_bytes())
+    link.symlink_to(script)
+
+    for out in (script, link):
+        code, _, err = farm.world.run("lock", str(script), str(out))
+        assert (code, err.count("\n")) == (2, 1)
+        assert "the script itself" in err
+    assert script.read_bytes() == farm.script.read_bytes()
+
+
 def test_lock_of_a_script_with_none_of_our_nodes_is_empty_and_says_what_it_left_out(farm: Farm, tmp_path: Path) -> None:
     script = tmp_path / "x.nk"
     script.write_text("version 15.1 v3\nRoot {\n name x\n}\nInference {\n name I\n modelFile /my.cat\n}\n")

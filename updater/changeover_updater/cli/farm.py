@@ -54,6 +54,8 @@ def lock(
     from changeover_updater.nuke_script import read_script
 
     call = _of_station(invocation(context), station)
+    said = _said(show, sequence, shot)
+    _check_not_the_script(script, out)
     owner, generation = _in_use(call)
     read = read_script(Path(os.path.abspath(script)), NODE_CLASSES)  # noqa: PTH100 - links keep their names
     store = owner.store.root
@@ -62,7 +64,7 @@ def lock(
         store=store.as_posix().rstrip("/"),
         nuke_line=nuke or _line(read, generation),
         environment=os.environ,
-        scope=(show, sequence, shot) if show else None,
+        scope=said,
         paths=_paths(call),
         system=system_name(sys.platform),
         device=_device(device),
@@ -125,6 +127,25 @@ def ensure(
         "hashed_ms": done.hashed_ms,
     }
     emit(answer, as_json=as_json, show=display)
+
+
+def _said(show: str | None, sequence: str | None, shot: str | None) -> tuple[str | None, str | None, str | None] | None:
+    """The scope that was said by hand; None where nothing was."""
+    from changeover_updater.signed import Scope
+
+    scope = Scope(show, sequence, shot)
+    return None if scope.show is None else (scope.show, scope.sequence, scope.shot)
+
+
+def _check_not_the_script(script: Path, out: Path) -> None:
+    if out.exists() and script.exists() and out.samefile(script):
+        raise InvalidInputError(
+            "usage",
+            where=str(out),
+            expected="another file than the script",
+            actual="the script itself",
+            remedy="name the lock's file",
+        )
 
 
 def _of_station(call: Invocation, station: str | None) -> Invocation:
