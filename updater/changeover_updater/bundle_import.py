@@ -19,7 +19,7 @@ from datetime import datetime
 from pathlib import Path
 
 from changeover_registry import _fs, chain
-from changeover_registry.bundle_file import BundleFile, open_bundle
+from changeover_registry.bundle_file import BundleFile, damaged, open_bundle
 from changeover_registry.clock import format_time
 from changeover_registry.errors import ChangeoverError, InvalidInputError, TrustError, UndecidedError
 from changeover_registry.records.release import FileEntry, ReleaseRef
@@ -37,6 +37,7 @@ __all__ = [
     "Terms",
     "bring_in",
     "check_members",
+    "clear_away",
     "describe",
     "event_maker",
     "import_bundle",
@@ -46,6 +47,8 @@ __all__ = [
 
 Progress = Callable[[str, int, int], None]
 _LOCK_SECONDS = 5.0
+MEMBER_LIMIT_BYTES = 64 * 1024 * 1024
+"""What no member but a model's file is larger than: metadata, an index, a verdict, a choice, a policy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,14 +127,17 @@ def taking_in(site: Site) -> Iterator[None]:
 
 
 def check_members(bundle: BundleFile) -> None:
-    """Hash every member but the objects, which are hashed as they land.
+    """Hash every member but the objects, which are hashed as they land; the others are read whole, and are small.
 
     Raises:
-        TrustError: One is damaged; it is named.
+        TrustError: One is damaged, or larger than any that is read; it is named.
     """
-    for path in bundle.members:
-        if "/objects/" not in path:
-            bundle.check(path)
+    for path, member in bundle.members.items():
+        if "/objects/" in path:
+            continue
+        if member.size > MEMBER_LIMIT_BYTES:
+            raise damaged(f"{bundle.path}: {path}", f"at most {MEMBER_LIMIT_BYTES} bytes", f"{member.size} bytes")
+        bundle.check(path)
 
 
 def bring_in(site: Site, bundle: BundleFile, carried: Carried, terms: Terms, progress: Progress) -> Imported:
@@ -206,8 +212,16 @@ def _stage(site: Site, bundle: BundleFile) -> Path:
     _fs.make_dirs(stage)
     for other in top.iterdir():
         if other != stage:
-            _fs.remove_tree(other)
+            clear_away(other)
     return stage
+
+
+def clear_away(path: Path) -> None:
+    """Remove whatever it is: file browsers leave files of their own among our folders."""
+    if path.is_dir() and not path.is_symlink():
+        _fs.remove_tree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ than the bundle's, only bytes that the newer metadata names are taken.
 """
 
 import errno
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ from changeover_updater.bundle_import import (
     Terms,
     bring_in,
     check_members,
+    clear_away,
     describe,
     event_maker,
     imports,
@@ -38,12 +40,13 @@ from changeover_updater.bundle_import import (
 from changeover_updater.clearance import CLEARANCE_DAYS
 from changeover_updater.site import Site
 
-__all__ = ["Quarantined", "discard", "receive", "received", "release"]
+__all__ = ["Quarantined", "discard", "receive", "received", "release", "unreadable"]
 
 Progress = Callable[[str, int, int], None]
 _BUNDLE = "bundle.tar"
 _RECORD = "received.json"
 _CHUNK_BYTES = 1024 * 1024
+_ID = re.compile(r"[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +97,14 @@ def receive(site: Site, path: Path, carried: Carried, progress: Progress) -> tup
 
 
 def received(site: Site) -> tuple[Quarantined, ...]:
-    """The bundles in quarantine, the oldest arrival first."""
-    folders = [path for path in (site.root / "received").glob("*") if not path.name.startswith(".")]
-    return tuple(sorted((_load(folder) for folder in folders), key=lambda found: (found.record.arrived_at, found.id)))
+    """The bundles in quarantine whose record can be read, the oldest arrival first."""
+    found = [one for one in _looked_at(site) if isinstance(one, Quarantined)]
+    return tuple(sorted(found, key=lambda one: (one.record.arrived_at, one.id)))
+
+
+def unreadable(site: Site) -> tuple[ChangeoverError, ...]:
+    """Why the records of the others cannot be read; each names the command that takes its bundle away."""
+    return tuple(one for one in _looked_at(site) if isinstance(one, ChangeoverError))
 
 
 def release(site: Site, name: str, carried: Carried, progress: Progress) -> Imported:
@@ -117,7 +125,7 @@ def release(site: Site, name: str, carried: Carried, progress: Progress) -> Impo
         OSError: The site cannot be written, or is too full; run again, it goes on.
     """
     with taking_in(site):
-        found = _named(site, name)
+        found = _load(_named(site, name))
         arrived = _arrived(site, found)
         _check_in_time(found, arrived, carried.now)
         bundle = open_bundle(found.folder / _BUNDLE)
@@ -130,25 +138,30 @@ def release(site: Site, name: str, carried: Carried, progress: Progress) -> Impo
         return done
 
 
-def discard(site: Site, name: str, carried: Carried) -> Quarantined:
-    """Take a bundle out of quarantine without using it.
+def discard(site: Site, name: str, carried: Carried) -> str:
+    """Take a bundle out of quarantine without using it, whatever became of its record; its whole id.
 
     Raises:
         InvalidInputError: No bundle of that name, or several, are in quarantine.
         LostRaceError: Another import is under way.
     """
     with taking_in(site):
-        found = _named(site, name)
-        _note_of(site, found, carried, "discarded")
-        _drop(found.folder)
-        return found
+        folder = _named(site, name)
+        try:
+            record = _load(folder).record
+            what = f"{record.name}; bundle {record.bundle}"
+        except ChangeoverError:
+            what = f"bundle {folder.name}, whose record cannot be read"
+        _note_of(site, folder.name, carried, f"discarded {what}")
+        _drop(folder)
+        return folder.name
 
 
 def _sweep(staged: Path) -> None:
     """Remove what killed commands left of other bundles."""
     for path in staged.parent.glob(".*"):
         if path != staged:
-            _fs.remove_tree(path)
+            clear_away(path)
 
 
 def _verify(site: Site, bundle: BundleFile, stage: Path, now: datetime) -> None:
@@ -206,17 +219,39 @@ def _record(bundle: BundleFile, carried: Carried) -> Received:
 
 def _load(folder: Path) -> Quarantined:
     path = folder / _RECORD
-    return Quarantined(folder, Received.from_bytes(path.read_bytes(), where=str(path)))
+    try:
+        return Quarantined(folder, Received.from_bytes(path.read_bytes(), where=str(path)))
+    except (InvalidInputError, FileNotFoundError, IsADirectoryError) as error:
+        raise InvalidInputError(
+            "received bundle",
+            where=str(path),
+            expected="the record of its arrival",
+            actual=error.actual if isinstance(error, InvalidInputError) else str(error.strerror),
+            remedy=f"take it away with: changeover import --discard {folder.name}; then receive the bundle again",
+        ) from error
 
 
-def _named(site: Site, name: str) -> Quarantined:
-    there = received(site)
-    found = [entry for entry in there if name and entry.id.startswith(name)]
+def _folders(site: Site) -> list[Path]:
+    """What lies in quarantine; file browsers leave files of their own beside it."""
+    return sorted(path for path in (site.root / "received").glob("*") if _ID.fullmatch(path.name) and path.is_dir())
+
+
+def _looked_at(site: Site) -> Iterator[Quarantined | ChangeoverError]:
+    for folder in _folders(site):
+        try:
+            yield _load(folder)
+        except ChangeoverError as error:
+            yield error
+
+
+def _named(site: Site, name: str) -> Path:
+    there = _folders(site)
+    found = [folder for folder in there if name and folder.name.startswith(name)]
     if len(found) != 1:
         raise InvalidInputError(
             "received bundle",
             where=name,
-            expected=f"the first characters of one of {', '.join(entry.id for entry in there) or 'none that is there'}",
+            expected=f"the first characters of one of {', '.join(path.name for path in there) or 'none that is there'}",
             actual=f"{len(found)} of them",
             remedy="see them with: changeover import --received",
         )
@@ -308,8 +343,8 @@ def _quarantined_indexes(
     try:
         there = open_bundle(other.folder / _BUNDLE)
         parts = [verify_part(there, site.vendor(name), stage / name, arrived) for name in vendors]
-    except ChangeoverError:
-        # A bundle that does not verify says nothing, neither against others nor for itself.
+    except (ChangeoverError, FileNotFoundError):
+        # A bundle that is gone or does not verify says nothing, neither against others nor for itself.
         return ()
     finally:
         _fs.remove_tree(stage) if stage.exists() else None
@@ -320,18 +355,18 @@ def _note(site: Site, bundle: BundleFile, carried: Carried, detail: str) -> None
     chain.append(site.root / "imports", event_maker(bundle, carried).event("done", detail))
 
 
-def _note_of(site: Site, found: Quarantined, carried: Carried, what: str) -> None:
+def _note_of(site: Site, name: str, carried: Carried, detail: str) -> None:
     def make(sequence: int, previous: str | None) -> Event:
         return Event(
             sequence=sequence,
             previous=previous,
-            transaction=found.id,
+            transaction=name,
             phase="done",
             what="import",
             who=carried.who,
             when=format_time(carried.now),
             why=carried.why,
-            detail=f"{what} {found.record.name}; bundle {found.record.bundle}",
+            detail=detail,
         )
 
     chain.append(site.root / "imports", make)

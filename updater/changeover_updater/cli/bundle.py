@@ -90,9 +90,11 @@ def import_(  # noqa: PLR0917 - each is one of the ways in which a bundle is han
     site = call.site()
     if received:
         _show_received(bundle_receive.received(site), as_json=as_json)
+        for error in bundle_receive.unreadable(site):
+            notice(str(error))
     elif discard is not None:
         gone = bundle_receive.discard(site, discard, _carried(call, reason or "discarded"))
-        say(f"{mark('ok')} {gone.id} is taken away; nothing of it was used")
+        say(f"{mark('ok')} {gone} is taken away; nothing of it was used")
     elif release is not None:
         with progress() as line:
             done = bundle_receive.release(site, release, _carried(call, reason or "cleared"), line.bytes)

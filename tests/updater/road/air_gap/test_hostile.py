@@ -245,6 +245,22 @@ def test_a_size_that_is_only_claimed_takes_neither_memory_nor_disk(tmp_path: Pat
         open_bundle(tmp_path / "bomb.tar")
 
 
+def test_a_policy_of_8_gib_is_refused_before_a_byte_of_it_is_read(there: There, tmp_path: Path) -> None:
+    huge = BundleMember(path="policy.toml", size=8 * 1024**3, sha256="0" * 64)
+    manifest = Bundle(made_at="2026-01-01T00:00:00Z", made_by="liar", vendors=(), choice=True, members=(huge,))
+    path = tmp_path / "bomb.tar"
+    with path.open("wb") as file:
+        bundle_file.write_container(file, manifest, (), lambda *_: None)
+        file.seek(-1024, 2)
+        file.write(bundle_file.member_header(huge.path, huge.size))
+        file.truncate(bundle_file.container_size(manifest))
+
+    code, error = there.refused("import", str(path))
+
+    assert (code, error.count("\n")) == (5, 1)
+    assert "policy.toml: expected at most 67108864 bytes" in error
+
+
 def test_a_manifest_of_any_length_is_not_read(tmp_path: Path) -> None:
     head = bytearray(512)
     head[:11], head[124:136] = b"bundle.json", b"77777777777\0"

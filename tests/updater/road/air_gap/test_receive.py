@@ -290,3 +290,33 @@ def test_the_command_line_receives_shows_releases_and_discards(there: There, bun
     assert "tiny-roto@1.1.0" in there.ok("import", "--release", first["id"], "--reason", "cleared by security")
     assert "nothing yet" in there.ok("import", "--received")
     assert "cleared by security" in there.ok("log", "--imports")
+
+
+@pytest.mark.parametrize("record", [b"{", b"[" * 100_000, None])
+def test_a_damaged_record_keeps_no_other_bundle_back_and_its_bundle_can_be_taken_away(
+    there: There, bundles: Path, record: bytes | None
+) -> None:
+    whole, broken = (
+        json.loads(there.ok("import", str(bundles / name), "--receive", "--json"))["id"]
+        for name in ("old.tar", "new.tar")
+    )
+    path = there.site.root / "received" / broken / "received.json"
+    path.unlink()
+    if record is not None:
+        path.write_bytes(record)
+    # What file browsers leave behind.
+    for name in ("received/Thumbs.db", "received/.DS_Store", "incoming/Thumbs.db"):
+        there.site.root.joinpath(name).parent.mkdir(exist_ok=True)
+        there.site.root.joinpath(name).write_bytes(b"x")
+
+    code, out, err = there.run("import", "--received", "--json")
+    assert (code, [entry["id"] for entry in json.loads(out)]) == (0, [whole])
+    for words in (("--release", broken), (str(bundles / "new.tar"), "--receive")):
+        code, err = there.refused("import", *words)
+        assert (code, err.count("\n")) == (2, 1)
+        assert f"changeover import --discard {broken}" in err
+    assert "tiny-roto@1.0.0" in there.ok("import", "--release", whole)
+
+    there.ok("import", "--discard", broken)
+    there.ok("import", str(bundles / "new.tar"), "--receive")
+    assert "whose record cannot be read" in there.ok("log", "--imports", "--verify")
