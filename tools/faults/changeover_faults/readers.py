@@ -35,7 +35,7 @@ def kills_with_readers(pool: Pool, scale: Scale) -> Iterator[Report]:
     promote(studio, NEW)
     studio.ok("update")
     with reading(studio, _READERS) as found:
-        _kill_until(studio, scale.many(1000, 100), report, pool)
+        _kill_until(studio, scale.many(1000, 60), report, pool)
     report.violations += found
     report.violations += _settled(studio)
     report.seconds = time.monotonic() - started
