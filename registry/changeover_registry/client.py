@@ -33,10 +33,14 @@ from changeover_registry.names import check_path
 from changeover_registry.reader_state import private_copy
 from changeover_registry.transport.interface import NotThereError, Transport
 
-__all__ = ["Client", "Expiry"]
+__all__ = ["Client", "Expiry", "NotNamedError"]
 
 _LOCK_SECONDS = 30.0
 _DIGESTS = frozenset({"sha256", "sha512"})
+
+
+class NotNamedError(NotThereError):
+    """No role that may name a target names it: that is signed, and asking again changes nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +124,7 @@ class Client:
             kept: A file that may hold these bytes already; they are not fetched again then.
 
         Raises:
-            NotThereError: No role that may name `path` names it.
+            NotNamedError: No role that may name `path` names it.
             TrustError: As `refresh`, or the target is longer than `limit` or has another digest.
             UnreachableError: As `refresh`.
             LostRaceError: As `refresh`.
@@ -191,7 +195,7 @@ class Client:
         # Any name may be asked for; one that no disk of ours could hold is not fetched.
         check_path(path, where=self._transport.location)
         if info is None:
-            raise NotThereError(
+            raise NotNamedError(
                 "target",
                 where=f"{self._transport.location}: {path}",
                 expected="a target that the repository's roles name",

@@ -52,6 +52,7 @@ __all__ = [
     "renew",
     "signed_back",
     "stand",
+    "without_target",
     "write",
 ]
 
@@ -246,6 +247,11 @@ def check_back_place(back: Back, scope: str, number: int, where: str) -> None:
     if (back.scope, back.number) != (scope, number):
         actual = f"back {back.number} of {back.scope}"
         raise _wrong(where, f"back {number} of {scope}", actual)
+
+
+def without_target(where: str) -> TrustError:
+    """What is wrong with a way back whose role names no such target."""
+    return _wrong(where, "the target that has this number", "a role that names no such target")
 
 
 def _key(keys: StudioKeys) -> Path:

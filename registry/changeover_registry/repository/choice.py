@@ -18,7 +18,7 @@ from pathlib import Path
 from securesystemslib.signer import CryptoSigner, Key
 from tuf.api.metadata import Targets
 
-from changeover_registry.client import Client
+from changeover_registry.client import Client, NotNamedError
 from changeover_registry.errors import ChangeoverError
 from changeover_registry.records.choice import Back, Choice
 from changeover_registry.repository import backs, metadata, pending
@@ -289,6 +289,10 @@ def _fetch(client: Client, scope: str, number: int) -> Choice:
 
 
 def _fetch_back(client: Client, scope: str, number: int, where: str) -> Back:
-    back = Back.from_bytes(client.target(backs.back_path(scope, number), limit=_LIMIT_BYTES), where=where)
+    try:
+        data = client.target(backs.back_path(scope, number), limit=_LIMIT_BYTES)
+    except NotNamedError as error:
+        raise backs.without_target(where) from error
+    back = Back.from_bytes(data, where=where)
     backs.check_back_place(back, scope, number, where)
     return back

@@ -279,11 +279,14 @@ def test_a_stolen_back_key_names_a_release_that_was_withdrawn_and_no_station_tak
 
 
 def test_a_stolen_back_key_says_what_is_no_way_back_and_stops_nobody(signers: Any) -> None:
-    """Another scope, a choice that never was, bytes that are no record: the studio goes on working."""
+    """A choice that never was, bytes that are no record, a role that names no back: the studio goes on working."""
     for forged in (b"{}", b"\xff", None):
         forge_back(signers, signers.first.ref(), held_in=4, stands_on=99, raw=forged)
         unmoved(signers)
         signers.world.ok("plan")
+    forge_back(signers, signers.first.ref(), held_in=4, path="site/back/another.json")
+    assert "a role that names no such target" in signers.world.run("update")[2]
+    unmoved(signers)
     signers.promote("1.1.0")
     signers.world.ok("sync")
     signers.world.ok("update")
@@ -294,7 +297,13 @@ def test_a_stolen_back_key_says_what_is_no_way_back_and_stops_nobody(signers: An
 
 
 def forge_back(
-    signers: Any, ref: ReleaseRef, *, held_in: int, stands_on: int | None = None, raw: bytes | None = None
+    signers: Any,
+    ref: ReleaseRef,
+    *,
+    held_in: int,
+    stands_on: int | None = None,
+    raw: bytes | None = None,
+    path: str | None = None,
 ) -> None:
     """A back as the thief of a back key and of the online key writes it."""
     reached, head = reached_of(signers), signers.history()[-1]
@@ -307,7 +316,7 @@ def forge_back(
         stands_on_digest=head.digest(),
         channels=(Returned(channel="stable", release=ref, held_in=held_in, reason="x"),),
     )
-    path, data = f"site/back/back-{number}.json", back.to_bytes() if raw is None else raw
+    path, data = path or f"site/back/back-{number}.json", back.to_bytes() if raw is None else raw
     role = Targets(number, expires=signers.world.now + timedelta(days=365))
     role.targets[path] = metadata.target_info(path, data)
     key = signing.load_signer(signers.keys.promoter)
