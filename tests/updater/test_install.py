@@ -351,12 +351,27 @@ def test_poison_in_what_a_killed_install_left_is_found(studio: Studio) -> None:
     folder = staging_folder(studio.store, release.ref(), release.variants[0].id) / "variant"
     folder.mkdir(parents=True)
     (folder / "a.bin").write_bytes(bytes([A[0] ^ 1]) + A[1:])
-    (folder / "b.bin.partial").write_bytes(b"\0" * 3 * len(B))
+    (folder / "b.bin~partial").write_bytes(b"\0" * 3 * len(B))
 
     studio.install(release)
 
     assert (studio.folder(release) / "a.bin").read_bytes() == A
     assert (studio.folder(release) / "b.bin").read_bytes() == B
+
+
+def test_a_release_may_have_files_that_are_named_like_partials(studio: Studio) -> None:
+    """Also after a cut: what a file is kept in until it is whole is never the place of another one."""
+    release = studio.publish("1.0.0", **{"a.bin.partial/b": B, "a": A})
+    studio.forget(A)
+    with pytest.raises(UnreachableError):
+        studio.install(release)
+    digest = sha256(A).hexdigest()
+    (studio.repository / "objects" / digest[:2] / digest).write_bytes(A)
+
+    studio.install(release)
+
+    studio.store.verify(release.ref(), release.variants[0])
+    assert studio.staged() == []
 
 
 def test_several_installs_at_once_bring_the_bytes_once(studio: Studio) -> None:

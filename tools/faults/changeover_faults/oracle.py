@@ -91,7 +91,7 @@ def litter(studio: Studio) -> tuple[str, ...]:
 
 def _is_litter(folder: Path, name: str) -> bool:
     parts = folder.parts
-    if name.endswith((".tmp", ".partial", ".new")) or ".fuse_hidden" in name or name.startswith(".nfs"):
+    if name.endswith((".tmp", "~partial", ".new")) or ".fuse_hidden" in name or name.startswith(".nfs"):
         return True
     return parts in {("staging",), ("staging", "trash")} and (*parts, name) != ("staging", "trash")
 

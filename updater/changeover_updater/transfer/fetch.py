@@ -1,6 +1,6 @@
 """Fetch one file of a release: parallel parts, mirrors in their order, every 4 MiB block verified before it is written.
 
-Rules: a block is checked against the signed record as it lands, and written at its place in ``<target>.partial``,
+Rules: a block is checked against the signed record as it lands, and written at its place in ``<target>~partial``,
 which therefore never holds a byte that was not verified. Two connections stream runs of blocks; a cut costs the block
 that it met. A side that gives whole files only is read by one connection from the first missing block on. A wrong block
 is asked for once more; wrong again, the mirror lied and the next one is asked. A mirror that brings too little for too

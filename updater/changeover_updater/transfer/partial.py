@@ -108,8 +108,8 @@ class Partial:
 
 
 def partial_path(target: Path) -> Path:
-    """Where the verified blocks of a file are kept until all are there."""
-    return target.with_name(f"{target.name}.partial")
+    """Where the verified blocks of a file are kept until all are there; no file of a release can have such a name."""
+    return target.with_name(f"{target.name}~partial")
 
 
 def block_length(entry: FileEntry, block: int) -> int:
