@@ -23,6 +23,7 @@ __all__ = [
     "check_path",
     "check_paths",
     "digest12",
+    "is_name",
     "release_folder",
 ]
 
@@ -85,7 +86,7 @@ def check_name(text: str, *, where: str) -> str:
     Raises:
         InvalidInputError: It may not.
     """
-    if _NAME.fullmatch(text) is None or text in RESERVED_NAMES:
+    if not is_name(text):
         raise InvalidInputError(
             "name",
             where=where,
@@ -94,6 +95,11 @@ def check_name(text: str, *, where: str) -> str:
             remedy="choose another name",
         )
     return text
+
+
+def is_name(text: str) -> bool:
+    """Whether `check_name` would take it."""
+    return _NAME.fullmatch(text) is not None and text not in RESERVED_NAMES
 
 
 def check_model(text: str, *, where: str) -> str:

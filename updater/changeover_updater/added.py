@@ -18,9 +18,10 @@ from changeover_registry.records.station import Generation, GenerationRelease, Q
 from changeover_updater.eligible import Candidate, Eligible, blocking, describe, judge_release
 from changeover_updater.events import EventMaker
 from changeover_updater.install import install_variants
-from changeover_updater.plan import Known
+from changeover_updater.plan import Known, with_withdrawal
 from changeover_updater.site import Site
 from changeover_updater.station import Station
+from changeover_updater.studio import scopes
 from changeover_updater.update import Tools
 from changeover_validators.classes import host_class
 
@@ -30,7 +31,9 @@ __all__ = ["ever_chosen", "not_known", "prove", "with_releases"]
 def prove(
     refs: tuple[ReleaseRef, ...], site: Site, station: Station, known: Known, tools: Tools
 ) -> tuple[GenerationRelease, ...]:
-    """Releases as a generation may hold them: judged, installed and smoked, unless the station keeps them already.
+    """Releases as a generation may hold them: judged, installed and smoked, unless the one in use serves them.
+
+    What the station rolled back from, or what another digest of the same beginning names, is not served.
 
     Raises:
         RefusedError: One was never chosen, failed here before, or is refused by a check or its smoke test.
@@ -38,7 +41,8 @@ def prove(
         TrustError: Its vendor, the choice or a file's bytes do not verify.
         OSError: The disk is full or read-only.
     """
-    new = [ref for ref in refs if str(ref) not in known.held()]
+    served = {release.ref(): release for release in (known.current.releases if known.current else ())}
+    new = [ref for ref in refs if ref not in served]
     chosen = ever_chosen(site, station) if new else {}
     judged = [_judged(ref, chosen, known) for ref in new]
     for eligible in judged:
@@ -47,7 +51,7 @@ def prove(
         vendor = site.vendor_of(eligible.ref.model)
         install_variants(station.store, vendor, eligible.release, eligible.chosen(), tools.progress)
         _smoke(eligible, station, known, tools)
-    kept = tuple(known.held()[str(ref)] for ref in refs if str(ref) in known.held())
+    kept = tuple(served[ref] for ref in refs if ref in served)
     return (*kept, *(_held(eligible) for eligible in judged))
 
 
@@ -58,8 +62,8 @@ def _held(eligible: Eligible) -> GenerationRelease:
     )
 
 
-def ever_chosen(site: Site, station: Station) -> Mapping[str, str | None]:
-    """Every release that a signed choice of any scope named at some time, with the verdict that was named last.
+def ever_chosen(site: Site, station: Station) -> Mapping[ReleaseRef, Mapping[str, str | None]]:
+    """Every release that a signed choice named at some time: the scopes that did, with the verdict named last there.
 
     Raises:
         TrustError: The chain of a scope's choices does not hold, from the root that this station was given.
@@ -67,12 +71,11 @@ def ever_chosen(site: Site, station: Station) -> Mapping[str, str | None]:
     from changeover_registry.repository import choice
 
     root = (station.folder / "trust" / "choice" / "root.json").read_bytes()
-    shows = sorted((site.choice / "targets" / "shows").glob("*"))
-    scopes = ("site", *(f"shows/{path.name}" for path in shows if path.is_dir()))
-    found: dict[str, str | None] = {}
-    for entry in (entry for scope in scopes for entry in choice.history(site.choice, scope, root=root)):
+    found: dict[ReleaseRef, dict[str, str | None]] = {}
+    for entry in (entry for scope in scopes(site) for entry in choice.history(site.choice, scope, root=root)):
         for named in _named(entry):
-            found[str(named.release)] = named.verdict or found.get(str(named.release))
+            by = found.setdefault(named.release, {})
+            by[entry.scope] = named.verdict or by.get(entry.scope)
     return found
 
 
@@ -80,9 +83,9 @@ def _named(entry: Choice) -> tuple[Pointer | Pin | Share, ...]:
     return (*entry.channels, *entry.pins, *entry.shares)
 
 
-def _judged(ref: ReleaseRef, chosen: Mapping[str, str | None], known: Known) -> Eligible:
-    """A release that may be served here, by the rules of every update."""
-    if str(ref) not in chosen:
+def _judged(ref: ReleaseRef, chosen: Mapping[ReleaseRef, Mapping[str, str | None]], known: Known) -> Eligible:
+    """A release that may be served here, by the rules of every update, for one of the scopes that chose it."""
+    if ref not in chosen:
         raise RefusedError(
             "farm lock",
             where=str(ref),
@@ -90,33 +93,44 @@ def _judged(ref: ReleaseRef, chosen: Mapping[str, str | None], known: Known) -> 
             actual="one that no signed choice names",
             remedy="promote it, or lock the script again",
         )
-    if stopped := next((q for q in known.quarantined if q.release == ref), None):
-        raise RefusedError(
-            "quarantine",
-            where=str(ref),
-            expected="a release that has not failed on hosts of this class",
-            actual=stopped.why,
-            remedy="see: changeover quarantine list",
-        )
+    found = [_judge(ref, scope, verdict, known) for scope, verdict in chosen[ref].items()]
+    eligible = next((one for one in found if one.accepted), found[0])
+    for stopped in known.quarantined:
+        if stopped.release == ref and stopped.check not in eligible.overridden:
+            raise _quarantined(stopped)
+    if not eligible.accepted:
+        raise _refused(eligible)
+    return eligible
+
+
+def _judge(ref: ReleaseRef, scope: str, verdict: str | None, known: Known) -> Eligible:
+    """A release as one scope chose it: an override of one show passes over nothing for the site or another show."""
     release, vendor = known.studio.release(ref), known.studio.vendor(ref.model)
     if release is None or vendor is None:
         raise not_known(ref, known)
-    eligible = judge_release(
+    return judge_release(
         Candidate(
             release=release,
             vendor=vendor,
             baseline=None,
             verdicts=known.verdicts,
-            overrides=known.studio.overrides(ref),
+            overrides=known.studio.overrides(ref, scope),
             facts=known.facts,
             policy=known.studio.policy,
             now=known.now,
-            named=chosen[str(ref)],
+            named=verdict,
         )
     )
-    if not eligible.accepted:
-        raise _refused(eligible)
-    return eligible
+
+
+def _quarantined(stopped: Quarantine) -> RefusedError:
+    return RefusedError(
+        "quarantine",
+        where=str(stopped.release),
+        expected="a release that has not failed on hosts of this class",
+        actual=stopped.why,
+        remedy="see: changeover quarantine list",
+    )
 
 
 def _refused(eligible: Eligible) -> ChangeoverError:
@@ -176,7 +190,7 @@ def with_releases(known: Known, added: tuple[GenerationRelease, ...], why: str) 
         "made_at": format_time(known.now),
         "why": f"{why}: {names}"[:4000],
         "previous": known.current.number if known.current else None,
-        "releases": tuple(held[key] for key in sorted(held)),
+        "releases": tuple(with_withdrawal(known, held[key]) for key in sorted(held)),
     }
     return (known.current or _first(known, known.studio.policy)).model_copy(update=fields)
 

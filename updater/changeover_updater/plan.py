@@ -31,7 +31,7 @@ from changeover_updater.rollout import chosen_pointers
 from changeover_updater.studio import FiledVerdict, Studio
 from changeover_validators.classes import host_class
 
-__all__ = ["Arrival", "Known", "Move", "Plan", "make_plan"]
+__all__ = ["Arrival", "Known", "Move", "Plan", "make_plan", "with_withdrawal"]
 
 Outcome = Literal["take", "same", "keep"]
 Judged: TypeAlias = Eligible | ChangeoverError | None
@@ -384,7 +384,7 @@ def _releases(known: Known, judged: Mapping[str, Eligible], taken: set[str]) -> 
     for key in (held.keys() & judged.keys()) - failed:
         if judged[key].accepted:
             held[key] = held[key].model_copy(update={"answers": _more(held[key].answers, judged[key].answers)})
-    return tuple(_with_withdrawal(known, held[key]) for key in sorted(held))
+    return tuple(with_withdrawal(known, held[key]) for key in sorted(held))
 
 
 def _more(before: tuple[Answer, ...], now: tuple[Answer, ...]) -> tuple[Answer, ...]:
@@ -408,7 +408,8 @@ def _answer(old: Answer | None, new: Answer | None) -> Answer:
     return old.model_copy(update={"tiles": tuple(dict.fromkeys((*old.tiles, *new.tiles)))})
 
 
-def _with_withdrawal(known: Known, release: GenerationRelease) -> GenerationRelease:
+def with_withdrawal(known: Known, release: GenerationRelease) -> GenerationRelease:
+    """A release that is kept, and why its vendor took it back if that is known by now."""
     why = _withdrawn(known, release.ref())
     return release.model_copy(update={"withdrawn": why}) if why else release
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from changeover_registry import canonical, clock, signing
 from changeover_registry.errors import ChangeoverError, InvalidInputError, TrustError, UndecidedError
-from changeover_registry.names import Version
+from changeover_registry.names import Version, is_name
 from changeover_registry.records.choice import Back, Choice, Entry, Override, VerdictKey
 from changeover_registry.records.policy import Policy
 from changeover_registry.records.release import Release, ReleaseRef
@@ -36,6 +36,7 @@ __all__ = [
     "read_choices",
     "read_studio",
     "read_verdicts",
+    "scopes",
     "unreadable_record",
 ]
 
@@ -212,7 +213,7 @@ def choice_history(site: Site) -> tuple[Choice, ...]:
     """Every choice of every scope that the site holds, oldest first, for reading; decisions use `read_choices`."""
     from changeover_registry.repository import choice
 
-    found = [entry for scope in _scopes(site) for entry in choice.history(site.choice, scope)]
+    found = [entry for scope in scopes(site) for entry in choice.history(site.choice, scope)]
     return tuple(sorted(found, key=lambda entry: (entry.entry.when, entry.scope, entry.number)))
 
 
@@ -220,7 +221,7 @@ def choice_log(site: Site) -> tuple[Choice | Back, ...]:
     """Every choice and every way back of every scope, oldest first, for reading."""
     from changeover_registry.repository import backs
 
-    returned = (entry for scope in _scopes(site) for entry in backs.history(site.choice, scope))
+    returned = (entry for scope in scopes(site) for entry in backs.history(site.choice, scope))
     found: list[Choice | Back] = [*choice_history(site), *returned]
     return tuple(sorted(found, key=lambda one: (one.entry.when, one.scope, isinstance(one, Back), one.number)))
 
@@ -232,8 +233,10 @@ def key_changes(site: Site) -> tuple[tuple[int, Entry], ...]:
     return enrolment.key_entries(site.choice, (site.choice / "metadata" / "1.root.json").read_bytes())
 
 
-def _scopes(site: Site) -> tuple[str, ...]:
-    return ("site", *(f"shows/{path.name}" for path in sorted((site.choice / "targets" / "shows").glob("*"))))
+def scopes(site: Site) -> tuple[str, ...]:
+    """The site, and every show that a choice was ever made for; what cannot be a show's name is none."""
+    shows = sorted(path.name for path in (site.choice / "targets" / "shows").glob("*"))
+    return ("site", *(f"shows/{name}" for name in shows if is_name(name)))
 
 
 def read_studio(site: Site, station: Station) -> Studio:

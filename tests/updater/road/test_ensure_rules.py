@@ -38,10 +38,12 @@ class Host:
         return Station(Store(self.root / "store"), "render1")
 
     def ensure(self) -> tuple[int, str, str]:
+        return self.run("ensure", str(self.lock))
+
+    def run(self, *words: str) -> tuple[int, str, str]:
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            words = ["--config", str(self.root / "host.toml"), "--station", "render1", "ensure", str(self.lock)]
-            code = run(words)
+            code = run(["--config", str(self.root / "host.toml"), "--station", "render1", *words])
         return code, out.getvalue(), err.getvalue()
 
     def refused(self, expected: int) -> str:
@@ -118,6 +120,51 @@ def test_a_release_that_its_vendor_took_back_is_refused_to_a_host_that_never_had
     vendors.sync_vendor(world.site.vendor("acme"))
 
     assert "leaks hair" in host(chosen).refused(3)
+
+
+def test_what_a_station_rolled_back_from_and_its_vendor_took_back_is_not_served_again(
+    world: Any, chosen: Release, host: Any
+) -> None:
+    newer = world.publish("1.1.0")
+    made = host(newer)
+    assert made.run("update")[0] == 0
+    world.accept(newer, chosen)
+    world.ok("promote", "tiny-roto@1.1.0", "--reason", "test")
+    assert made.run("update")[0] == 0
+    assert made.run("rollback", "--reason", "hair flickers")[0] == 0
+    vendor.withdraw(world.repository, world.keys, "tiny-roto", "1.1.0", "leaks hair", world.now)
+    vendors.sync_vendor(world.site.vendor("acme"))
+
+    assert "leaks hair" in made.refused(3)
+    assert made.station.current() == 1
+
+
+def test_a_digest_that_begins_like_a_served_one_makes_no_generation(world: Any, chosen: Release, host: Any) -> None:
+    made = host(chosen)
+    assert made.run("update")[0] == 0
+    forged = LockedNode(model=chosen.model, version="1.0.0", digest=chosen.digest()[:12] + "0" * 52)
+    made.lock.write_bytes(FarmLock(releases=(forged,)).to_bytes())
+
+    assert "no signed choice names" in made.refused(3)
+
+
+def test_an_override_of_a_show_passes_over_nothing_for_what_the_site_chose(
+    world: Any, chosen: Release, host: Any
+) -> None:
+    for verdict in world.site.verdicts.glob("*.json"):
+        verdict.unlink()
+    named = [word for check in ("vram", "speed", "golden", "smoke") for word in ("--check", check)]
+    world.ok("override", "add", "tiny-roto@1.0.0", *named, "--show", "atlas", "--reason", "x", "--until", "14d")
+
+    assert "golden" in host(chosen).refused(4)
+
+
+def test_folders_that_are_no_shows_keep_nothing_back(world: Any, chosen: Release, host: Any) -> None:
+    for name in ("E vil", "Thumbs.db"):
+        (world.site.choice / "targets" / "shows" / name).mkdir(parents=True)
+
+    assert host(chosen).ensure()[0] == 0
+    world.ok("log", "--choice")
 
 
 def test_a_release_without_a_verdict_for_this_host_is_undecided(world: Any, chosen: Release, host: Any) -> None:
