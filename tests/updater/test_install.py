@@ -165,6 +165,21 @@ def test_a_link_or_a_pipe_in_an_installed_files_place_is_passed_over(studio: Stu
     assert (studio.folder(second) / "b.bin").read_bytes() == B
 
 
+def test_what_is_installed_is_looked_up_once_for_all_files(studio: Studio) -> None:
+    """Ten thousand files would have every record read and parsed ten thousand times; gone after the first, it shows."""
+    first = studio.publish("1.0.0", a=A, b=B, c=C)
+    studio.install(first)
+    second = studio.publish("1.1.0", a=A, b=B, c=C)
+    studio.forget(A, B, C)
+
+    def told(*_: object) -> None:
+        studio.vendor.record_path(first.digest()).unlink(missing_ok=True)
+
+    install_variants(studio.store, studio.vendor, second, second.variants, told)
+
+    studio.store.verify(second.ref(), second.variants[0])
+
+
 def test_records_that_nobody_can_read_keep_nothing_from_being_installed(studio: Studio) -> None:
     first = studio.publish("1.0.0", a=A)
     studio.install(first)

@@ -10,8 +10,9 @@ import contextlib
 import hashlib
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from changeover_registry.errors import ChangeoverError
@@ -26,9 +27,28 @@ _FICLONE = 0x40049409
 """Linux: have a file share the blocks of another one."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
+class _Held:
+    """One installed release by its record, which is read once and parsed only when it shares something."""
+
+    releases: Path
+    record: Path
+    digests: frozenset[bytes]
+    files: Mapping[str, tuple[tuple[Path, FileEntry], ...]] | None = None
+
+    def sharing(self, entry: FileEntry) -> tuple[tuple[Path, FileEntry], ...]:
+        """The installed files with a block of `entry`, those that are the same file first."""
+        if self.digests.isdisjoint(digest.encode() for digest in entry.blocks):
+            return ()
+        if self.files is None:
+            self.files = _by_block(self.releases, self.record)
+        found = {path: file for digest in entry.blocks for path, file in self.files.get(digest, ())}
+        return tuple(sorted(found.items(), key=lambda pair: pair[1].sha256 != entry.sha256))
+
+
+@dataclass(frozen=True)
 class Installed:
-    """What the store holds, as the records in the site say it.
+    """What the store holds, as the records in the site say it when it is first asked; for the files of one install.
 
     Args:
         releases: The store's ``releases``.
@@ -43,7 +63,7 @@ class Installed:
     def blocks(self, partial: Partial) -> Iterator[int]:
         """Put what is here into a partial; yields the length of each block."""
         entry = partial.entry
-        for path, held in self._files(entry):
+        for path, held in (pair for one in self._held for pair in one.sharing(entry)):
             if not partial.missing():
                 return
             with contextlib.suppress(OSError), open_regular(path) as source:
@@ -52,21 +72,10 @@ class Installed:
                 else:
                     yield from _copy(source, held, partial)
 
-    def _files(self, entry: FileEntry) -> Iterator[tuple[Path, FileEntry]]:
-        """Installed files with a block of `entry`; those that are the same file first within each release."""
-        wanted = {digest.encode() for digest in entry.blocks}
-        for record in self._records():
-            release = _sharing(record, wanted)
-            if release is None:
-                continue
-            folder = self.releases / release.model / release_folder(release.version, release.digest())
-            found = [
-                (folder / variant.id / file.path, file)
-                for variant in release.variants
-                for file in variant.files
-                if set(file.blocks) & set(entry.blocks)
-            ]
-            yield from sorted(found, key=lambda pair: pair[1].sha256 != entry.sha256)
+    @cached_property
+    def _held(self) -> tuple[_Held, ...]:
+        """Every record once: a release of ten thousand files would have each of them read ten thousand times."""
+        return tuple(held for record in self._records() if (held := _read(self.releases, record)) is not None)
 
     def _records(self) -> Iterator[Path]:
         """The records of what is installed: of the same model first, and the newest first."""
@@ -82,15 +91,26 @@ def installed_near(store: Path, vendor: Path, model: str) -> Installed:
     return Installed(store / "releases", vendor.parent, model)
 
 
-def _sharing(record: Path, wanted: set[bytes]) -> Release | None:
-    """The release of a record that names one of these digests; reading it for nothing costs no parsing."""
+def _read(releases: Path, record: Path) -> _Held | None:
     try:
-        data = record.read_bytes()
-        if wanted.isdisjoint(_DIGEST.findall(data)):
-            return None
-        return Release.from_bytes(data, where=str(record))
-    except (OSError, ChangeoverError):
+        return _Held(releases, record, frozenset(_DIGEST.findall(record.read_bytes())))
+    except OSError:
         return None
+
+
+def _by_block(releases: Path, record: Path) -> Mapping[str, tuple[tuple[Path, FileEntry], ...]]:
+    """The installed files of a record by the digests of their blocks; none where nobody can read it."""
+    try:
+        release = Release.from_bytes(record.read_bytes(), where=str(record))
+    except (OSError, ChangeoverError):
+        return {}
+    folder = releases / release.model / release_folder(release.version, release.digest())
+    found: dict[str, list[tuple[Path, FileEntry]]] = {}
+    for variant in release.variants:
+        for file in variant.files:
+            for digest in file.blocks:
+                found.setdefault(digest, []).append((folder / variant.id / file.path, file))
+    return {digest: tuple(files) for digest, files in found.items()}
 
 
 def _clone(source: int, partial: Partial) -> bool:
