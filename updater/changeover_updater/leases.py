@@ -4,7 +4,8 @@ A lease lives while its file was touched within `LEASE_DAYS`, which a session do
 where the process is known to be gone: it ran on this very host, the file was not touched for longer than a session can
 leave it, and there is no such process, or one that began after the last touch. The silence is asked for because a
 session in a container has this host's name and numbers of its own. A file that cannot be read is a lease on everything.
-Anybody may write here, so a link is never followed and no more is read than a lease can have. Left out: what is done
+Anybody may write here, so a link is never followed, no more is read than a lease can have, and a touch in the future
+counts from when it was made. Left out: what is done
 about it (`gc`).
 """
 
@@ -12,6 +13,7 @@ import contextlib
 import json
 import os
 import stat
+import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -103,7 +105,11 @@ def _lease(path: Path, now: datetime) -> SessionLease | None:
 
 
 def _touched(path: Path) -> datetime:
-    return datetime.fromtimestamp(path.lstat().st_mtime, UTC)
+    """When a session touched it last. Anybody can set that to a moment to come; when it was set, the system says."""
+    found = path.lstat()
+    # Windows has the moment of creation there.
+    changed = found.st_mtime if sys.platform == "win32" else found.st_ctime
+    return datetime.fromtimestamp(min(found.st_mtime, changed), UTC)
 
 
 def _body(path: Path) -> dict[str, Any]:
