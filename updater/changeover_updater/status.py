@@ -3,6 +3,7 @@
 What is told to the site is small whatever a station went through: ten thousand of them are read together.
 """
 
+import errno
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -138,6 +139,9 @@ def report_status(
     )
     folder = site.root / "stations" / station.id
     try:
+        if folder.is_symlink():
+            # Other hosts can write beside it, and this may be an account that may write anywhere.
+            raise OSError(errno.ELOOP, f"{folder} is a link")
         _fs.make_dirs(folder)
         _fs.write_atomic(folder / "status.json", _small(record))
     except OSError as error:

@@ -166,6 +166,20 @@ def test_site_that_cannot_be_written_is_a_notice(station: Station, site: Site, b
     assert "the site was not told of this station's state" in notices[0]
 
 
+def test_status_is_not_written_through_a_link_that_somebody_else_made(
+    station: Station, site: Site, build: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "status.json").write_text("precious")
+    (site.root / "stations" / "vm1").symlink_to(tmp_path / "theirs")
+    notices: list[str] = []
+
+    report_status(site, station, "render07", build.now, build.facts(), notices.append)
+
+    assert "is a link" in notices[0]
+    assert (tmp_path / "theirs" / "status.json").read_text() == "precious"
+
+
 @pytest.mark.parametrize("data", [None, b"", b"{}", b"\xff"])
 def test_report_that_is_gone_or_damaged_says_nothing(site: Site, data: bytes | None) -> None:
     folder = site.root / "stations" / "vm1"
