@@ -52,7 +52,11 @@ def _chosen(entry: Pointer | Share) -> tuple[str, str, str | None]:
 
 
 def _lines(choice: Choice) -> Mapping[str, str]:
-    return dict(_each(choice))
+    """Each line by what it is of. Where several are of the same, all are shown: nothing stands behind another one."""
+    found: dict[str, str] = {}
+    for what, line in _each(choice):
+        found[what] = f"{found[what]}; and {line}" if what in found else line
+    return found
 
 
 def _each(choice: Choice) -> Iterator[tuple[str, str]]:
