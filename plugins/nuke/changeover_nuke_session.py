@@ -82,7 +82,7 @@ def resolve(
     question = Question(model, loader, this.line, scope or Scope(), stamp, node)
     try:
         found = answers.resolve(this.opened.frozen, question, this.lock)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         sentence = f"{this.opened.folder}/generation.json is not as expected ({error!r}); run: changeover status"
         return Resolution(model, loader, "none", unavailable=sentence, error=True, stamp=stamp)
     return _present(found)

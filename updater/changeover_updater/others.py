@@ -6,6 +6,7 @@ report that cannot be read counts for nothing. Left out: what the counts mean (`
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
 from functools import partial
 from typing import TypeAlias
 
@@ -29,17 +30,19 @@ _ASKED = 64
 """How many stations of each kind are asked."""
 
 
-def failing(site: Site, station: str, studio: Studio, wanted: frozenset[Way]) -> tuple[tuple[Way, str], ...]:
+def failing(
+    site: Site, station: str, studio: Studio, wanted: frozenset[Way], now: datetime
+) -> tuple[tuple[Way, str], ...]:
     """Of these ways, those whose release too many others failed with, each with one sentence.
 
-    Where the stations' reports cannot be listed at all, nothing is known of how others fare, and each is kept back.
+    A report from the future counts for nothing: no resume of today could forgive it. Where the stations' reports cannot be listed at all, nothing is known of how others fare, and each is kept back.
     """
     try:
         names = station_names(site)
     except OSError as error:
         why = f"how other stations fare with it cannot be read ({error.strerror or error}); mend the site's stations/"
         return tuple((way, why) for way in sorted(wanted))
-    return failing_among(names, partial(read_statuses, site), station, studio, wanted)
+    return failing_among(names, partial(read_statuses, site, now=now), station, studio, wanted)
 
 
 def failing_among(

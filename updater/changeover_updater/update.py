@@ -100,7 +100,7 @@ def heed_others(site: Site, known: Known) -> Known:
     taken = {(move.where, move.wanted) for move in moves}
     if not taken:
         return known
-    return replace(known, failing=failing(site, known.station, known.studio, frozenset(taken)))
+    return replace(known, failing=failing(site, known.station, known.studio, frozenset(taken), known.now))
 
 
 def update(site: Site, station: Station, facts: HostFacts, now: datetime, tools: Tools) -> Outcome:

@@ -77,6 +77,18 @@ def test_a_session_reads_the_index_and_parses_only_what_is_asked_for(situation: 
     assert "is not as expected" in bent.unavailable
 
 
+def test_a_line_of_the_index_that_is_nested_too_deep_is_one_sentence(situation: Any, full: Any, plug: Any) -> None:
+    index = situation.put(full) / INDEX_NAME
+    first, *lines = index.read_bytes().splitlines(keepends=True)
+    lines[1] = b"[" * 100_000 + b"\n"
+    head = json.dumps({**json.loads(first), "lengths": [len(line) for line in lines]}).encode()
+    index.write_bytes(b"".join((head, b"\n", *lines)))
+    found = plug(situation.environ()).main.resolve("acme/roto", "nuke-inference")
+
+    assert (found.path, found.error) == (None, True)
+    assert "is not as expected" in found.unavailable
+
+
 @pytest.mark.parametrize("cut", [0, 1, 40, -1, -2, -700])
 def test_an_index_that_was_cut_anywhere_is_passed_over_for_the_generation(
     situation: Any, full: Any, plug: Any, cut: int

@@ -138,6 +138,15 @@ def test_what_a_show_forgives_is_not_forgiven_for_the_site(underway: Any) -> Non
     assert found == {"stable": str(underway.first.ref()), "show/atlas": str(underway.second.ref())}
 
 
+def test_reports_from_the_future_which_no_resume_could_forgive_count_for_nothing(underway: Any) -> None:
+    for number in range(3):
+        report(underway, f"render-{number}", "failed", when="2999-01-01T00:00:00Z")
+    share(underway, 100)
+    assert [entry["failed"] for entry in json.loads(underway.ok("rollout", "list", "--json"))] == [0]
+    underway.ok("update")
+    assert in_use(underway) == str(underway.second.ref())
+
+
 def test_what_others_say_of_a_release_that_they_did_not_end_with_keeps_nobody_back(underway: Any) -> None:
     for number, outcome in enumerate(("undecided", "waiting", "refused", "done")):
         report(underway, f"render-{number}", outcome)

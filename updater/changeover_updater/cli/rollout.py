@@ -61,7 +61,7 @@ def rollout_list(context: typer.Context, as_json: JsonFlag = False) -> None:
     call = invocation(context)
     site = call.site()
     shares = [share for choice in read_choices(site, call.station()) for share in choice.shares]
-    statuses = read_statuses(site) if shares else ()
+    statuses = read_statuses(site, now=call.now) if shares else ()
     fared = [health_of(statuses, str(share.release), share.resumed) for share in shares]
     answer = [
         {**share.model_dump(mode="json", exclude_none=True), "tried": health.tried, "failed": health.failed}
