@@ -4,7 +4,7 @@ Rules: TLS by the operating system's certificates; proxies from the usual enviro
 answer, with growing waits or those that the server asks for (15 s at most, else it counts as gone), 10 s for a
 connection, 20 s without a byte; no compression, so that offsets mean bytes of the file. A server that ignores a range
 is told from one that does not; where no part was asked for, it is read from its beginning. Left out: log-in, and a
-floor on throughput.
+floor on the throughput of a stream.
 """
 
 import contextlib

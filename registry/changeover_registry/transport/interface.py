@@ -8,7 +8,8 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import Generator, Iterable
+import time
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -32,6 +33,9 @@ __all__ = [
 
 CHUNK_BYTES = 256 * 1024
 """How many bytes an adapter reads at a time."""
+_PATIENCE_SECONDS = 60.0
+"""How long a small file may take before its rate counts."""
+_FLOOR_BYTES_PER_SECOND = 32 * 1024
 _ENCODED = re.compile("%[0-9A-F]{2}")
 
 
@@ -128,18 +132,23 @@ def check_file(path: str, *, where: str) -> None:
     check_path(_ENCODED.sub("_", path), where=where)
 
 
-def read_limited(transport: Transport, path: str, limit: int) -> bytes:
-    """Collect a stream of at most `limit` bytes: what `read` is in every adapter.
+def read_limited(
+    transport: Transport, path: str, limit: int, *, seconds: Callable[[], float] = time.monotonic
+) -> bytes:
+    """Collect a stream of at most `limit` bytes: what `read` is in every adapter. `seconds` is a clock.
 
     Raises:
         TrustError: The file is longer than `limit` bytes.
+        UnreachableError: It comes so slowly that it may never end.
     """
-    data = bytearray()
+    data, begun = bytearray(), seconds()
     with contextlib.closing(transport.stream(path)) as stream:
         for piece in stream:
             data += piece
             if len(data) > limit:
                 raise too_much(f"{transport.location}: {path}", limit)
+            if len(data) < (seconds() - begun - _PATIENCE_SECONDS) * _FLOOR_BYTES_PER_SECOND:
+                raise _too_slow(f"{transport.location}: {path}")
     return bytes(data)
 
 
@@ -151,6 +160,16 @@ def too_much(where: str, limit: int) -> TrustError:
         expected=f"at most {limit} bytes",
         actual="more",
         remedy="ask whoever keeps the repository; it sends what nobody signed",
+    )
+
+
+def _too_slow(where: str) -> UnreachableError:
+    return UnreachableError(
+        "speed",
+        where=where,
+        expected=f"at least {_FLOOR_BYTES_PER_SECOND // 1024} KiB a second",
+        actual=f"less, for {_PATIENCE_SECONDS:g} seconds",
+        remedy="check the network, or ask whoever keeps the server; one that drips keeps everybody waiting",
     )
 
 

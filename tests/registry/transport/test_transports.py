@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from changeover_registry.repository import vendor
 from changeover_registry.transport import NoRangesError, NotThereError, Transport, open_transport, s3
 from changeover_registry.transport.folder import FolderTransport
 from changeover_registry.transport.http import HttpTransport
-from changeover_registry.transport.interface import BusyError
+from changeover_registry.transport.interface import BusyError, read_limited
 from changeover_registry.transport.memory import MemoryTransport
 
 DATA = bytes(range(256)) * 4000
@@ -355,6 +356,16 @@ def test_a_connection_cut_in_the_middle_is_seen(tmp_path: Path) -> None:
 def test_a_server_that_never_ends_is_cut_off(tmp_path: Path) -> None:
     with serving(Wrong, tmp_path) as address, pytest.raises(TrustError, match="at most 100000 bytes"):
         open_transport(address).read("endless", limit=100_000)
+
+
+def test_a_file_that_comes_byte_by_byte_keeps_nobody_waiting_for_ever() -> None:
+    """A clock on which each byte takes 19 s, less than any silence that is an error; and one of a slow line."""
+    drips = MemoryTransport({"metadata/timestamp.json": DATA}, piece_bytes=1)
+    with pytest.raises(UnreachableError, match="expected at least 32 KiB a second"):
+        read_limited(drips, "metadata/timestamp.json", len(DATA), seconds=count(0, 19).__next__)
+
+    slow = MemoryTransport({"metadata/timestamp.json": DATA}, piece_bytes=40_000)
+    assert read_limited(slow, "metadata/timestamp.json", len(DATA), seconds=count(0, 1).__next__) == DATA
 
 
 def test_a_server_that_answers_another_range_is_refused(tmp_path: Path) -> None:
