@@ -80,10 +80,12 @@ def promote(last: Choice | None, channel: str, release: ReleaseRef, verdict: str
 def share(last: Choice | None, new: Share, change: Change) -> Choice:
     """Let a part of the stations have a release; a share of the same channel and model is replaced.
 
-    A share that grows keeps what was forgiven the release before.
+    A share that grows keeps what was forgiven the release before. One that somebody paused or stopped does not go on
+    by the way: that takes a resume.
 
     Raises:
-        RefusedError: The channel points at that release already, or nothing is there that the others would have.
+        RefusedError: The channel points at that release already, nothing is there that the others would have, or the
+            release's rollout is paused or stopped.
     """
     pointer = last.pointer(new.channel, new.release.model) if last else None
     if pointer is None or pointer.release == new.release:
@@ -93,6 +95,15 @@ def share(last: Choice | None, new: Share, change: Change) -> Choice:
             expected="a channel that points at another release, which all other stations keep",
             actual=f"{new.channel} pointing at {pointer.release if pointer else 'nothing'}",
             remedy="promote without --share" if pointer is None else "nothing to do: every station may have it",
+        )
+    found = last.share(new.channel, new.release.model) if last else None
+    if found is not None and found.release == new.release and found.state != "running":
+        raise RefusedError(
+            "share",
+            where=f"{new.channel}: {new.release}",
+            expected="a rollout that goes on",
+            actual=f"one that is {found.state}",
+            remedy=f"run changeover rollout resume {new.release.model} first",
         )
     kept = new.model_copy(update={"resumed": _forgiven(last, new.channel, new.release)})
     shares = (*_shares_but(last, new.channel, new.release.model), kept)
@@ -110,7 +121,7 @@ def steer(
 
     Raises:
         InvalidInputError: There is no rollout of that model on that channel.
-        RefusedError: It is in that state already.
+        RefusedError: It is in that state already, or stopped, which a pause would soften.
     """
     found = last.share(channel, model) if last else None
     pointer = last.pointer(channel, model) if last else None
@@ -124,13 +135,15 @@ def steer(
             actual="none",
             remedy="see: changeover rollout list; to go back on a channel: changeover rollback --channel",
         )
-    if found.state == state and state != "running":
+    if (found.state == state and state != "running") or (found.state, state) == ("stopped", "paused"):
         raise RefusedError(
             "rollout",
             where=f"{channel}: {found.release}",
             expected="another state",
-            actual=f"{state} already",
-            remedy="nothing to do",
+            actual=f"{found.state} already",
+            remedy="nothing to do"
+            if found.state == state
+            else "nothing to do; to begin again: changeover rollout resume",
         )
     update = {"state": state, **({"resumed": change.when} if state == "running" else {})}
     shares = (*_shares_but(last, channel, model), found.model_copy(update=update))

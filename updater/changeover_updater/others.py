@@ -35,7 +35,8 @@ def failing(
 ) -> tuple[tuple[Way, str], ...]:
     """Of these ways, those whose release too many others failed with, each with one sentence.
 
-    A report from the future counts for nothing: no resume of today could forgive it. Where the stations' reports cannot be listed at all, nothing is known of how others fare, and each is kept back.
+    A report from the future counts for nothing: no resume of today could forgive it. Where the reports cannot be listed
+    at all, nothing is known of how others fare, and each is kept back.
     """
     try:
         names = station_names(site)

@@ -234,6 +234,23 @@ def test_what_is_paused_already_is_refused(build: Any) -> None:
         steer(paused, "stable", "acme/person-roto", "paused", CHANGE)
 
 
+def test_a_pause_does_not_soften_a_stop(build: Any) -> None:
+    stopped = steer(shared(build), "stable", "acme/person-roto", "stopped", CHANGE)
+
+    with pytest.raises(RefusedError, match="stopped already"):
+        steer(stopped, "stable", "acme/person-roto", "paused", CHANGE)
+
+
+@pytest.mark.parametrize("state", ["paused", "stopped"])
+def test_a_share_that_somebody_paused_or_stopped_does_not_grow_on_by_the_way(build: Any, state: Any) -> None:
+    held = steer(shared(build), "stable", "acme/person-roto", state, CHANGE)
+
+    with pytest.raises(RefusedError, match=f"one that is {state}; run changeover rollout resume"):
+        share(held, new_share(build, 50), CHANGE)
+    other = new_share(build, 50, release=build.release("1.2.0").ref())
+    assert [s.state for s in share(held, other, CHANGE).shares] == ["running"]
+
+
 def test_a_show_has_no_share_of_another_channel(build: Any) -> None:
     with pytest.raises(ValidationError, match="expected only channel show/atlas"):
         Choice(scope="shows/atlas", number=1, entry=CHANGE.entry("x"), shares=(new_share(build),))
