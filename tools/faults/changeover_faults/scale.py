@@ -20,9 +20,11 @@ class Scale:
     full: bool
     exhaustive: bool = False
 
-    def some(self, items: Sequence[_T], stride: int) -> Sequence[_T]:
-        """All items, or each `stride`-th of them and the last."""
-        return items if self.full else (*items[:-1:stride], *items[-1:])
+    def some(self, items: Sequence[_T], most: int) -> Sequence[_T]:
+        """All items, or at most so many of them, evenly over the whole, the last among them."""
+        if self.full or len(items) <= most:
+            return items
+        return tuple(items[(n + 1) * len(items) // most - 1] for n in range(most))
 
     def many(self, full: int, bounded: int) -> int:
         """One of two counts."""

@@ -49,7 +49,7 @@ def kills(pool: Pool, scale: Scale) -> Iterator[Report]:
         return
     for action in ACTIONS:
         calls = pool.record("folder", action)
-        cases = [Case(action, None), *(Case(action, Fault(call)) for call in scale.some(calls, 10))]
+        cases = [Case(action, None), *(Case(action, Fault(call)) for call in scale.some(calls, 11))]
         report = _report(pool, f"kill: {action}", "folder", cases)
         report.notes["calls that change the disk"] = len(calls)
         yield report
@@ -63,9 +63,9 @@ def errors(pool: Pool, scale: Scale) -> Iterator[Report]:
     for action in ACTIONS:
         calls = pool.record("folder", action)
         every = [Fault(call, error) for call in calls for error in ERRORS]
-        # Strides that have no factor in common with the number of errors meet them all in turn.
+        # One more than the number of errors is a stride that meets them all in turn.
         thin = 1 if scale.exhaustive or action in _CHANGEOVER else len(ERRORS) + 1
-        cases = [Case(action, fault) for fault in scale.some(every[::thin], 51 // thin)]
+        cases = [Case(action, fault) for fault in scale.some(every[::thin], 11)]
         yield _report(pool, f"errors: {action}", "folder", cases)
 
 
@@ -77,7 +77,7 @@ def power_cuts(pool: Pool, scale: Scale) -> Iterator[Report]:
             continue
         for action in ACTIONS:
             calls = pool.record(kind, action)
-            chosen = calls if scale.full and action in _CHANGEOVER else scale.some(after_fsyncs(calls), 8)
+            chosen = calls if scale.full and action in _CHANGEOVER else scale.some(after_fsyncs(calls), 3)
             cases = [Case(action, None), *(Case(action, Fault(call)) for call in chosen)]
             yield _report(pool, f"power cut: {kind}: {action}", kind, cases)
 
