@@ -335,7 +335,8 @@ def _why_not(judged: Judged, wanted: str) -> str:
     if isinstance(judged, ChangeoverError):
         return str(judged)
     reasons = judged.reasons()
-    return describe(reasons[0]) if reasons else f"{wanted} has no variant for any loader of this station"
+    none = f"{wanted} has no variant for any loader of this station; name its Nuke under [[nukes]] in host.toml"
+    return describe(reasons[0]) if reasons else none
 
 
 def _generation(

@@ -119,15 +119,28 @@ def _wanted(choice: Choice, channel: str, to: str | None) -> tuple[str, str | No
     if to and not at and _is_version(to):
         name, version = "", to
     found = [model for model in models if not name or name in {model, model.partition("/")[2]}]
+    if not models:
+        raise InvalidInputError(
+            "way back",
+            where=f"--channel {channel}",
+            expected=_held_channels(choice),
+            actual="one that holds nothing",
+            remedy="name another channel; changeover log --choice shows what each was given",
+        )
     if len(found) != 1:
         raise InvalidInputError(
             "way back",
             where=f"--channel {channel}",
-            expected=f"one of its models: {', '.join(models) or 'it holds none'}",
+            expected=f"one of its models: {', '.join(models)}",
             actual=name or ("several" if found else "none"),
             remedy="name the model: --to MODEL, or --to MODEL@VERSION",
         )
     return found[0], str(Version.parse(version, where="--to")) if version else None
+
+
+def _held_channels(choice: Choice) -> str:
+    names = ", ".join(sorted({pointer.channel for pointer in choice.channels}))
+    return f"a channel that holds a release: {names or 'none does yet'}"
 
 
 def _is_version(text: str) -> bool:

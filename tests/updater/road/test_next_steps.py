@@ -54,6 +54,25 @@ def test_further_machine_of_a_site_is_sent_on_to_plan_and_gets_no_keys(world: An
     assert not (config.parent / "keys").exists()
 
 
+def test_site_that_follows_another_is_sent_on_to_the_bundle(world: Any, tmp_path: Any) -> None:
+    root, away = world.site.choice / "metadata" / "1.root.json", tmp_path / "away"
+
+    where = ("--config", str(away / "host.toml"), "--site", str(away / "site"), "--store", str(away / "store"))
+    out = world.ok(*where, "init", "--nuke-json", "none", "--choice-root", str(root))
+
+    assert "next: changeover trust add VENDOR BUNDLE --root ROOT.json, then: changeover import BUNDLE" in out
+    assert not (away / "keys").exists()
+
+
+def test_channel_that_holds_nothing_has_no_way_back_and_those_that_do_are_named(world: Any) -> None:
+    world.served("1.0.0")
+
+    code, _, err = world.run("rollback", "--channel", "sable", "--reason", "x")
+
+    assert (code, err.count("\n")) == (2, 1)
+    assert "expected a channel that holds a release: stable, found one that holds nothing" in err
+
+
 def test_generation_in_use_is_none_to_go_back_to(world: Any) -> None:
     world.served("1.0.0")
 

@@ -85,6 +85,10 @@ def init(
     say(f"{mark('ok')} site {escape(str(request.site))}")
     say(f"{mark('ok')} store {escape(str(request.store))}, station {escape(request.station)}")
     say(f"  settings in {escape(str(request.config))}")
+    if request.choice_root is not None:
+        say("  it follows another site's choice and makes no keys")
+        say("  next: changeover trust add VENDOR BUNDLE --root ROOT.json, then: changeover import BUNDLE")
+        return
     if not request.keys.is_dir():
         say("  no keys are made for a site that is there already; next: changeover plan, then changeover update")
         return
@@ -145,7 +149,9 @@ def _named(path: Path | None, flag: str) -> Path:
 def trust_add(
     context: typer.Context,
     vendor: Annotated[str, typer.Argument(help="The vendor's name: the first part of its models' names.")],
-    location: Annotated[str, typer.Argument(help="Its repository: a folder, an HTTP(S) address, s3://BUCKET/PREFIX.")],
+    location: Annotated[
+        str, typer.Argument(help="Its repository: a folder, a bundle, an HTTP(S) address, s3://BUCKET/PREFIX.")
+    ],
     root: Annotated[Path, typer.Option(help="The root metadata (root.json) that the vendor gave you in person.")],
     allow_executable: Annotated[bool, typer.Option(help="Let it send TorchScript and .cat, which are code.")] = False,
     model: Annotated[
@@ -179,7 +185,7 @@ def trust_add(
     formats = ", executable formats allowed" if allow_executable else ""
     say(f"{mark('ok')} {vendor} is trusted{formats}")
     say(f"  compare with the vendor: sha256 {entry.root}")
-    say("  next: changeover sync")
+    say(f"  next: changeover {f'import {escape(location)}' if Path(location).is_file() else 'sync'}")
 
 
 @trust.command("list")

@@ -52,7 +52,7 @@ def _refusals(variant: Variant, *, executable: bool) -> Iterator[Refused]:
             variant.entry,
             "a vendor who is allowed to send executable formats",
             f"{variant.runtime}, which is code",
-            "allow it once: changeover trust add VENDOR --allow-executable",
+            "to allow it: changeover trust remove VENDOR, then trust add it again with --allow-executable",
         )
         yield _refused(variant, problem)
     if not variant.entry.lower().endswith(_ENTRIES[variant.runtime]):
