@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from changeover_registry import canonical, clock, signing
-from changeover_registry.errors import ChangeoverError, InvalidInputError, TrustError, UndecidedError
+from changeover_registry.errors import ChangeoverError, InvalidInputError, TrustError, UndecidedError, UnreachableError
 from changeover_registry.names import Version, is_name
 from changeover_registry.records.choice import Back, Choice, Entry, Override, VerdictKey
 from changeover_registry.records.policy import Policy
@@ -189,9 +189,12 @@ def read_choices(site: Site, station: Station) -> tuple[Choice, ...]:
 
     Raises:
         TrustError: A signature, an expiry or a version does not hold.
+        UnreachableError: The choice cannot be read, or was not carried to this site yet, which follows another one's.
     """
     from changeover_registry.repository import choice
 
+    if (site.follows / "root.json").is_file() and not (site.choice / "metadata").is_dir():
+        raise _not_carried_yet(site)
     trust = station.folder / "trust" / "choice"
     root = (trust / "root.json").read_bytes()
     try:
@@ -207,6 +210,16 @@ def read_choices(site: Site, station: Station) -> tuple[Choice, ...]:
     for problem in reading.ignored:
         logging.getLogger(__name__).warning("%s", problem)
     return reading.choices
+
+
+def _not_carried_yet(site: Site) -> UnreachableError:
+    return UnreachableError(
+        "choice",
+        where=str(site.choice),
+        expected="the choice of the site that this one follows",
+        actual="none yet",
+        remedy="bring it in with: changeover import BUNDLE, which changeover export --choice made there",
+    )
 
 
 def choice_history(site: Site) -> tuple[Choice, ...]:

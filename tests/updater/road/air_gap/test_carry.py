@@ -100,6 +100,14 @@ def test_a_second_site_follows_the_choice_and_its_station_updates_without_a_netw
     assert "key" in err
 
 
+@pytest.mark.parametrize("words", [("plan",), ("update",), ("rollout", "list")])
+def test_a_site_to_which_no_choice_was_carried_yet_says_what_brings_it(second: There, words: tuple[str, ...]) -> None:
+    code, out, err = second.run(*words)
+
+    assert (code, err.count("\n")) == (6, 1), out + err
+    assert "changeover import BUNDLE" in err
+
+
 def test_a_newer_choice_replaces_the_older_and_never_the_other_way(second: There, bundles: Path) -> None:
     second.ok("import", str(bundles / "choice.tar"))
     second.ok("import", str(bundles / "choice-new.tar"))
