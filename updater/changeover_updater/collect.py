@@ -8,6 +8,7 @@ they were; the next run goes on. Left out: what may go and why (`gc`).
 
 import contextlib
 import logging
+import socket
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -199,9 +200,11 @@ def _sweep(site: Site, store: Store, now: datetime) -> None:
     for root in (store.root, *(site.root / name for name in _SWEPT)):
         _fs.sweep_temporaries(root, older_seconds=GRACE.total_seconds())
     for folder in (store.root / "staging").iterdir():
-        if folder.name.count("~") == 2 and now.timestamp() - folder.lstat().st_mtime > _ABANDONED.total_seconds():
+        # What is left of this host's is in use, whatever the clocks say.
+        elsewhere = folder.name.count("~") == 2 and folder.name.partition("~")[0] != socket.gethostname()
+        if elsewhere and now.timestamp() - folder.lstat().st_mtime > _ABANDONED.total_seconds():
             with contextlib.suppress(OSError):
-                _fs.remove_tree(folder)
+                store.discard(folder)
     try:
         with _fs.lock(site.root / "trust" / ".lock", what="the trusted vendors"):
             for left in (*site.root.glob("trust/.new-*"), *site.root.glob("trust/.removed-*")):

@@ -117,7 +117,7 @@ class Store:
     @contextmanager
     def staging(self) -> Iterator[Path]:
         """A folder of one's own on the store's file system, removed at the end whatever happens."""
-        folder = self.root / "staging" / f"{socket.gethostname()}~{os.getpid()}~{uuid.uuid4().hex[:12]}"
+        folder = self._own_staging()
         folder.mkdir(parents=True)
         try:
             yield folder
@@ -161,8 +161,23 @@ class Store:
 
         dead = self.dead_staging()
         for folder in dead:
-            _fs.remove_tree(folder)
+            self.discard(folder)
         return len(dead) + sweep_claims(self, now_seconds=time.time())
+
+    def discard(self, folder: Path) -> None:
+        """Remove a folder of staging that nobody goes on with; nothing happens if it is not there.
+
+        It is out of reach before anything in it goes: whoever does work in it after all, in a container with this
+        host's name, finds it gone, and never puts half of it in place.
+        """
+        gone = self._own_staging()
+        with contextlib.suppress(FileNotFoundError):
+            _fs.rename_dir(folder, gone)
+            _fs.remove_tree(gone)
+
+    def _own_staging(self) -> Path:
+        """A new name in staging that says whose it is."""
+        return self.root / "staging" / f"{socket.gethostname()}~{os.getpid()}~{uuid.uuid4().hex[:12]}"
 
     def dead_staging(self) -> tuple[Path, ...]:
         """What dead processes of this host left in staging."""

@@ -14,6 +14,7 @@ import onnx
 import onnxruntime
 import pytest
 
+from changeover_registry import _fs
 from changeover_registry.errors import InvalidInputError, LostRaceError, RefusedError, TrustError
 from changeover_registry.locks import lock
 from changeover_updater import collect as collecting
@@ -431,7 +432,24 @@ def test_what_dead_processes_left_is_swept(spare: Any) -> None:
     assert sorted(path.name for path in (store / "staging").iterdir()) == sorted((names[0], names[2]))
     assert not list(spare.site.root.glob("trust/.[nr]*"))
     gc(spare, 20)
-    assert not (store / "staging" / names[0]).exists()
+    assert [path.name for path in (store / "staging").iterdir() if "~" in path.name] == [names[2]]
+
+
+def test_what_is_swept_is_out_of_reach_before_anything_in_it_goes(spare: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A live update of a container with this host's name looks dead: it must not put in place what is being deleted."""
+    store, remove = spare.station.store, _fs.remove_tree
+    staged, place = store.root / "staging" / f"{socket.gethostname()}~4194305~abc", spare.root / "place"
+    staged.mkdir()
+
+    def put_in_place_first(folder: Path) -> bool:
+        with contextlib.suppress(FileNotFoundError):
+            staged.rename(place)
+        return remove(folder)
+
+    monkeypatch.setattr(_fs, "remove_tree", put_in_place_first)
+    assert store.sweep_staging() == 1
+    assert not place.exists()
+    assert not any("~" in path.name for path in (store.root / "staging").iterdir())
 
 
 def test_what_was_collected_under_an_update_is_brought_again(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
