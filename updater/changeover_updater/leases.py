@@ -85,7 +85,7 @@ def sweep_leases(folder: Path, leases: tuple[SessionLease, ...], now: datetime) 
         if lease.lives(now):
             continue
         with contextlib.suppress(OSError):
-            if _touched(path) == lease.touched:
+            if _touched(path, now) == lease.touched:
                 path.unlink()
                 swept += 1
     return swept
@@ -93,7 +93,7 @@ def sweep_leases(folder: Path, leases: tuple[SessionLease, ...], now: datetime) 
 
 def _lease(path: Path, now: datetime) -> SessionLease | None:
     try:
-        touched = _touched(path)
+        touched = _touched(path, now)
     except FileNotFoundError:
         return None
     try:
@@ -104,12 +104,13 @@ def _lease(path: Path, now: datetime) -> SessionLease | None:
     return SessionLease(path.name, touched, lease.host, lease.pid, lease.generation, ended)
 
 
-def _touched(path: Path) -> datetime:
+def _touched(path: Path, now: datetime) -> datetime:
     """When a session touched it last. Anybody can set that to a moment to come; when it was set, the system says."""
     found = path.lstat()
-    # Windows has the moment of creation there.
-    changed = found.st_mtime if sys.platform == "win32" else found.st_ctime
-    return datetime.fromtimestamp(min(found.st_mtime, changed), UTC)
+    touched = datetime.fromtimestamp(found.st_mtime, UTC)
+    if touched <= now or sys.platform == "win32":  # Windows has the moment of creation in place of that of the change.
+        return touched
+    return min(touched, datetime.fromtimestamp(found.st_ctime, UTC))
 
 
 def _body(path: Path) -> dict[str, Any]:
