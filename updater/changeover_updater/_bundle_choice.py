@@ -16,7 +16,7 @@ from typing import Any
 from changeover_registry import _fs, canonical, signing
 from changeover_registry.bundle_file import BundleFile
 from changeover_registry.errors import TrustError
-from changeover_registry.records.choice import VerdictKey
+from changeover_registry.records.choice import Choice, VerdictKey
 from changeover_registry.records.verdict import Verdict
 from changeover_registry.transport.bundle import BundleTransport
 from changeover_updater._bundle_parts import Repository, read_repository
@@ -95,8 +95,9 @@ def verify_choice(bundle: BundleFile, site: Site, stage: Path, at: datetime) -> 
     read = read_repository(stage / "mirror", root)
     _check_history(stage / "mirror", root, read)
     bodies = [json.loads(data) for data in read.targets.values()]
+    # A way back of the site has its scope and channels too, and neither keys nor a policy.
     of_site: Mapping[str, Any] = next(
-        (body for body in bodies if body.get("scope") == "site" and "channels" in body), {}
+        (body for body in bodies if (body.get("schema"), body.get("scope")) == (Choice.schema_id(), "site")), {}
     )
     return ChoicePart(site, stage, root, past, dict(_verdicts(bundle, of_site)), _policy(bundle, of_site))
 

@@ -150,6 +150,20 @@ def second(studio: World, tmp_path: Path, bundles: Path, vendor_root: Path) -> T
     return there
 
 
+@pytest.fixture
+def follower(tmp_path: Path) -> Callable[[World, Path], There]:
+    """Makes a site that follows a studio's choice and trusts its vendor by a bundle."""
+
+    def make(studio: World, bundle: Path) -> There:
+        there = make_there(tmp_path / "follower", (studio.site.choice / "metadata" / "1.root.json").read_bytes())
+        root = (studio.repository / "metadata" / "1.root.json").read_bytes()
+        who, now = "gate@vm2", clock.now()
+        vendors.add_trust(there.site, "acme", str(bundle), root, allow_executable=False, who=who, now=now)
+        return there
+
+    return make
+
+
 @pytest.fixture(scope="session")
 def rewritten() -> Callable[..., Path]:
     """Writes a bundle again with a manifest that says just what is in it: what a liar with our source could carry."""

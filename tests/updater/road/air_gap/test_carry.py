@@ -37,6 +37,17 @@ def test_the_same_bundle_again_changes_nothing(there: There, bundles: Path, file
     assert files_of(there.site.root) == before
 
 
+def test_before_the_first_bundle_sync_leaves_the_vendor_out_and_names_the_way(there: There, bundles: Path) -> None:
+    code, out, err = there.run("sync")
+    again = there.run("sync", "acme")
+    there.ok("import", str(bundles / "old.tar"))
+
+    assert (code, out) == (0, "")
+    assert "acme comes by bundles: changeover import BUNDLE" in err
+    assert again == (code, out, err)
+    assert "acme: 1 release, 0 new" in there.ok("sync")
+
+
 def test_who_carried_what_in_is_recorded_and_a_changed_entry_is_found(there: There, bundles: Path) -> None:
     there.ok("import", str(bundles / "old.tar"), "--reason", "ticket 12")
     events = json.loads(there.ok("log", "--imports", "--json"))
@@ -119,6 +130,23 @@ def test_a_newer_choice_replaces_the_older_and_never_the_other_way(second: There
     assert "choice" in err
     assert json.loads(second.ok("import", str(bundles / "choice-new.tar"), "--json"))["changed"] is False
     assert "another choice" in second.ok("log", "--choice")
+
+
+def test_a_choice_with_a_way_back_and_a_share_is_followed_as_it_holds(
+    world: Any, follower: Callable[[Any, Path], There], tmp_path: Path
+) -> None:
+    first = world.served("1.0.0")
+    world.served("1.1.0", current=first)
+    world.ok("rollback", "--channel", "stable", "--reason", "hair tears")
+    bundle = tmp_path / "back.tar"
+    world.ok("export", "--choice", str(bundle))
+    site = follower(world, bundle)
+
+    site.ok("import", str(bundle))
+
+    told = json.loads(site.ok("log", "--choice", "--json"))
+    assert "changeover.back/1" in {entry.get("schema") for entry in told}
+    assert str(first.ref()) in json.dumps(json.loads(site.run("plan", "--json")[1]))
 
 
 def test_a_site_follows_one_root_and_makes_no_choice_of_its_own(
