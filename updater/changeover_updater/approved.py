@@ -12,7 +12,7 @@ from changeover_registry.errors import ChangeoverError
 from changeover_registry.names import check_digest
 from changeover_registry.records.scores import ScoreKey, ShotScores
 from changeover_updater.bench import Bench
-from changeover_updater.studio import read_accepted
+from changeover_updater.studio import read_accepted, scopes
 
 if TYPE_CHECKING:
     from changeover_validators.golden.ratchet import Best
@@ -29,8 +29,7 @@ def promoted_releases(bench: Bench, model: str) -> frozenset[str]:
     from changeover_registry.repository import choice
 
     root = (bench.station.folder / "trust" / "choice" / "root.json").read_bytes()
-    scopes = ("site", *(f"shows/{path.name}" for path in sorted((bench.site.choice / "targets" / "shows").glob("*"))))
-    history = [one for scope in scopes for one in choice.history(bench.site.choice, scope, root=root)]
+    history = [one for scope in scopes(bench.site) for one in choice.history(bench.site.choice, scope, root=root)]
     named = [entry.release for one in history for entry in one.channels]
     named += [entry.release for one in history for entry in one.pins]
     return frozenset(release.digest for release in named if release.model == model)
