@@ -287,6 +287,9 @@ def _next_files(folder: Path, reached: Reached, role: str, delegator: Delegator)
         signed = read_role(folder, role, file.version, delegator)
         for name, info in signed.targets.items():
             read_target(folder, name, info.hashes["sha256"])
+        if role != "targets" and not is_back(role):
+            # Once it is reached, readers of every scope fail at a role that has no choice of its own.
+            _choice_of(folder, signed, scope_of(role))
         files.append(replace(file, data=path.read_bytes()))
     return files
 
