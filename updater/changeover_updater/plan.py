@@ -283,7 +283,7 @@ def _move(known: Known, target: Target, judged: Judged) -> Move:
     elif isinstance(judged, Eligible) and judged.accepted:
         outcome, why, exit_code, waits = _taken(known, target, judged)
     else:
-        outcome, why, exit_code = "keep", _why_not(judged, wanted), _code(judged)
+        outcome, why, exit_code = "keep", _why_not(judged, wanted, _way_here(known, target)), _code(judged)
     gone = _gone(known, before if outcome == "keep" else wanted)
     return Move(target.where, target.release.model, before, wanted, outcome, why, exit_code, gone, waits)
 
@@ -329,9 +329,15 @@ def _code(judged: Judged) -> int:
     return 3 if judged is not None and judged.refused else 4
 
 
-def _why_not(judged: Judged, wanted: str) -> str:
+def _way_here(known: Known, target: Target) -> str:
+    """The command that brings what a target's vendor publishes."""
+    vendor = known.studio.vendor(target.release.model)
+    return "changeover import BUNDLE" if vendor is not None and vendor.carried else "changeover sync"
+
+
+def _why_not(judged: Judged, wanted: str, way_here: str) -> str:
     if judged is None:
-        return f"{wanted} is not known here; run: changeover sync"
+        return f"{wanted} is not known here; run: {way_here}"
     if isinstance(judged, ChangeoverError):
         return str(judged)
     reasons = judged.reasons()

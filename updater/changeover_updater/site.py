@@ -214,6 +214,14 @@ class VendorFolder:
         carried = (str(self.mirror),) if (self.mirror / "objects" / digest[:2] / digest).is_file() else ()
         return (*carried, *(place for place in self.entry().locations() if place not in carried))
 
+    def carried(self) -> bool:
+        """Whether bundles bring what the vendor publishes: then its repository is the mirror that they fill."""
+        return self.entry().location == str(self.mirror)
+
+    def waits_for_a_bundle(self) -> bool:
+        """Whether the first of its bundles is still to be imported, so that there is nothing to read."""
+        return self.carried() and not (self.mirror / "metadata" / "timestamp.json").is_file()
+
     def record_path(self, digest: str) -> Path:
         """Where the release record of that digest is kept."""
         return self.root / "records" / f"{digest}.json"

@@ -63,6 +63,8 @@ class VendorState:
     error: ChangeoverError | None = None
     unreadable: tuple[tuple[str, UndecidedError], ...] = ()
     """Releases, by their keys, whose signed records this build cannot read; they are as if they were not there."""
+    carried: bool = False
+    """Whether bundles bring what it publishes, so that a sync finds nothing new."""
 
     def withdrawn(self, ref: ReleaseRef) -> str | None:
         """Why the vendor took the release back, if it did."""
@@ -347,9 +349,9 @@ def _vendor(folder: VendorFolder, station: Station) -> VendorState:
     from changeover_registry.repository.vendor import open_vendor
     from changeover_registry.transport import open_transport
 
-    entry = folder.entry()
+    entry, carried = folder.entry(), folder.carried()
     if not folder.mirror.is_dir():
-        return VendorState(entry=entry)
+        return VendorState(entry=entry, carried=carried)
     state = station.folder / "trust" / "vendors" / folder.vendor
     try:
         at = judged_at(folder.root, folder.mirror, clock.now())
@@ -358,9 +360,11 @@ def _vendor(folder: VendorFolder, station: Station) -> VendorState:
         indexes = tuple(view.indexes[name] for name in sorted(view.indexes))
         unreadable: list[tuple[str, UndecidedError]] = []
         releases = _records(folder, indexes, unreadable)
-        return VendorState(entry=entry, indexes=indexes, releases=releases, unreadable=tuple(unreadable))
+        return VendorState(
+            entry=entry, indexes=indexes, releases=releases, unreadable=tuple(unreadable), carried=carried
+        )
     except ChangeoverError as error:
-        return VendorState(entry=entry, error=error)
+        return VendorState(entry=entry, error=error, carried=carried)
 
 
 def unreadable_record(key: str, error: ChangeoverError) -> UndecidedError:

@@ -275,7 +275,7 @@ def test_ensure_again_changes_nothing_and_needs_no_site(farm: Farm, tmp_path: Pa
     code, out, _ = host.run("ensure", str(farm.lock))
 
     assert code == 0
-    assert "1 files" in out
+    assert "1 file," in out
     assert _tree(host.root / "store") == before
 
 

@@ -58,7 +58,7 @@ def test_fleet_in_words_says_that_hosts_report_it_and_obeys_no_report(fleet_worl
     assert "2 stations, reported by the hosts; 3 reports count for nothing" in text
     assert "final [bold]renders[/]" in text
     assert "names another station" in text
-    assert "1 agents are overdue" in text
+    assert "1 agent is overdue" in text
     assert "acme/tiny-roto@1.0.0" in text
 
 

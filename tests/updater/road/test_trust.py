@@ -106,7 +106,7 @@ def test_sync_tells_what_is_new_once_and_the_second_time_nothing(world: Any) -> 
 
     assert [len(answer["new"]) for answer in (*first, *second)] == [1, 0]
     assert second[0]["releases"] == first[0]["releases"]
-    assert "acme: 1 releases, 0 new" in world.ok("sync", "acme")
+    assert "acme: 1 release, 0 new" in world.ok("sync", "acme")
 
 
 @pytest.mark.parametrize("synced_by_newer", [False, True])
@@ -126,7 +126,7 @@ def test_record_of_a_newer_changeover_leaves_out_its_release_and_no_other(
     code, out, err = world.run("sync")
     served = world.run("update")[0], world.run("check", "tiny-roto@1.1.0")[0]
 
-    assert (code, "acme: 1 releases" in out) == (0, True)
+    assert (code, "acme: 1 release," in out) == (0, True)
     assert "left out" in err
     assert "tiny-roto@1.1.0" in err
     assert served == (0, 2)

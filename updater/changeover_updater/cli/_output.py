@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ProgressLine",
     "console",
+    "count",
     "emit",
     "mark",
     "notice",
@@ -102,6 +103,11 @@ def escape(text: str) -> str:
     from rich.markup import escape as rich_escape
 
     return rich_escape(text.translate(_DROPPED))
+
+
+def count(number: int, what: str) -> str:
+    """A number of things whose plural ends in s: ``1 release``, ``1,200 files``."""
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
 
 
 def rows(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from changeover_updater.cli._output import escape, mark, rows, say
+from changeover_updater.cli._output import count, escape, mark, rows, say
 from changeover_updater.fleet_stations import Coverage, Stations
 
 __all__ = ["show_stations"]
@@ -15,7 +15,8 @@ _LISTED = 12
 def show_stations(found: Stations) -> None:
     """The stations of a site, as they report themselves."""
     heard, bad = len(found.lines), len(found.unread)
-    say(f"[bold]{heard:,} stations[/], reported by the hosts" + (f"; {bad:,} reports count for nothing" if bad else ""))
+    nothing = f"; {count(bad, 'report')} {'counts' if bad == 1 else 'count'} for nothing" if bad else ""
+    say(f"[bold]{count(heard, 'station')}[/], reported by the hosts{nothing}")
     if not found.lines and not bad:
         say("  none yet: a station tells of itself when it runs changeover update or changeover agent")
         return
@@ -27,14 +28,14 @@ def show_stations(found: Stations) -> None:
     for one in found.unread[:_LISTED]:
         say(f"{mark('no')} {escape(one.station)}: {escape(_short(one.why))}")
     _more(bad)
-    versions = ", ".join(f"{escape(version)} on {count:,}" for version, count in found.versions())
+    versions = ", ".join(f"{escape(version)} on {number:,}" for version, number in found.versions())
     say(f"[dim]changeover {versions}[/]")
 
 
 def _running(found: Stations) -> None:
     lines = [
-        (channel, _release(key), f"{count:,}", _part(count, len(found.lines)))
-        for channel, _, key, count in found.running()
+        (channel, _release(key), f"{number:,}", _part(number, len(found.lines)))
+        for channel, _, key, number in found.running()
     ]
     rows("who runs what", ("channel", "release", "stations", ""), lines)
 
@@ -45,7 +46,7 @@ def _coverage(coverage: Sequence[Coverage]) -> None:
         told = [one for one in coverage if one.release == release and one.unheard < one.stations]
         runs, of = sum(one.runs for one in told), sum(one.stations for one in coverage if one.release == release)
         if runs == of:
-            say(f"{mark('ok')} {_release(release)}: all {of:,} stations of all {len(told)} host classes run it")
+            say(f"{mark('ok')} {_release(release)}: {_everywhere(of, len(told))} it")
             continue
         lines = [
             (f"{escape(one.label)}  [dim]{one.host_class[:8]}[/]", f"{one.runs:,} of {one.stations:,}", _others(one))
@@ -56,9 +57,16 @@ def _coverage(coverage: Sequence[Coverage]) -> None:
         )
 
 
+def _everywhere(stations: int, classes: int) -> str:
+    """That all stations run it: of how many host classes is told where there are several."""
+    if stations == 1:
+        return "the one station runs"
+    return f"all {stations:,} stations" + (f" of all {classes} host classes" if classes > 1 else "") + " run"
+
+
 def _others(one: Coverage) -> str:
     because = f" ({_short(one.why)})" if one.why else ""
-    bad = [f"{count:,} {word}" for word, count in (("failed", one.failed), ("refused", one.refused)) if count]
+    bad = [f"{number:,} {word}" for word, number in (("failed", one.failed), ("refused", one.refused)) if number]
     bad += [f"{one.undecided:,} not known"] if one.undecided else []
     open_ = [f"{one.may:,} wait"] if one.may else []
     open_ += [f"{one.unheard:,} say nothing of it"] if one.unheard else []
@@ -101,13 +109,14 @@ def _silent(found: Stations) -> None:
     silent = found.silent()
     lines = [(escape(line.station), escape(line.host), str(line.silent)) for line in silent[:_LISTED]]
     if lines:
-        rows(f"silent: {len(silent):,} agents are overdue", ("station", "host", "last heard"), lines)
+        are = "is" if len(silent) == 1 else "are"
+        rows(f"silent: {count(len(silent), 'agent')} {are} overdue", ("station", "host", "last heard"), lines)
         _more(len(silent))
 
 
-def _more(count: int, what: str = "") -> None:
-    if count > _LISTED:
-        say(f"  [dim]and {count - _LISTED:,} more {what}".rstrip() + "; all of them: changeover fleet --json[/]")
+def _more(number: int, what: str = "") -> None:
+    if number > _LISTED:
+        say(f"  [dim]and {number - _LISTED:,} more {what}".rstrip() + "; all of them: changeover fleet --json[/]")
 
 
 def _names(names: tuple[str, ...]) -> str:
@@ -119,8 +128,8 @@ def _release(key: str) -> str:
     return escape(key.rpartition("-")[0] or key)
 
 
-def _part(count: int, of: int) -> str:
-    return f"{100 * count / of:.0f} %" if of else "-"
+def _part(number: int, of: int) -> str:
+    return f"{100 * number / of:.0f} %" if of else "-"
 
 
 def _short(text: str) -> str:

@@ -10,7 +10,7 @@ import typer
 
 from changeover_registry.errors import ChangeoverError, InvalidInputError, RefusedError
 from changeover_updater.cli._context import Invocation, JsonFlag, host_facts, invocation
-from changeover_updater.cli._output import emit, mark, notice, progress, say
+from changeover_updater.cli._output import count, emit, mark, notice, progress, say
 
 if TYPE_CHECKING:
     from changeover_registry.records.farm import Device, OsPaths
@@ -89,7 +89,7 @@ def lock(
     def display() -> None:
         for line in frozen.lines:
             say(f"{line.node}: {line.ref()} by {line.source}, Nuke {line.nuke_line}, device {line.device}")
-        say(f"{mark('ok')} {len(frozen.lines)} nodes locked in {out}; give it to the job as CHANGEOVER_LOCK")
+        say(f"{mark('ok')} {count(len(frozen.lines), 'node')} locked in {out}; give it to the job as CHANGEOVER_LOCK")
 
     emit(made.model_dump(mode="json", exclude_none=True), as_json=as_json, show=display)
 
@@ -116,8 +116,10 @@ def ensure(
     def display() -> None:
         for key in done.brought:
             say(f"brought {key}")
-        told = f"{done.files} files, {done.hashed_bytes / 1e6:.1f} MB, hashed in {done.hashed_ms / 1000:.1f} s"
-        say(f"{mark('ok')} generation {done.generation.number} serves all {len(asked.releases)} nodes; {told}")
+        told = f"{count(done.files, 'file')}, {done.hashed_bytes / 1e6:.1f} MB, hashed in {done.hashed_ms / 1000:.1f} s"
+        nodes = count(len(asked.releases), "node")
+        all_of = "" if len(asked.releases) == 1 else "all "
+        say(f"{mark('ok')} generation {done.generation.number} serves {all_of}{nodes}; {told}")
 
     answer = {
         "generation": done.generation.number,

@@ -7,7 +7,7 @@ import typer
 
 from changeover_registry.errors import InvalidInputError
 from changeover_updater.cli._context import JsonFlag, invocation, said
-from changeover_updater.cli._output import emit, escape, mark, progress, rows, say
+from changeover_updater.cli._output import count, emit, escape, mark, progress, rows, say
 
 if TYPE_CHECKING:
     from changeover_updater.gc import Plan
@@ -109,8 +109,10 @@ def show_close(
         "waits_as": written.entry,
     }
 
+    held = f"{count(len(closed.releases), 'release')}, {size_text(closed.size)}"
+
     def told() -> None:
-        say(f"{mark('ok')} {escape(archive)} in the site: {len(closed.releases)} releases, {size_text(closed.size)}")
+        say(f"{mark('ok')} {escape(archive)} in the site: {held}")
         if written.entry:
             say(f"{mark('open')} the show is closed once it is signed ({escape(written.missing)}):")
             say(f"  changeover approve {escape(written.entry)}")
@@ -200,4 +202,5 @@ def _show(plan: "Plan", freed: int, waiting: int, *, dry_run: bool) -> None:
         return
     say(f"{mark('ok')} {size_text(freed)} freed")
     if waiting:
-        say(f"{mark('open')} {waiting} folders wait in the store's trash; a later gc deletes them")
+        wait = "waits" if waiting == 1 else "wait"
+        say(f"{mark('open')} {count(waiting, 'folder')} {wait} in the store's trash; a later gc deletes what is there")

@@ -8,7 +8,7 @@ import typer
 
 from changeover_registry.errors import ChangeoverError, InvalidInputError
 from changeover_updater.cli._context import Invocation, JsonFlag, Reason, invocation, said
-from changeover_updater.cli._output import emit, escape, mark, notice, progress, rows, say
+from changeover_updater.cli._output import count, emit, escape, mark, notice, progress, rows, say
 from changeover_updater.cli._show import show_written
 from changeover_updater.cli._told import tell_promoted
 from changeover_updater.cli.check import Release, check
@@ -229,13 +229,16 @@ def sync(
 
     call = invocation(context)
     site = call.site()
-    folders = [site.vendor(vendor)] if vendor else list(site.vendors())
+    folders = (site.vendor(vendor),) if vendor else site.vendors()
     done: list[Synced] = []
     failed: list[ChangeoverError] = []
     with progress() as line:
         for folder in folders:
             line.step(f"sync {folder.vendor}")
             try:
+                if folder.waits_for_a_bundle():
+                    notice(f"{folder.vendor} comes by bundles: changeover import BUNDLE")
+                    continue
                 done.append(sync_vendor(folder))
             except ChangeoverError as error:
                 failed.append(error)
@@ -245,7 +248,7 @@ def sync(
     for unread in (unread for synced in done for unread in synced.unreadable):
         notice(f"left out, the other releases are here: {unread}")
     _remember(call, done)
-    _show_synced(done, failed, as_json=as_json)
+    _show_synced(done, as_json=as_json, trusted=bool(folders))
     if failed:
         for earlier in failed[:-1]:
             notice(str(earlier))
@@ -258,7 +261,7 @@ def _remember(call: Invocation, done: "list[Synced]") -> None:
         call.station().remember_withdrawn({str(ref): why for synced in done for ref, why in synced.withdrawn})
 
 
-def _show_synced(done: "list[Synced]", failed: list[ChangeoverError], *, as_json: bool) -> None:
+def _show_synced(done: "list[Synced]", *, as_json: bool, trusted: bool) -> None:
     answer = [
         {
             "vendor": synced.vendor,
@@ -270,10 +273,11 @@ def _show_synced(done: "list[Synced]", failed: list[ChangeoverError], *, as_json
     ]
 
     def show() -> None:
-        if not done and not failed:
+        if not trusted:
             say("no vendor is trusted yet: changeover trust add VENDOR LOCATION --root ROOT.json")
         for synced in done:
-            say(f"{mark('ok')} {escape(synced.vendor)}: {len(synced.releases)} releases, {len(synced.new)} new")
+            said_of = f"{count(len(synced.releases), 'release')}, {len(synced.new)} new"
+            say(f"{mark('ok')} {escape(synced.vendor)}: {said_of}")
             for release in synced.new:
                 say(f"    new: [bold]{escape(str(release.ref()))}[/]  {escape(_line(release.changes))}")
             for ref, why in synced.withdrawn:
