@@ -184,7 +184,7 @@ def _write_all(handle: int, data: Buffer, offset: int) -> None:
         written = _write_at(handle, view, offset)
         view, offset = view[written:], offset + written
     if hasattr(os, "posix_fadvise"):
-        # Has the kernel begin to write now what it would write at the end, when somebody waits for it: 1 GiB took 1.0
-        # to 1.6 seconds with its fsync on an idle disk, and 2.3 to 3.4 without; on a busy one it makes no difference.
+        # Has the kernel begin to write now what it would write at the end, when somebody waits for it. 1 GiB with its
+        # fsync took 1.0, 1.6 and 5.4 seconds so, and 2.3 to 3.4 without; on a busy disk there was no difference.
         with contextlib.suppress(OSError):
             os.posix_fadvise(handle, start, offset - start, os.POSIX_FADV_DONTNEED)
