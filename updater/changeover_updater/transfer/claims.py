@@ -8,6 +8,7 @@ Left out: the bytes in it; they are hashed again by `Partial`.
 
 import contextlib
 import errno
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -64,7 +65,7 @@ def claimed(
 
 def held_bytes(store: Store, ref: ReleaseRef, variant: str) -> int:
     """How much of the disk the files of a variant take that are on their way."""
-    return sum(_taken_bytes(path) for path in staging_folder(store, ref, variant).rglob("*"))
+    return sum(_taken_bytes(path) for path in _inside(staging_folder(store, ref, variant)))
 
 
 def sweep_claims(store: Store, *, now_seconds: float) -> int:
@@ -110,7 +111,13 @@ def _is_installed(store: Store, match: re.Match[str]) -> bool:
 
 def _touched(folder: Path) -> float:
     """When something in a folder changed last, in seconds since 1970; 0 where there is none."""
-    return max((_mtime(path) for path in (folder, *folder.rglob("*"))), default=0.0)
+    return max((_mtime(path) for path in (folder, *_inside(folder))), default=0.0)
+
+
+def _inside(folder: Path) -> Iterator[Path]:
+    """All that is below a folder; one that another process removes meanwhile is empty, which `rglob` does not bear."""
+    for parent, folders, files in os.walk(folder):
+        yield from (Path(parent, name) for name in (*folders, *files))
 
 
 def _mtime(path: Path) -> float:
