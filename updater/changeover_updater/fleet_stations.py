@@ -84,6 +84,8 @@ class Coverage:
     undecided: int
     unheard: int
     why: str
+    held: int = 0
+    """How many say nothing of it and are held where they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +288,11 @@ def _covered(release: str, digest: str, label: str, lines: list[Line]) -> Covera
     for line in lines:
         tried = next((one for one in line.tried if one.key == release), None)
         runs = any(key == release for _, _, key in line.serving)
-        counts["runs" if runs else tried.outcome if tried and tried.outcome != "done" else "unheard"] += 1
+        held = next((one.why for one in line.behind if one.wanted == release and one.reason == "hold"), None)
+        silent = "unheard" if held is None else "held"
+        counts["runs" if runs else tried.outcome if tried and tried.outcome != "done" else silent] += 1
+        if held is not None and not runs:
+            reasons[f"hold: {held}"] += 1
         if tried is not None and not runs and tried.outcome in {"refused", "failed", "undecided"}:
             reasons[tried.why] += 1
     return Coverage(
@@ -300,6 +306,7 @@ def _covered(release: str, digest: str, label: str, lines: list[Line]) -> Covera
         failed=counts["failed"],
         undecided=counts["undecided"],
         unheard=counts["unheard"],
+        held=counts["held"],
         why=reasons.most_common(1)[0][0] if reasons else "",
     )
 

@@ -117,7 +117,7 @@ class Station:
                 "pointer",
                 where=str(self.folder / "current"),
                 expected="the number of a generation",
-                actual=error.actual,
+                actual="bytes that are no record of one",
                 remedy="point it at a generation that is kept: changeover rollback --to N",
             ) from error
         return None if pointer is None else pointer.generation

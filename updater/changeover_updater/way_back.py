@@ -100,7 +100,9 @@ def next_back(holds: "Effective", pointer: Pointer, held_in: int, change: Change
     standing = holds.back.channels if holds.back else ()
     kept = [r for r in standing if (r.channel, r.release.model) != name]
     new = Returned(channel=pointer.channel, release=pointer.release, held_in=held_in, reason=change.why)
-    entry = change.entry(f"return {pointer.channel} to {pointer.release}, as choice {held_in} held it")
+    share = holds.choice.share(*name)
+    ended = f", and end the rollout of {share.release}" if share else ""
+    entry = change.entry(f"return {pointer.channel} to {pointer.release}, as choice {held_in} held it{ended}")
     channels = sorted([*kept, new], key=lambda r: (r.channel, r.release.model))
     return Back(
         scope=holds.signed.scope,

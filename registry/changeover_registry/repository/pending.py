@@ -91,7 +91,8 @@ class Tally:
         if count <= 0:
             return ""
         of = ", ".join(f"{owner_of(key)} ({key.keyid[:12]})" for key in self.unsigned.values())
-        return f"{count} of {self.needed} signatures, by {of or 'nobody who is enrolled'}"
+        more = "one more signature" if count == 1 else f"{count} more signatures"
+        return f"{more} of {self.needed}, by {of or 'nobody who is enrolled'}"
 
 
 def owner_of(key: Key) -> str:

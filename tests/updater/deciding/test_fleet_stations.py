@@ -122,6 +122,13 @@ def test_rollout_counts_who_tried_it_and_who_failed() -> None:
     assert (rollout.tried, rollout.failed) == (2, 1)
 
 
+def test_station_that_a_hold_keeps_from_a_release_is_counted_with_the_hold() -> None:
+    found = stations_of([told("a", hold="final renders"), told("b", TWO, hold="too")], (chosen(),), NOW)
+
+    one = next(one for one in found.coverage if one.release == TWO)
+    assert (one.stations, one.runs, one.held, one.unheard, one.why) == (2, 1, 1, 0, "hold: final renders")
+
+
 def test_coverage_counts_each_station_of_a_class_once() -> None:
     reports = [
         told("a", TWO, tried=tried("done")),

@@ -119,6 +119,15 @@ def test_release_that_is_not_synced_is_kept_out_with_4(build: Any, two: Any) -> 
     assert "run: changeover sync" in plan.moves[0].why
 
 
+def test_release_that_a_bundle_would_bring_names_the_import(build: Any) -> None:
+    plan = make_plan(
+        build.known(build.choice({"stable": build.release("1.0.0")}), vendors=(build.vendor(carried=True),))
+    )
+
+    assert plan.exit_code == 4
+    assert "run: changeover import BUNDLE" in plan.moves[0].why
+
+
 def test_release_of_a_vendor_that_is_not_trusted_is_kept_out_with_4(build: Any, two: Any) -> None:
     known, _ = two
     stranger = build.release("1.0.0", model="evil/person-roto")

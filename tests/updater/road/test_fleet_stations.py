@@ -60,6 +60,7 @@ def test_fleet_in_words_says_that_hosts_report_it_and_obeys_no_report(fleet_worl
     assert "names another station" in text
     assert "1 agent is overdue" in text
     assert "acme/tiny-roto@1.0.0" in text
+    assert "1 waiting (hold: final [bold]renders[/])" in text
 
 
 def test_fleet_of_one_release_leaves_out_the_others(fleet_world: Any) -> None:

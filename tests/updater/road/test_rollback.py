@@ -135,6 +135,7 @@ def test_withdrawn_release_that_a_pin_serves_is_told_at_once_and_no_channel_move
 
     (of_pin,) = [row for row in told.splitlines() if row.startswith("site ") and "tiny-roto" in row]
     assert "WITHDRAWN: leaks hair" in of_pin
+    assert told.count("pin another with: changeover pin") == 1
     assert f"stays {pinned.second.ref()}  WITHDRAWN: leaks hair" in plan
     assert [move["withdrawn"] for move in in_json[0]] == [None, "leaks hair"]
     assert in_json[1]["withdrawn"] == {str(pinned.second.ref()): "leaks hair"}

@@ -90,7 +90,8 @@ def test_one_signature_ends_a_rollout_at_night_by_the_way_back_of_the_channel(un
     underway.ok("update")
     assert in_use(underway) == str(underway.second.ref())
 
-    underway.ok("rollback", "--channel", "stable", "--reason", "hair flickers")
+    told = underway.ok("rollback", "--channel", "stable", "--reason", "hair flickers")
+    assert f"and end the rollout of {underway.second.ref()}" in told
     underway.ok("update")
     assert in_use(underway) == str(underway.first.ref())
     assert json.loads(underway.ok("rollout", "list", "--json")) == []

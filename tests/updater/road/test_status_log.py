@@ -23,6 +23,30 @@ def test_before_anything_each_command_says_what_to_do_next(world: Any) -> None:
     assert world.station.current() is None
 
 
+def test_pointer_that_is_lost_is_told_by_status_with_what_mends_it(world: Any) -> None:
+    world.served("1.0.0")
+    (world.station.folder / "current").unlink()
+
+    told = world.ok("status")
+
+    assert "nothing in use yet" not in told
+    assert "generations are (1); mend it: changeover doctor --repair" in told
+    world.run("doctor", "--repair")
+    assert world.station.current() == 1
+
+
+def test_pointer_that_is_damaged_is_told_once_and_not_in_a_parsers_words(world: Any) -> None:
+    world.served("1.0.0")
+    (world.station.folder / "current").write_bytes(b"")
+
+    _, _, err = world.run("status")
+    _, told, _ = world.run("doctor")
+
+    assert "found bytes that are no record of one" in err
+    assert told.count("bytes that are no record") == 1
+    assert "Expecting" not in err + told
+
+
 @pytest.fixture(scope="module")
 def chained(module_world: Any) -> Any:
     """A station with eight events, of which the site knows the head."""

@@ -165,7 +165,10 @@ def test_release_in_use_that_is_withdrawn_stays_and_status_says_so(world: Any) -
     world.ok("update")
 
     assert keys_of(world.station.in_use()) == {"stable": str(first.ref())}
-    assert "WITHDRAWN: leaks hair" in world.ok("status")
+    for command in ("status", "plan"):
+        told = world.ok(command)
+        assert "WITHDRAWN: leaks hair" in told
+        assert told.count("go back with: changeover rollback --channel stable, or promote another release") == 1
 
 
 def test_without_a_named_runtime_update_exits_4_and_current_is_untouched(world: Any) -> None:

@@ -14,16 +14,33 @@ if TYPE_CHECKING:
     from changeover_updater.expiries import Expires, Stage
     from changeover_updater.status import Status
 
-__all__ = ["choice_rows", "entry_row", "event_rows", "show_expiring", "show_status", "show_written"]
+__all__ = [
+    "choice_rows",
+    "entry_row",
+    "event_rows",
+    "show_expiring",
+    "show_status",
+    "show_written",
+    "way_from_withdrawn",
+]
 
 
 def show_status(status: "Status") -> None:
     """A station's state, for a person."""
     number = status.generation.number if status.generation else None
-    say(f"station [bold]{escape(status.station)}[/]: " + (f"generation {number}" if number else "nothing in use yet"))
+    say(
+        f"station [bold]{escape(status.station)}[/]: "
+        + (f"generation {number}" if number else f"nothing in use{'' if status.kept else ' yet'}")
+    )
     if hold := status.hold:
         until = f" until {hold.until}" if hold.until else ""
         say(f"{mark('open')} held since {hold.since}{until} by {escape(hold.by)}: {escape(hold.why)}")
+    if status.generation is None and status.kept:
+        numbers = ", ".join(map(str, status.kept))
+        say(
+            f"{mark('no')} no pointer is there, though generations are ({numbers}); mend it: changeover doctor --repair"
+        )
+        return
     if status.generation is None:
         say("next: changeover plan, then changeover update")
         return
@@ -45,8 +62,18 @@ def show_status(status: "Status") -> None:
     ]
     if pins:
         rows("pins", ("scope", "model", "release", "note"), pins)
+    if gone := status.withdrawn():
+        say(f"{mark('no')} {way_from_withdrawn([e.channel for e in status.generation.channels if e.key in gone])}")
     kept = ", ".join(str(n) for n in status.kept if n != number) or "none"
     say(f"releases kept for stamped scripts: {len(status.generation.releases)}; generations to go back to: {kept}")
+
+
+def way_from_withdrawn(channels: "Sequence[str]") -> str:
+    """What to do about withdrawn releases that are in use; `channels` are those that answer one, if it is no pin."""
+    if not channels:
+        return "a pin answers a withdrawn release; pin another with: changeover pin"
+    back = f"changeover rollback --channel {min(channels)}"
+    return f"a withdrawn release is in use; go back with: {back}, or promote another release"
 
 
 def show_expiring(soon: "Sequence[tuple[Expires, Stage]]", now: "datetime") -> None:

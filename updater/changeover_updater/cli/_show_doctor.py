@@ -83,7 +83,9 @@ def show_doctor(found: Diagnosis, checkup: "Checkup | None" = None) -> None:
     if found.planned is not None:
         say("[bold]if the host's facts became those[/]")
         show_impact(found.planned)
-    for error in found.troubles:
+    # The checkup tells of a damaged pointer too, and knows which generation is whole.
+    told = {"pointer"} & {symptom.subject for symptom in checkup.left} if checkup else set()
+    for error in (trouble for trouble in found.troubles if trouble.rule not in told):
         say(f"{mark('no')} {escape(str(error))}")
     if checkup is not None:
         _show_checkup(checkup)

@@ -53,7 +53,10 @@ def _coverage(coverage: Sequence[Coverage]) -> None:
             for one in told
         ]
         rows(
-            f"{_release(release)}: {runs:,} of {of:,} run it", ("host class", "run it", "the others"), lines, empty="-"
+            f"{_release(release)}: {runs:,} of {of:,} run it",
+            ("host class", "run it", "the others"),
+            lines,
+            empty="no station tells of it",
         )
 
 
@@ -68,9 +71,10 @@ def _others(one: Coverage) -> str:
     because = f" ({_short(one.why)})" if one.why else ""
     bad = [f"{number:,} {word}" for word, number in (("failed", one.failed), ("refused", one.refused)) if number]
     bad += [f"{one.undecided:,} not known"] if one.undecided else []
-    open_ = [f"{one.may:,} wait"] if one.may else []
-    open_ += [f"{one.unheard:,} say nothing of it"] if one.unheard else []
-    return escape(", ".join(filter(None, (", ".join(bad) + because if bad else "", *open_))))
+    open_ = [f"{number:,} {word}" for number, word in ((one.may, "waiting"), (one.held, "on hold")) if number]
+    first, rest = (bad, open_) if bad else (open_, [])
+    silent = [f"{one.unheard:,} say nothing of it"] if one.unheard else []
+    return escape(", ".join(filter(None, (", ".join(first) + because if first else "", *rest, *silent))))
 
 
 def _behind(found: Stations) -> None:

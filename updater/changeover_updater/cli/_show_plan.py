@@ -11,6 +11,7 @@ from changeover_registry.records.findings import Finding, Refused
 from changeover_registry.records.release import ReleaseRef
 from changeover_registry.records.verdict import PointReport, ShotScore, Verdict
 from changeover_updater.cli._output import escape, mark, rows, say
+from changeover_updater.cli._show import way_from_withdrawn
 from changeover_updater.eligible import PassedOver, blocking, describe
 from changeover_updater.plan import Plan
 from changeover_validators.golden.catalogue import METRICS, SUMMARIES
@@ -77,7 +78,7 @@ def show_plan(plan: Plan, *, done: bool = False) -> None:
     if plan.wait:
         say(f"{mark('open')} waits: {escape(plan.wait)}; what is chosen is installed all the same")
     if not plan.moves:
-        say("the studio has chosen nothing yet; choose with: changeover promote")
+        _show_nothing_chosen(plan, done=done)
     for move in plan.moves:
         verb = {
             "take": "changed to" if done else "change to",
@@ -93,7 +94,17 @@ def show_plan(plan: Plan, *, done: bool = False) -> None:
             say(f"    stays [bold]{escape(move.before or '')}[/]  WITHDRAWN: {escape(move.withdrawn)}")
         if move.why:
             say(f"    {escape(move.why)}")
+    if gone := [move.where for move in plan.moves if move.withdrawn]:
+        say(f"{mark('no')} {way_from_withdrawn([where for where in gone if not where.startswith('pin ')])}")
     _show_answers(plan)
+
+
+def _show_nothing_chosen(plan: Plan, *, done: bool) -> None:
+    """Before the first choice, what comes first; after it, that what is no longer chosen makes a new generation."""
+    if plan.generation is None and not plan.held:
+        say("the studio has chosen nothing yet; choose with: changeover promote")
+    elif plan.generation is not None and not done:
+        say(f"{mark('ok')} change to generation {plan.generation.number}: {escape(plan.generation.why)}")
 
 
 def _show_answers(plan: Plan) -> None:

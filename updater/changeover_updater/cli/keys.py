@@ -35,13 +35,17 @@ def keys_new(
     """Make a key of your own; the private part stays on this machine."""
     from changeover_updater.keyring import new_key
 
-    folder = (out or invocation(context).settings.config.parent / "keys" / "online").absolute()
+    call = invocation(context)
+    folder = (out or call.settings.config.parent / "keys" / "online").absolute()
     made = new_key(folder, name)
     say(f"{mark('skip' if made.there else 'ok')} {escape(str(made.private))}" + (" is there already" * made.there))
     say(f"  key {made.key_id[:12]}; give {escape(str(made.public))} to whoever has the targets key, who runs:")
     say(f"  changeover keys enrol {made.public.name} --scope site --role promoter --owner YOUR-NAME --reason ...")
     line = f'[keys] promoter = "{made.private}"'
     say(f"  in your host.toml: {escape(line)}")
+    mine = call.settings.keys.promoter
+    if mine is not None and Path(mine).absolute() != made.private:
+        say(f"  until you set it you sign with {escape(str(mine))} as before; once you set it, with this key alone")
 
 
 @app.command("enrol")
@@ -200,7 +204,7 @@ def _show_approved(done: "Written", entry: str) -> None:
 def _tell(written: "Written | None", done: str, what: str) -> None:
     """What became of a change of keys: exit code 4 where it waits for signatures first."""
     if written is not None and not written.chosen:
-        say(f"{mark('open')} {what} waits: the choice must be signed again first, by {escape(written.missing)}")
+        say(f"{mark('open')} {what} waits: the choice must be signed again first; missing: {escape(written.missing)}")
         say(f"  another promoter signs with: changeover approve {written.entry}; then run this command again")
         raise typer.Exit(4)
     again = f"; choice {written.choice.scope} {written.choice.number} was signed for it" if written else ""

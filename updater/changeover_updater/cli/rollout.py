@@ -17,7 +17,7 @@ __all__ = ["app", "part_of"]
 
 app = typer.Typer(help="Releases on their way into a channel: who has them, and steering them.", no_args_is_help=True)
 
-_NEXT = "  stations change over with: changeover update"
+_NEXT = "stations change over with: changeover update"
 _PERCENT = re.compile(r"(100|[0-9]{1,2}) ?%?")
 _CLASS = re.compile(r"[0-9a-f]{4,64}")
 Model = Annotated[str, typer.Argument(help="The model.")]

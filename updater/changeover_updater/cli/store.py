@@ -114,7 +114,7 @@ def show_close(
     def told() -> None:
         say(f"{mark('ok')} {escape(archive)} in the site: {held}")
         if written.entry:
-            say(f"{mark('open')} the show is closed once it is signed ({escape(written.missing)}):")
+            say(f"{mark('open')} the show is closed once it has {escape(written.missing)}:")
             say(f"  changeover approve {escape(written.entry)}")
         elif not written.reached:
             say(f"{mark('ok')} signed; the show is closed after the next promote or sync where the site's key is")

@@ -15,7 +15,7 @@ def test_a_choice_short_of_signatures_waits_and_reaches_no_station(signers: Any)
 
     said = signers.world.ok("promote", "tiny-roto@1.1.0", "--reason", "sharper")
 
-    assert "waits for 1 of 2 signatures, by bob" in said
+    assert "waits for one more signature of 2, by bob" in said
     assert "approve site/5" in said
     assert "nothing changed" in signers.world.ok("update")
     assert signers.current() == before
@@ -72,7 +72,7 @@ def test_a_key_that_may_not_sign_for_the_scope_approves_nothing(signers: Any, pe
     code, _, err = eve.run("approve", "site/5")
 
     assert (code, "signing key" in err) == (5, True)
-    assert "waits for 1 of 2" in signers.bob.ok("approve")
+    assert "waits for one more signature of 2" in signers.bob.ok("approve")
 
 
 def test_an_entry_that_was_overtaken_is_named_stale_with_7(signers: Any) -> None:

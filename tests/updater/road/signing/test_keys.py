@@ -69,7 +69,7 @@ def test_a_revoked_promoter_signs_nothing_and_what_was_chosen_holds(signers: Any
     enrol = ("keys", "enrol", str(carol.with_suffix(".pub")), "--scope", "site", "--role", "promoter")
     world.ok(*enrol, "--owner", "carol", "--reason", "a third")
     bobs = key_of(signers, "bob")
-    assert "1 of 2 signatures" in world.run("keys", "revoke", bobs[:12], "--scope", "site", "--reason", "left")[1]
+    assert "one more signature of 2" in world.run("keys", "revoke", bobs[:12], "--scope", "site", "--reason", "left")[1]
     world.ok("approve", signers.waiting(), "--reject", "--reason", "at once instead")
 
     done = ("keys", "revoke", bobs[:12], "--scope", "site", "--reason", "left")
@@ -103,7 +103,7 @@ def test_a_revocation_waits_for_those_who_remain_and_then_goes_through(
     assert (code, "waits" in out) == (4, True)
     assert "carol" in out
     # The stolen key signs too; it does not count.
-    assert "still waits for 1 of 2" in signers.bob.ok("approve", signers.waiting())
+    assert "still waits for one more signature of 2" in signers.bob.ok("approve", signers.waiting())
     hers.ok("approve", signers.waiting())
     world.ok(*revoke)
     assert "bob" not in world.ok("keys", "list")

@@ -126,7 +126,7 @@ def test_a_vendors_stolen_root_cannot_change_what_was_chosen(signers: Any) -> No
 def test_a_stolen_promoters_key_files_what_nobody_else_signs(signers: Any) -> None:
     said = signers.bob.ok("promote", "tiny-roto@1.1.0", "--reason", "eve with bob's key")
 
-    assert "waits for 1 of 2 signatures, by td@vm1" in said
+    assert "waits for one more signature of 2, by td@vm1" in said
     unmoved(signers)
 
 
