@@ -6,6 +6,7 @@ and every answer that was not one release, whole.
 
 import json
 import sys
+import time
 from pathlib import Path
 
 from changeover_faults import oracle
@@ -13,6 +14,7 @@ from changeover_faults import oracle
 __all__ = ["read_until"]
 
 _PAUSE_SECONDS = 0.002
+"""Sessions of Nuke read seldom; readers that took every core would leave none to the commands that are killed."""
 _HASHED = 20
 """One of so many readings hashes the files too."""
 
@@ -26,7 +28,6 @@ def read_until(store: Path, station: str, stop: Path) -> dict[str, object]:
         except (AssertionError, oracle.StoreError, OSError) as error:
             wrong.append(f"reading {reads}: {error}")
         reads += 1
-        # Sessions of Nuke read seldom; readers that took every core would leave the commands that are killed none.
         time.sleep(_PAUSE_SECONDS)
     return {"reads": reads, "seen": sorted(seen), "wrong": wrong[:100]}
 
