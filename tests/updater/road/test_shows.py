@@ -56,6 +56,16 @@ def test_closing_a_show_writes_its_archive_and_lets_go(atlas: Any) -> None:
     assert "closed" in atlas.ok("show", "list")
 
 
+def test_the_plan_after_a_close_says_what_changes_and_not_that_nothing_was_ever_chosen(atlas: Any) -> None:
+    atlas.ok("show", "close", "atlas", "--reason", "delivered")
+
+    plan, update = atlas.ok("plan"), atlas.ok("update")
+
+    assert "change to generation 2: the choice or the policy changed" in plan
+    assert "changed over to generation 2" in update
+    assert "chosen nothing yet" not in plan + update + atlas.ok("plan")
+
+
 def test_an_archive_is_a_copy_that_can_be_shown_and_a_damaged_one_is_none(atlas: Any) -> None:
     atlas.ok("show", "close", "atlas", "--reason", "delivered")
     (archive,) = (atlas.site.root / "shows" / "atlas").glob("archive-*")

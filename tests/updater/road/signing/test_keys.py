@@ -30,6 +30,9 @@ def test_a_new_key_is_private_and_its_public_part_can_be_given_away(signers: Any
     kept = private.read_bytes()
     assert "is there already" in signers.world.ok("keys", "new", "carol", "--out", str(made.parent))
     assert private.read_bytes() == kept
+    # Carol's host signs with another key until its owner writes this one into host.toml.
+    told = signers.world.ok("keys", "new", "carol", "--out", str(made.parent))
+    assert "until you set it you sign with" in told
 
 
 def test_keys_are_listed_with_scope_role_owner_threshold_and_expiry(signers: Any) -> None:
