@@ -450,8 +450,14 @@ def _why_not_two_users() -> str:
     if missing := [tool for tool in ("unshare", "mount", "setpriv") if shutil.which(tool) is None]:
         return f"this machine has no {missing[0]}"
     probe = ["unshare", "--mount", "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-    done = subprocess.run([*probe, sys.executable, "-c", "1"], capture_output=True, text=True, check=False)
-    return f"another user cannot run this Python: {done.stderr.strip()[:200]}" if done.returncode else ""
+    done = subprocess.run(
+        [*probe, sys.executable, "-c", "import changeover_updater"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd="/",
+    )
+    return f"another user may not enter this checkout: {done.stderr.strip()[-200:]}" if done.returncode else ""
 
 
 WHY_NOT = _why_not_two_users()
