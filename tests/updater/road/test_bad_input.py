@@ -78,7 +78,7 @@ USAGE = [
     (("golden", "set", "create", "new", "--reader", "x/y"), "name"),
     (("check", "tiny-roto@1.0.0", "--set", "../up"), "name"),
     (("check", "tiny-roto@1.0.0", "--channel", "nobody"), "channel"),
-    (("init", "--mode", "share"), "local"),
+    (("init", "--mode", "both"), "local"),
     (("demo", "--keep"), "--keep"),
 ]
 
