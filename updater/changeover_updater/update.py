@@ -177,14 +177,14 @@ def _prove(station: Station, known: Known, plan: Plan, tools: Tools) -> Plan:
     if plan.generation is None:
         return plan
     failed = tuple(_smoke(station, plan, tools, known.studio.policy))
-    _quarantine(station, known, failed, tools.who)
+    _quarantine(station, known, plan, failed, tools.who)
     # What does not fit the free memory at this moment is installed and proven by now, and waits.
     return make_plan(replace(known, smoke=failed, gated=True, installed=True))
 
 
-def _quarantine(station: Station, known: Known, failed: tuple[tuple[str, Finding], ...], who: str) -> None:
+def _quarantine(station: Station, known: Known, plan: Plan, failed: tuple[tuple[str, Finding], ...], who: str) -> None:
     """Note what ran and failed, so that it is not tried again here; what could not be run at all may be."""
-    refs = {str(eligible.ref): eligible.ref for eligible in make_plan(known).judged}
+    refs = {str(arrival.eligible.ref): arrival.eligible.ref for arrival in plan.arrivals}
     for key, finding in failed:
         if not (isinstance(finding, Refused) or (isinstance(finding, NotRun) and finding.error)):
             continue
