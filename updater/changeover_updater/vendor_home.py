@@ -49,18 +49,23 @@ class _HomeFile(Record):
     vendor: Name
     repository: Text
     mlflow: str = ""
+    publish: tuple[Text, ...] = ()
     keys: _Keys
 
 
 @dataclass(frozen=True, slots=True)
 class VendorHome:
-    """Where one vendor keeps what it needs. `mlflow` is empty for the SQLite file in the home itself."""
+    """Where one vendor keeps what it needs. `mlflow` is empty for the SQLite file in the home itself.
+
+    `publish` are the places that studios read, to which the repository is carried: ``s3://…`` or folders.
+    """
 
     folder: Path
     vendor: str
     repository: Path
     keys: VendorKeys
     mlflow: str = ""
+    publish: tuple[str, ...] = ()
 
     def registry(self) -> Registry:
         """The vendor's MLflow."""
@@ -137,7 +142,7 @@ def open_home(folder: Path) -> VendorHome:
         ) from error
     read = _HomeFile.from_object(body, where=str(path))
     keys = VendorKeys(**{name: path.parent / place for name, place in read.keys.model_dump().items()})
-    return VendorHome(path.parent, read.vendor, path.parent / read.repository, keys, read.mlflow)
+    return VendorHome(path.parent, read.vendor, path.parent / read.repository, keys, read.mlflow, read.publish)
 
 
 def find_home(flag: Path | None, environment: Mapping[str, str], here: Path) -> Path:
@@ -196,6 +201,8 @@ def _toml(home: VendorHome) -> bytes:
         f"repository = {relative(home.repository)}",
         "# The address of an MLflow server; empty means mlflow.db beside this file.",
         f"mlflow = {json.dumps(home.mlflow)}",
+        '# Where studios read: each place gets what is published, such as "s3://bucket/acme" or a mounted folder.',
+        f"publish = {json.dumps(list(home.publish))}",
         "",
         "[keys]",
         *(f"{name} = {relative(getattr(home.keys, name))}" for name in ("root", "targets", "release", "online")),

@@ -15,7 +15,9 @@ __all__ = [
     "SCOPE",
     "Approval",
     "Back",
+    "Baseline",
     "Choice",
+    "ClientApproval",
     "Entry",
     "Override",
     "Pending",
@@ -92,6 +94,31 @@ class Override(Value):
         return self
 
 
+class Baseline(Value):
+    """What a channel's users have in the place of a model that they do not have yet: its releases are compared with it.
+
+    Of use for an adopted release, which is of another model than the one that may replace it. It counts until the
+    channel points at a release of `model` itself.
+    """
+
+    channel: str = Field(pattern=CHANNEL)
+    model: ModelName
+    release: ReleaseRef
+    reason: Text
+
+
+class ClientApproval(Value):
+    """That a show's client agreed to a release: who of the client, when, and where it is written.
+
+    `by` is the client's person, `evidence` a sentence or an address by which the studio finds the agreement again.
+    """
+
+    release: ReleaseRef
+    by: Text
+    when: Time
+    evidence: Text
+
+
 class VerdictKey(Value):
     """A public key that may sign verdicts: TUF key id, key type, scheme and public part."""
 
@@ -126,6 +153,8 @@ class Choice(Record):
     overrides: tuple[Override, ...] = ()
     verdict_keys: tuple[VerdictKey, ...] = ()
     policy: Digest | None = None
+    baselines: tuple[Baseline, ...] | None = None
+    client_approvals: tuple[ClientApproval, ...] | None = None
 
     @model_validator(mode="after")
     def _one_release_a_channel(self) -> Self:
@@ -144,12 +173,27 @@ class Choice(Record):
         return self
 
     @model_validator(mode="after")
+    def _one_baseline_a_channel(self) -> Self:
+        keys = [(baseline.channel, baseline.model) for baseline in self.baselines or ()]
+        if len(set(keys)) != len(keys):
+            message = f"expected each channel with at most one baseline of a model, found {keys}"
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _a_client_approves_for_its_show(self) -> Self:
+        if self.client_approvals and self.scope == "site":
+            message = "expected approvals of a client in the scope of its show, found some in scope site"
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
     def _a_show_speaks_for_itself_alone(self) -> Self:
         """Whoever may sign for a show may not move the site's channels, pin elsewhere or enrol keys."""
         show = self.scope.removeprefix("shows/")
         if show == self.scope:
             return self
-        named = {pointer.channel for pointer in self.channels} | {share.channel for share in self.shares}
+        named = {entry.channel for entry in (*self.channels, *self.shares, *(self.baselines or ()))}
         strays = named - {f"show/{show}"}
         strays |= {f"pin of {pin.show or 'the site'}" for pin in self.pins if pin.show != show}
         if strays or self.verdict_keys or self.policy:

@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from changeover_registry.errors import InvalidInputError
-from changeover_registry.records.base import Record, Text, Unsigned6, Value
+from changeover_registry.records.base import Name, Record, Text, Unsigned6, Value
 from changeover_registry.records.hook import HookName
 from changeover_registry.records.station import ScopeRules
 
@@ -26,6 +26,7 @@ __all__ = [
     "Policy",
     "RetentionPolicy",
     "RolloutPolicy",
+    "ShowPolicy",
     "SpeedPolicy",
     "VramPolicy",
 ]
@@ -174,6 +175,17 @@ class FarmPolicy(Value):
     device: Literal["any", "gpu"] = "any"
 
 
+class ShowPolicy(Value):
+    """What holds for one show alone.
+
+    `client_approval`: a release goes to the show only once the client's agreement stands in the show's signed choice.
+    `weights`: the licences of weights that the show's client allows, instead of ``[licence] weights``.
+    """
+
+    client_approval: bool = False
+    weights: tuple[str, ...] | None = None
+
+
 class Policy(Record):
     """``policy.toml``."""
 
@@ -195,6 +207,7 @@ class Policy(Record):
     retention: RetentionPolicy | None = None
     farm: FarmPolicy | None = None
     mlflow_pictures: bool = False
+    shows: dict[Name, ShowPolicy] | None = None
     hooks: dict[HookName, Text] = Field(default_factory=dict)
 
     @model_validator(mode="after")

@@ -17,12 +17,14 @@ from changeover_registry.records.base import (
     Record,
     RelativePath,
     Text,
+    Time,
     Value,
     VersionText,
 )
 
 __all__ = [
     "BLOCK_BYTES",
+    "Adopted",
     "Contract",
     "FileEntry",
     "Interface",
@@ -76,6 +78,18 @@ class Provenance(Value):
     data_digest: Digest | None = None
     source_revision: str | None = None
     parent_release: str | None = None
+
+
+class Adopted(Value):
+    """What a studio ran before it had releases: where the file lay, since when, and what nobody knows about it.
+
+    `unknown` names fields of this record that hold a guess or nothing, such as ``licences.weights`` or ``contract``.
+    An adopted release is what a show already has; it is never offered to anybody as an upgrade.
+    """
+
+    source: Text
+    modified_at: Time | None = None
+    unknown: tuple[Text, ...] = ()
 
 
 class Port(Value):
@@ -288,6 +302,7 @@ class Release(Record):
     changes: Text
     licences: Licences
     provenance: Provenance = Provenance()
+    adopted: Adopted | None = None
     interface: Interface
     variants: tuple[Variant, ...] = Field(min_length=1)
 

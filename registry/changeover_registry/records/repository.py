@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from changeover_registry.records.base import Digest, Name, Record, Text, Time, Value, VersionText
 
-__all__ = ["Index", "IndexEntry", "TrustEntry", "VendorCard", "Withdrawal"]
+__all__ = ["Document", "Index", "IndexEntry", "TrustEntry", "VendorCard", "Withdrawal"]
 
 
 class Withdrawal(Value):
@@ -16,13 +16,33 @@ class Withdrawal(Value):
     when: Time
 
 
+class Document(Value):
+    """A small file beside a release, such as its bill of materials: file name, digest, and length in bytes."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    sha256: Digest
+    length: int = Field(gt=0, le=16 * 1024 * 1024)
+
+
 class IndexEntry(Value):
-    """One published release: version, and digest and length in bytes of its ``release.json``."""
+    """One published release: version, and digest and length in bytes of its ``release.json``.
+
+    `documents` lie beside the release and are no part of its digest; the role that signs the index signs them.
+    """
 
     version: VersionText
     record: Digest
     length: int = Field(gt=0)
     withdrawn: Withdrawal | None = None
+    documents: tuple[Document, ...] | None = None
+
+    @model_validator(mode="after")
+    def _documents_are_distinct(self) -> Self:
+        names = [document.name for document in self.documents or ()]
+        if len(set(names)) != len(names):
+            message = f"expected each document once, found {names}"
+            raise ValueError(message)
+        return self
 
 
 class Index(Record):
