@@ -5,7 +5,8 @@ and files. Each model has its own delegated role ``<name>`` for ``<name>/*`` wit
 top-level targets role holds ``vendor.json``. The index pins each release's record by digest, the record pins its files,
 so that metadata stays small and a file is verified block by block as it lands.
 
-Order of `publish`: objects, index, role, snapshot, timestamp. A published release is never changed, only withdrawn.
+Order of `publish`: objects (documents among them), index, role, snapshot, timestamp. A published release is never
+changed, only withdrawn.
 """
 
 import contextlib
@@ -25,6 +26,7 @@ from changeover_registry.names import Version, check_name
 from changeover_registry.records.release import Release
 from changeover_registry.records.repository import Index, IndexEntry, VendorCard, Withdrawal
 from changeover_registry.repository import metadata, objects
+from changeover_registry.repository.documents import describe_documents, put_documents, with_documents
 from changeover_registry.repository.keys import VendorKeys, new_vendor_keys
 from changeover_registry.repository.metadata import Change, RoleFile
 from changeover_registry.repository.objects import object_path
@@ -78,8 +80,15 @@ def create(folder: Path, vendor: str, keys: VendorKeys, now: datetime) -> bytes:
     return metadata.create(folder, keys.anchor, change, metadata.sign_root(first, first, root), online, now)
 
 
-def publish(folder: Path, keys: VendorKeys, release: bytes, files: Mapping[str, Path], now: datetime) -> None:
-    """Publish one release; the same content again changes nothing.
+def publish(
+    folder: Path,
+    keys: VendorKeys,
+    release: bytes,
+    files: Mapping[str, Path],
+    now: datetime,
+    documents: Mapping[str, bytes] | None = None,
+) -> None:
+    """Publish one release; the same content again changes nothing, and a document that it lacks is put beside it.
 
     Args:
         folder: The repository.
@@ -87,10 +96,11 @@ def publish(folder: Path, keys: VendorKeys, release: bytes, files: Mapping[str, 
         release: The bytes of ``release.json``.
         files: Where the bytes of each file are, by sha256. Each is read and hashed again on its way.
         now: The moment of signing.
+        documents: What lies beside the release, by file name, such as its bill of materials.
 
     Raises:
         InvalidInputError: The record is wrong, of another vendor, or a file of it is not in `files`.
-        RefusedError: This version was published with other content.
+        RefusedError: This version, or a document of that name beside it, was published with other content.
         TrustError: A file has another digest than the record says, a key is not the repository's, or the repository
             was changed by somebody else.
         LostRaceError: Another process is writing.
@@ -102,10 +112,16 @@ def publish(folder: Path, keys: VendorKeys, release: bytes, files: Mapping[str, 
         card = _card(folder, reached)
         _check_owner(card, record)
         old = _index(folder, reached, name) or Index(vendor=card.vendor, name=name)
-        entry = IndexEntry(version=record.version, record=canonical.digest(release), length=len(release))
+        entry = IndexEntry(
+            version=record.version,
+            record=canonical.digest(release),
+            length=len(release),
+            documents=describe_documents(documents or {}),
+        )
         new = with_release(old, entry)
         change = _change(reached, keys, card, new, now)
         objects.put(folder, record, release, files)
+        put_documents(folder, documents or {})
         if new != old:
             metadata.write(folder, reached, change, load_signer(keys.online), now)
 
@@ -156,10 +172,10 @@ def renew(folder: Path, keys: VendorKeys, now: datetime) -> tuple[str, ...]:
 
 
 def with_release(index: Index, entry: IndexEntry) -> Index:
-    """`index` with one more release, in the order of versions; the same record again gives the same index.
+    """`index` with one more release, in the order of versions; the same record again adds the documents that it lacks.
 
     Raises:
-        RefusedError: The version is there with another record.
+        RefusedError: The version is there with another record, or with another document of the same name.
     """
     known = index.entry(entry.version)
     if known is None:
@@ -173,7 +189,8 @@ def with_release(index: Index, entry: IndexEntry) -> Index:
             actual=f"sha256 {entry.record}",
             remedy="give the changed release a new version; a published one never changes",
         )
-    return index
+    again = with_documents(known, entry.documents, where=f"{index.vendor}/{index.name} {entry.version}")
+    return index.model_copy(update={"releases": tuple(again if item == known else item for item in index.releases)})
 
 
 def with_withdrawal(index: Index, version: str, why: str, now: datetime) -> Index:
