@@ -43,6 +43,7 @@ _EXTRAS = {
     "dask": {"distributed"},
     "torch": {"torch"},
     "mlflow": {"cyclonedx", "mlflow"},
+    "signing": {"model_signing"},
 }
 """Which extra of the distribution brings which package."""
 
