@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from changeover_registry import _fs, canonical
 from changeover_registry.errors import InvalidInputError, TrustError
-from changeover_registry.names import check_name
+from changeover_registry.names import check_name, check_path
 from changeover_registry.records.base import Record
 from changeover_registry.records.farm import OsPaths
 from changeover_registry.records.repository import TrustEntry
@@ -20,7 +20,10 @@ from changeover_updater.store import FORMAT, check_format, check_root
 if TYPE_CHECKING:
     from changeover_registry.records.policy import Policy
 
-__all__ = ["STARTER_POLICY", "Site", "SiteConfig", "VendorFolder"]
+__all__ = ["IN_SITE", "STARTER_POLICY", "Site", "SiteConfig", "VendorFolder"]
+
+IN_SITE = "site:"
+"""What a location begins with that lies below the site's root, which hosts may have at different places."""
 
 STARTER_POLICY = """\
 # The studio's policy. Every line is a default; change it, then sign it: changeover promote --policy --reason "..."
@@ -174,7 +177,7 @@ class VendorFolder:
         return self.root / "mirror"
 
     def entry(self) -> TrustEntry:
-        """The trust entry.
+        """The trust entry, with what lies in the site named as this host sees it.
 
         Raises:
             TrustError: It is the entry of another vendor.
@@ -189,7 +192,10 @@ class VendorFolder:
                 actual=f"the entry of {entry.vendor}",
                 remedy=f"find out who moved it; then: changeover trust remove {self.vendor}",
             )
-        return entry
+        below = entry.location.removeprefix(IN_SITE)
+        if below == entry.location:
+            return entry
+        return entry.model_copy(update={"location": str(self.root.parents[1] / check_path(below, where=str(path)))})
 
     def pinned_root(self) -> bytes:
         """The root metadata that the trust was given to.

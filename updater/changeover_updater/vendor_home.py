@@ -91,7 +91,9 @@ class Made:
     new: bool
 
 
-def make_home(folder: Path, vendor: str, mlflow: str, now: datetime) -> Made:
+def make_home(
+    folder: Path, vendor: str, mlflow: str, now: datetime, *, repository: Path | None = None, ask_mlflow: bool = True
+) -> Made:
     """Make a vendor's home; the same again changes nothing.
 
     Args:
@@ -99,6 +101,8 @@ def make_home(folder: Path, vendor: str, mlflow: str, now: datetime) -> Made:
         vendor: The vendor's name; every model of it is ``vendor/…``.
         mlflow: The address of an MLflow; empty for a SQLite file in the home.
         now: The moment of signing.
+        repository: Where the repository is to be; None for a folder of the home.
+        ask_mlflow: Whether MLflow is asked now whether it answers; else the first registration does.
 
     Raises:
         InvalidInputError: `vendor` is no name.
@@ -115,12 +119,14 @@ def make_home(folder: Path, vendor: str, mlflow: str, now: datetime) -> Made:
     with lock(folder / "lock", what=f"the home of {vendor}", wait_seconds=_LOCK_SECONDS):
         if (folder / _FILE).exists():
             return make_home(folder, vendor, mlflow, now)
-        home = VendorHome(folder, vendor, folder / "repository", new_vendor_keys(folder / "keys"), mlflow)
+        place = (repository or folder / "repository").absolute()
+        home = VendorHome(folder, vendor, place, new_vendor_keys(folder / "keys"), mlflow)
         if (home.repository / "metadata" / "timestamp.json").exists():
             _check_own_repository(home)
         else:
             create(home.repository, vendor, home.keys, now)
-        home.registry().versions(f"{vendor}/none")
+        if ask_mlflow:
+            home.registry().versions(f"{vendor}/none")
         write_atomic(folder / _FILE, _toml(home))
         return Made(home, *_root(home), new=True)
 
@@ -191,7 +197,7 @@ def _toml(home: VendorHome) -> bytes:
     """``vendor.toml``; a JSON string is a TOML string."""
 
     def relative(path: Path) -> str:
-        return json.dumps(path.relative_to(home.folder).as_posix())
+        return json.dumps((path.relative_to(home.folder) if path.is_relative_to(home.folder) else path).as_posix())
 
     lines = [
         "# This vendor's home; paths are relative to this file.",

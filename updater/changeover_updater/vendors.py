@@ -15,14 +15,14 @@ from changeover_registry.records.release import Release, ReleaseRef
 from changeover_registry.records.repository import TrustEntry
 from changeover_registry.transport.interface import NotThereError
 from changeover_updater.clearance import judged_at
-from changeover_updater.site import Site, VendorFolder
+from changeover_updater.site import IN_SITE, Site, VendorFolder
 from changeover_updater.studio import unreadable_record
 
 if TYPE_CHECKING:
     from changeover_registry.repository.vendor import VendorView
     from changeover_registry.transport import Transport
 
-__all__ = ["Synced", "add_trust", "remove_trust", "sync_vendor"]
+__all__ = ["Synced", "add_trust", "remove_trust", "sync_vendor", "trust_own"]
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
@@ -69,9 +69,6 @@ def add_trust(
         TrustError: The repository does not verify with that root.
         UnreachableError: The repository does not answer.
     """
-    from changeover_registry.client import Client
-    from changeover_registry.repository.vendor import open_vendor
-
     folder = site.root / "trust" / check_name(vendor, where="vendor")
     given = (location,) if isinstance(location, str) else location
     bundle = _bundle(given[0])
@@ -87,6 +84,38 @@ def add_trust(
         models=models or None,
         mirrors=tuple(mirrors) or None,
     )
+    return _add(site, entry, root, bundle)
+
+
+def trust_own(site: Site, vendor: str, repository: Path, root: bytes, *, who: str, now: datetime) -> TrustEntry:
+    """Trust the studio itself as a vendor, by a repository in the site that its own keys sign.
+
+    It is trusted as any other is, with formats that are code, since what a studio adopts is nothing else; and it alone
+    may say of a release that the studio adopted it.
+
+    Raises:
+        InvalidInputError: The name is bad, or a vendor of that name is trusted already.
+        TrustError: The repository does not verify with that root.
+    """
+    entry = TrustEntry(
+        vendor=check_name(vendor, where="vendor"),
+        location=str(repository),
+        root=canonical.digest(root),
+        allow_executable=True,
+        added_by=who,
+        added_at=format_time(now),
+        local=True,
+    )
+    return _add(site, entry, root, None)
+
+
+def _add(site: Site, entry: TrustEntry, root: bytes, bundle: Path | None) -> TrustEntry:
+    """Ask the repository, then put the entry in place, whole or not at all."""
+    from changeover_registry.client import Client
+    from changeover_registry.repository.vendor import open_vendor
+
+    vendor, models = entry.vendor, entry.models or ()
+    folder = site.root / "trust" / vendor
     _check_new(folder, entry)
     with _fs.lock(site.root / "trust" / ".lock", what="the trusted vendors", wait_seconds=5):
         staged = site.root / "trust" / f".new-{vendor}"
@@ -101,7 +130,7 @@ def add_trust(
                 bundle,
             )
             _fs.write_atomic(staged / "root.json", root)
-            _fs.write_atomic(staged / "entry.json", entry.to_bytes())
+            _fs.write_atomic(staged / "entry.json", (_in_site(site, entry) if entry.local else entry).to_bytes())
             _fs.fsync_tree(staged)
             _fs.rename_dir(staged, folder)
         finally:
@@ -237,6 +266,15 @@ def _check_has(view: "VendorView", models: tuple[str, ...]) -> None:
                 actual="none of that name",
                 remedy="correct the name, or follow all models: leave out --model",
             )
+
+
+def _in_site(site: Site, entry: TrustEntry) -> TrustEntry:
+    """The entry with a repository that lies in the site named from the site's root, which hosts have elsewhere."""
+    try:
+        below = Path(entry.location).relative_to(site.root).as_posix()
+    except ValueError:
+        return entry
+    return entry.model_copy(update={"location": f"{IN_SITE}{below}"})
 
 
 def _absolute(location: str) -> str:

@@ -74,6 +74,8 @@ class NotApplicable(_Finding):
         "overridden",
         "earlier-check-refused",
         "other-variant-serves",
+        "adopted",
+        "other-model",
     ]
     detail: str = ""
 

@@ -79,7 +79,9 @@ class VendorCard(Record):
 class TrustEntry(Record):
     """``trust/<vendor>/entry.json``: where a vendor's repository is and what the studio lets it do.
 
-    `models` are those that the studio follows; absent means all, also those that the vendor adds later.
+    `models` are those that the studio follows; absent means all, also those that the vendor adds later. `local` marks
+    the studio's own vendor, whose keys are the studio's: it alone may say of a release that the studio adopted it. A
+    location that begins with ``site:`` lies below the site's root, wherever a host has that.
     """
 
     NAME: ClassVar[str] = "trust"
@@ -92,6 +94,7 @@ class TrustEntry(Record):
     added_at: Time
     models: tuple[Name, ...] | None = Field(default=None, min_length=1)
     mirrors: tuple[Text, ...] | None = None
+    local: bool | None = None
 
     def locations(self) -> tuple[str, ...]:
         """Every place of the repository, in the order in which they are asked."""
