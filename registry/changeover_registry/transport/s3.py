@@ -2,12 +2,16 @@
 
 Rules: credentials, region and endpoint as boto3 finds them (``AWS_ACCESS_KEY_ID``, ``AWS_PROFILE``, ``AWS_REGION``,
 ``AWS_ENDPOINT_URL_S3`` ...); where it finds no credentials, a public bucket is read without. Four tries to get an
-answer, 10 s for a connection, 20 s without a byte. Left out: writing, and a floor on throughput.
+answer (``AWS_MAX_ATTEMPTS`` says otherwise), 10 s for a connection, 20 s without a byte. What is put is put in parts
+where it is large; nothing is asked of the store but that it gives back what it took: neither checksums nor conditional
+writes are relied on, since stores that speak as S3 does differ in both. Left out: a floor on throughput.
 """
 
 import contextlib
 import functools
-from collections.abc import Generator, Iterator
+import os
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,11 +19,21 @@ from changeover_registry.errors import InvalidInputError, UnreachableError
 from changeover_registry.names import check_path
 from changeover_registry.transport.interface import CHUNK_BYTES, NotThereError, bounded, read_limited, wrong_range
 
-__all__ = ["S3Transport"]
+__all__ = ["S3Place", "S3Transport"]
 
 _NOT_THERE = frozenset({403, 404, 410})
 """A bucket answers 403 for what is not there when the reader may not list."""
 _NOT_SATISFIABLE = 416
+_READING = "check bucket, region, endpoint, credentials and the network, then run the command again"
+_WRITING = {
+    403: "let these credentials get, put and list objects under this prefix, then run: changeover vendor carry",
+    404: "make the bucket, or correct its name in vendor.toml, then run: changeover vendor carry",
+    507: "free space in the store or raise its quota, then run: changeover vendor carry",
+}
+_PUTTING = "check bucket, region, endpoint, credentials and the network, then run: changeover vendor carry"
+_PART_BYTES = 16 * 1024 * 1024
+"""From here on a file goes in parts of this size, several at once; S3 takes none under 5 MiB but the last."""
+_PARTS_AT_ONCE = 4
 
 
 class S3Transport:
@@ -74,14 +88,16 @@ class S3Transport:
 
         last = "" if length is None else offset + length - 1
         part = {"Range": f"bytes={offset}-{last}"} if offset or length is not None else {}
-        key = f"{self._prefix}/{path}" if self._prefix else path
         try:
-            answer: dict[str, Any] = _client().get_object(Bucket=self._bucket, Key=key, **part)
+            answer: dict[str, Any] = _client().get_object(Bucket=self._bucket, Key=self._key(path), **part)
         except ClientError as error:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] == _NOT_SATISFIABLE:
                 return None
             raise
         return answer
+
+    def _key(self, path: str) -> str:
+        return f"{self._prefix}/{path}" if self._prefix else path
 
     def _pieces(self, path: str, raw: Any, expected: int) -> Iterator[bytes]:  # noqa: ANN401 - botocore has no types
         """What comes, as it comes; the body's own reader would wait for whole pieces."""
@@ -94,6 +110,7 @@ class S3Transport:
 
     @contextlib.contextmanager
     def _wrapping(self, path: str) -> Iterator[None]:
+        from boto3.exceptions import Boto3Error
         from botocore.exceptions import BotoCoreError, ClientError
         from urllib3.exceptions import HTTPError
 
@@ -104,7 +121,7 @@ class S3Transport:
             code = error.response["Error"].get("Code", "no code")
             kind = NotThereError if status in _NOT_THERE else UnreachableError
             raise self._unreachable(kind, path, f"HTTP status {status} ({code})") from error
-        except (BotoCoreError, HTTPError, OSError) as error:
+        except (Boto3Error, BotoCoreError, HTTPError, OSError) as error:
             raise self._unreachable(UnreachableError, path, str(error)) from error
 
     def _unreachable(self, kind: type[UnreachableError], path: str, actual: str) -> UnreachableError:
@@ -113,8 +130,80 @@ class S3Transport:
             where=f"{self._location}/{path}",
             expected="an answer with the object",
             actual=actual,
-            remedy="check bucket, region, endpoint, credentials and the network, then run the command again",
+            remedy=_READING,
         )
+
+
+class S3Place(S3Transport):
+    """A prefix of a bucket that can be filled. Credentials must be allowed to get, put and list under it."""
+
+    def find(self, path: str, *, limit: int) -> bytes | None:
+        """See `Place.find`."""
+        try:
+            return self.read(path, limit=limit)
+        except NotThereError:
+            return None
+
+    def put(self, path: str, data: bytes) -> None:
+        """See `Place.put`."""
+        check_path(path, where=self._location)
+        with self._taking(path):
+            _client().put_object(Bucket=self._bucket, Key=self._key(path), Body=data, **_headers(path))
+
+    def put_file(self, path: str, source: Path, told: Callable[[int], None]) -> None:
+        """See `Place.put_file`; of a large file, parts that a killed process left are taken away first."""
+        if source.stat().st_size < _PART_BYTES:
+            data = source.read_bytes()
+            self.put(path, data)
+            told(len(data))
+            return
+        check_path(path, where=self._location)
+        with source.open("rb") as file:
+            self._discard_parts(path)
+            with self._taking(path):
+                _client().upload_fileobj(
+                    file,
+                    self._bucket,
+                    self._key(path),
+                    ExtraArgs=_headers(path),
+                    Callback=told,
+                    Config=_in_parts(),
+                )
+
+    def names(self) -> tuple[str, ...]:
+        """See `Place.names`."""
+        prefix = f"{self._prefix}/" if self._prefix else ""
+        with self._taking(""):
+            answer = _client().list_objects_v2(Bucket=self._bucket, Prefix=prefix, Delimiter="/", MaxKeys=100)
+        keys = [item["Key"] for item in answer.get("Contents", ())]
+        keys += [item["Prefix"] for item in answer.get("CommonPrefixes", ())]
+        return tuple(sorted({key.removeprefix(prefix).rstrip("/") for key in keys} - {""}))
+
+    def _discard_parts(self, path: str) -> None:
+        """Parts of a file that was never finished are stored, and paid for, until somebody takes them away."""
+        from botocore.exceptions import ClientError
+
+        key = self._key(path)
+        with self._taking(path), contextlib.suppress(ClientError):
+            for upload in _client().list_multipart_uploads(Bucket=self._bucket, Prefix=key).get("Uploads", ()):
+                if upload["Key"] == key:
+                    _client().abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload["UploadId"])
+
+    @contextlib.contextmanager
+    def _taking(self, path: str) -> Iterator[None]:
+        """As `_wrapping`, with what a place that takes nothing in needs."""
+        try:
+            with self._wrapping(path):
+                yield
+        except UnreachableError as error:
+            status = error.actual.removeprefix("HTTP status ").partition(" ")[0]
+            raise UnreachableError(
+                "bucket",
+                where=error.where.rstrip("/"),
+                expected="an object that is taken in" if path else "a list of what is there",
+                actual=error.actual,
+                remedy=_WRITING.get(int(status) if status.isdecimal() else 0, _PUTTING),
+            ) from error
 
 
 @functools.lru_cache(maxsize=1)
@@ -125,6 +214,7 @@ def _client() -> Any:  # noqa: ANN401 - boto3 has no types
     from botocore.config import Config
 
     session = boto3.session.Session()
+    tries = {} if "AWS_MAX_ATTEMPTS" in os.environ else {"total_max_attempts": 4}
     known = session.get_credentials() is not None
     return session.client(
         "s3",
@@ -133,7 +223,8 @@ def _client() -> Any:  # noqa: ANN401 - boto3 has no types
             connect_timeout=10,
             read_timeout=20,
             max_pool_connections=8,
-            retries={"total_max_attempts": 4, "mode": "standard"},
+            retries={**tries, "mode": "standard"},
+            request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
             **({} if known else {"signature_version": UNSIGNED}),
         ),
@@ -144,3 +235,20 @@ def _start(answer: dict[str, Any]) -> int:
     """The offset of the first byte of the answer."""
     start = str(answer.get("ContentRange", "")).removeprefix("bytes ").partition("-")[0]
     return int(start) if start.isdecimal() else 0
+
+
+def _in_parts() -> Any:  # noqa: ANN401 - boto3 has no types
+    from boto3.s3.transfer import TransferConfig
+
+    return TransferConfig(
+        multipart_threshold=_PART_BYTES, multipart_chunksize=_PART_BYTES, max_concurrency=_PARTS_AT_ONCE
+    )
+
+
+def _headers(path: str) -> dict[str, str]:
+    """What caches in front of a bucket are told: files named by digest never change, the timestamp may any minute."""
+    kept = path.startswith(("objects/", "targets/"))
+    return {
+        "CacheControl": "public, max-age=31536000, immutable" if kept else "no-cache",
+        "ContentType": "application/json" if path.endswith(".json") else "application/octet-stream",
+    }
