@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+pytest_plugins = ["changeover_servers.plugin"]
+
 settings.register_profile("long", max_examples=20_000, deadline=None)
 """For ``make fuzz``: ``--hypothesis-profile=long``."""
 
