@@ -12,6 +12,7 @@ from changeover_registry.errors import ChangeoverError
 from changeover_updater.cli import (
     _context,
     agent,
+    audit,
     bundle,
     demo,
     doctor,
@@ -69,6 +70,7 @@ store.add_to(app)
 farm.add_to(app)
 app.command()(report.report)
 app.command()(doctor.doctor)
+app.command()(audit.audit)
 app.command()(fits.fits)
 app.command()(agent.agent)
 app.command()(fleet.fleet)
