@@ -205,14 +205,17 @@ def check_render() -> None:
 
 
 def update_available(node: nuke.Node) -> Optional[Release]:
-    """The release that a new node of this model would get here, if this node has another; None for a pinned one."""
+    """The release that a new node of this model would get here, if this node has another.
+
+    None for a pinned one, and where that is a release that the studio adopted: nobody judged it.
+    """
     current = release_of(node)
     if current is None:
         return None
     offered = resolve(current.model, INFERENCE, scope_of(node))
-    if offered.path is None or offered.source == "pin" or offered.release == current:
+    if offered.path is None or offered.release is None or offered.source == "pin" or offered.release == current:
         return None
-    return offered.release
+    return None if _adopted(offered.release) else offered.release
 
 
 def move(nodes: Iterable[nuke.Node], to: str) -> Tuple[Moved, ...]:
@@ -263,6 +266,13 @@ def _start() -> None:
     nuke.addBeforeRender(check_render, nodeClass="*")
     if this.trouble:
         nuke.tprint("Changeover: " + this.trouble)
+
+
+def _adopted(release: Release) -> bool:
+    """Whether the studio had a release before it had Changeover, as this session's generation says."""
+    opened = session().opened
+    entry = opened.frozen.entry(release.key) if opened else None
+    return bool(entry and entry.get("adopted"))
 
 
 def _ours() -> List[nuke.Node]:

@@ -177,6 +177,7 @@ def release_findings(
     """Checks 1 to 4, from records alone."""
     return (
         _trust(vendor.withdrawn(release.ref())),
+        *_adopted_elsewhere(release, vendor),
         *check_licence(release, policy),
         *check_format(release, vendor.entry.allow_executable),
         *check_interface(release, baseline),
@@ -192,6 +193,21 @@ def _trust(withdrawn: str | None) -> Finding:
         expected="a release that its vendor stands by",
         actual=f"withdrawn by the vendor: {withdrawn}",
         remedy="promote another release",
+    )
+
+
+def _adopted_elsewhere(release: Release, vendor: VendorState) -> tuple[Finding, ...]:
+    """A refusal of what calls itself adopted and is not this studio's own: it would be asked for nothing."""
+    if release.adopted is None or vendor.entry.local:
+        return ()
+    return (
+        Refused(
+            check="trust",
+            rule="adopted elsewhere",
+            expected="a release that this studio adopted itself",
+            actual=f"one that {vendor.entry.vendor} says was adopted from {release.adopted.source}",
+            remedy="ask the vendor for a release that is its own",
+        ),
     )
 
 
@@ -291,13 +307,25 @@ def _variant_findings(
     hardware = tuple(f for f in found if f.subject.split("/")[0] == variant.id and "/nuke-" not in f.subject)
     if nuke is not None:
         hardware = (*hardware, *check_nuke(variant, nuke, candidate.facts))
-    hardware = _pass_over(hardware, passes)
+    hardware = _pass_over(_known(candidate, hardware), passes)
     if blocking(hardware):
         return hardware, ()
     points = _points(candidate, variant)
     judged = [(point, _pass_over(_point_findings(candidate, variant, point, nuke), passes)) for point in points]
     good = tuple(point for point, findings in judged if not blocking(findings))
     return (hardware, good) if good else ((*hardware, *judged[0][1]), ())
+
+
+def _known(candidate: Candidate, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """What speaks against a release; of an adopted one, which is in use as it is, nothing that is merely unknown."""
+    if candidate.release.adopted is None:
+        return findings
+    return tuple(_as_it_was(f.check, f.subject, describe(f)) if isinstance(f, NotRun) else f for f in findings)
+
+
+def _as_it_was(check: CheckName, subject: str, unknown: str = "") -> NotApplicable:
+    detail = unknown or "never measured: the show had it before it had Changeover"
+    return NotApplicable(check=check, subject=subject, rule="adopted", detail=detail)
 
 
 def _points(candidate: Candidate, variant: Variant) -> tuple[OperatingPoint, ...]:
@@ -313,6 +341,8 @@ def _points(candidate: Candidate, variant: Variant) -> tuple[OperatingPoint, ...
 def _point_findings(
     candidate: Candidate, variant: Variant, point: OperatingPoint, nuke: NukeInstall | None
 ) -> tuple[Finding, ...]:
+    if candidate.release.adopted is not None:
+        return tuple(_as_it_was(check, str(point)) for check in ("vram", "speed", "golden"))
     report = _report(candidate, variant, point, nuke)
     if report is None:
         return tuple(_not_found(candidate, check, point) for check in ("vram", "speed", "golden"))

@@ -385,7 +385,12 @@ def _releases(known: Known, judged: Mapping[str, Eligible], taken: set[str]) -> 
     for key in taken - held.keys():
         ref = judged[key].ref
         held[key] = GenerationRelease(
-            key=key, model=ref.model, version=ref.version, digest=ref.digest, answers=judged[key].answers
+            key=key,
+            model=ref.model,
+            version=ref.version,
+            digest=ref.digest,
+            adopted=(judged[key].release.adopted is not None) or None,
+            answers=judged[key].answers,
         )
     failed = {key for key, _ in known.smoke}
     for key in (held.keys() & judged.keys()) - failed:

@@ -53,7 +53,10 @@ class Status:
         if why := release.withdrawn or self.known_withdrawn.get(key):
             return f"WITHDRAWN: {why}"
         served = [a.loader + (f" {a.nuke_line}" if a.nuke_line else "") for a in release.answers if a.path]
-        return "; ".join(("for " + ", ".join(served) if served else "for no loader here", *_not_in_nuke(release)))
+        known = ["adopted: nobody judged it"] if release.adopted else []
+        return "; ".join(
+            ("for " + ", ".join(served) if served else "for no loader here", *known, *_not_in_nuke(release))
+        )
 
     def as_object(self) -> dict[str, Any]:
         """For ``--json``."""

@@ -71,13 +71,17 @@ class Answer(Value):
 
 
 class GenerationRelease(Value):
-    """One release in a generation. `key` is ``vendor/name@version-digest12``."""
+    """One release in a generation. `key` is ``vendor/name@version-digest12``.
+
+    `adopted` marks what a show had before the studio had releases: it is resolved like any other and offered to nobody.
+    """
 
     key: Text
     model: ModelName
     version: VersionText
     digest: Digest
     withdrawn: str | None = None
+    adopted: bool | None = None
     answers: tuple[Answer, ...]
 
     def ref(self) -> ReleaseRef:

@@ -2,7 +2,9 @@
 
 The candidate is compared with the current release: ports by name with channels and colour, knobs by name and kind, how
 it is evaluated for each loader. A change with the same major version is refused for good; with a new major it may be
-used, but only where a person pins it by name. What this leaves out: whether the picture is better (`golden`).
+used, but only where a person pins it by name. Where one of the two is of another model no script moves from it to the
+other, and of an adopted one nobody knows the interface: then nothing is compared, which is said. What this leaves out:
+whether the picture is better (`golden`).
 """
 
 from collections.abc import Iterator
@@ -52,6 +54,16 @@ def _loaders(variant: Variant) -> Iterator[Refused]:
 def _compared(candidate: Release, current: Release | None) -> Finding:
     if current is None:
         return NotApplicable(check="interface", rule="no-baseline", detail="nothing is in use yet")
+    if candidate.model != current.model:
+        detail = f"{current.ref()} is of another model: no node that holds it moves to this one by itself"
+        return NotApplicable(check="interface", rule="other-model", detail=detail)
+    if candidate.adopted or current.adopted:
+        adopted = candidate if candidate.adopted else current
+        return NotApplicable(
+            check="interface",
+            rule="adopted",
+            detail=f"nobody knows the interface of {adopted.ref()}, which was adopted",
+        )
     changes = interface_changes(candidate, current)
     if not changes:
         return Passed(check="interface", detail=f"as in {current.version}")

@@ -1,11 +1,12 @@
 """Check 2, licence: the weights' licence is on the policy's list, and the training data is not on its refused one.
 
 Both are statements of the vendor, compared as SPDX compares identifiers (without case). An expression with ``OR``
-passes if one side does, with ``AND`` if both do; anything more involved has to stand on the list as it is. What this
-leaves out: whether the statement is true.
+passes if one side does, with ``AND`` if both do; anything more involved has to stand on the list as it is. Of what a
+studio adopted nobody stated anything; it has it already, and that is said in place of an answer. What this leaves out:
+whether the statement is true.
 """
 
-from changeover_registry.records.findings import Finding, Passed, Refused
+from changeover_registry.records.findings import Finding, NotApplicable, Passed, Refused
 from changeover_registry.records.policy import Policy
 from changeover_registry.records.release import Release
 
@@ -15,6 +16,9 @@ __all__ = ["check_licence"]
 def check_licence(release: Release, policy: Policy) -> tuple[Finding, ...]:
     """One finding, or one for each statement that the policy refuses."""
     licences, lists = release.licences, policy.licence
+    if release.adopted is not None:
+        detail = "unknown: the studio had these weights before it had Changeover; ask whoever made them"
+        return (NotApplicable(check="licence", rule="adopted", detail=detail),)
     refused: list[Finding] = []
     if not _allowed(licences.weights, frozenset(name.casefold() for name in lists.weights)):
         refused.append(_refused("weights licence", f"one of {', '.join(lists.weights)}", licences.weights, "weights"))
