@@ -2,22 +2,27 @@
 
 The official library makes and validates it. It has no class for a model card, so the card is added to the JSON before
 the official schema judges the whole. The bill repeats what the release record says in a form that other tools read; it
-decides nothing and is no part of a release's digest. Left out: scores, which belong to a studio's verdicts.
+decides nothing and is no part of a release's digest. The vendor's bill has no scores; a studio's own has those of one
+of its verdicts.
 """
 
 import json
 import uuid
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from changeover_registry._bom_card import Results, model_card
 from changeover_registry.errors import InvalidInputError, UndecidedError
-from changeover_registry.records.release import FileEntry, Interface, Release, Variant
+from changeover_registry.names import Version
+from changeover_registry.records.release import FileEntry, Release, Variant
 
 if TYPE_CHECKING:
+    from cyclonedx.model import Property
     from cyclonedx.model.bom import Bom
-    from cyclonedx.model.component import Component
+    from cyclonedx.model.component import Component, Pedigree
 
-__all__ = ["BOM_NAME", "make_bom", "validate_bom"]
+__all__ = ["BOM_NAME", "Results", "make_bom", "validate_bom"]
 
 BOM_NAME = "bom.cdx.json"
 """The name of the bill beside ``release.json``."""
@@ -25,12 +30,13 @@ BOM_NAME = "bom.cdx.json"
 _NAMESPACE = uuid.UUID("b3a6f3a4-6e1c-5d0c-9f5e-0c7a1f1f7d11")
 
 
-def make_bom(release: Release, now: datetime) -> bytes:
+def make_bom(release: Release, now: datetime, results: Results | None = None) -> bytes:
     """The bill of materials of `release` as indented JSON.
 
     Args:
         release: The release.
         now: The time of making, aware.
+        results: What a studio found; its shots go by their aliases.
 
     Raises:
         InvalidInputError: The official schema refuses what the release says, such as a text it does not take.
@@ -40,8 +46,8 @@ def make_bom(release: Release, now: datetime) -> bytes:
         from cyclonedx.output.json import JsonV1Dot7
     except ImportError as error:
         raise _not_installed(error) from error
-    body = json.loads(JsonV1Dot7(_bom(release, now)).output_as_string())
-    body["metadata"]["component"]["modelCard"] = _card(release.interface)
+    body = json.loads(JsonV1Dot7(_bom(release, now, results)).output_as_string())
+    body["metadata"]["component"]["modelCard"] = model_card(release, results)
     data = json.dumps(body, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n"
     validate_bom(data, where=f"{release.model}@{release.version}")
     return data
@@ -68,14 +74,14 @@ def validate_bom(data: bytes, *, where: str) -> None:
         )
 
 
-def _bom(release: Release, now: datetime) -> "Bom":
+def _bom(release: Release, now: datetime, results: Results | None) -> "Bom":
     from cyclonedx.model.bom import Bom, BomMetaData
     from cyclonedx.model.dependency import Dependency
 
     model = _model(release)
     files = [component.bom_ref for component in model.components]
     return Bom(
-        serial_number=uuid.uuid5(_NAMESPACE, release.digest()),
+        serial_number=uuid.uuid5(_NAMESPACE, release.digest() + (results.envelope if results else "")),
         metadata=BomMetaData(component=model, timestamp=now),
         dependencies=[Dependency(model.bom_ref, dependencies=[Dependency(ref) for ref in files])],
     )
@@ -83,13 +89,11 @@ def _bom(release: Release, now: datetime) -> "Bom":
 
 def _model(release: Release) -> "Component":
     from cyclonedx.contrib.license.factories import LicenseFactory
-    from cyclonedx.model import Property
     from cyclonedx.model.component import Component, ComponentType
     from cyclonedx.model.contact import OrganizationalEntity
+    from cyclonedx.model.release_note import ReleaseNotes
 
     vendor, _, name = release.model.partition("/")
-    licences = release.licences
-    facts = {"kind": release.kind, "licence.code": licences.code, "licence.training-data": licences.training_data}
     return Component(
         type=ComponentType.MACHINE_LEARNING_MODEL,
         bom_ref=str(release.ref()),
@@ -98,25 +102,75 @@ def _model(release: Release) -> "Component":
         version=release.version,
         description=release.summary,
         supplier=OrganizationalEntity(name=vendor),
-        licenses=[LicenseFactory().make_from_string(licences.weights)],
+        licenses=[LicenseFactory().make_from_string(release.licences.weights)],
         hashes=_hashes(release.digest()),
-        properties=[Property(name=f"changeover:{key}", value=value) for key, value in facts.items()],
+        properties=_properties(dict(_facts(release))),
+        release_notes=ReleaseNotes(type=_kind_of_change(release.version), description=release.changes),
+        pedigree=_pedigree(release),
         components=[_file(variant, file) for variant in release.variants for file in variant.files],
     )
 
 
+def _facts(release: Release) -> Iterator[tuple[str, str]]:
+    """What the schema has no field for, by name."""
+    licences, adopted = release.licences, release.adopted
+    yield from (("kind", release.kind), ("licence.code", licences.code))
+    yield "licence.training-data", licences.training_data
+    for name, value in release.provenance.model_dump(exclude_none=True).items():
+        yield f"provenance.{name.replace('_', '-')}", value
+    if adopted is not None:
+        yield "adopted.source", adopted.source
+        yield "adopted.unknown", ", ".join(adopted.unknown) or "nothing"
+
+
+def _kind_of_change(version: str) -> str:
+    """What CycloneDX calls a release: a major, minor or patch one, or one before a release."""
+    parsed = Version.parse(version)
+    if parsed.stage:
+        return "pre-release"
+    return "patch" if parsed.patch else "minor" if parsed.minor else "major"
+
+
+def _pedigree(release: Release) -> "Pedigree | None":
+    """The release that this one descends from, as its vendor names it."""
+    from cyclonedx.model.component import Component, ComponentType, Pedigree
+
+    parent = release.provenance.parent_release
+    if parent is None:
+        return None
+    name, _, version = parent.partition("@")
+    model = Component(
+        type=ComponentType.MACHINE_LEARNING_MODEL, name=name, version=version or None, bom_ref=f"ancestor:{parent}"
+    )
+    return Pedigree(ancestors=[model])
+
+
 def _file(variant: Variant, file: FileEntry) -> "Component":
-    from cyclonedx.model import Property
     from cyclonedx.model.component import Component, ComponentType
 
     facts = {"runtime": variant.runtime, "precision": variant.precision, "bytes": str(file.size)}
+    if file.path == variant.entry:
+        needs = variant.requires.model_dump(mode="json", exclude_none=True)
+        facts |= {f"requires.{name.replace('_', '-')}": _said(value) for name, value in needs.items() if value != []}
     return Component(
         type=ComponentType.FILE,
         bom_ref=f"{variant.id}/{file.path}",
         name=f"{variant.id}/{file.path}",
         hashes=_hashes(file.sha256),
-        properties=[Property(name=f"changeover:{key}", value=value) for key, value in facts.items()],
+        properties=_properties(facts),
     )
+
+
+def _said(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _properties(facts: Mapping[str, str]) -> "list[Property]":
+    from cyclonedx.model import Property
+
+    return [Property(name=f"changeover:{name}", value=value) for name, value in facts.items()]
 
 
 def _not_installed(error: ImportError) -> UndecidedError:
@@ -133,18 +187,3 @@ def _hashes(sha256: str) -> list[Any]:
     from cyclonedx.model import HashAlgorithm, HashType
 
     return [HashType(alg=HashAlgorithm.SHA_256, content=sha256)]
-
-
-def _card(interface: Interface) -> dict[str, Any]:
-    """What goes in and comes out, as the schema's model card says it."""
-    return {
-        "modelParameters": {
-            "task": "image-matting",
-            "inputs": [{"format": _port(port.channels, port.colour)} for port in interface.inputs],
-            "outputs": [{"format": _port(port.channels, port.colour)} for port in interface.outputs],
-        }
-    }
-
-
-def _port(channels: tuple[str, ...], colour: str) -> str:
-    return f"image ({', '.join(channels)}; {colour})"

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from changeover_registry.bom import make_bom, validate_bom
+from changeover_registry.bom import Results, make_bom, validate_bom
 from changeover_registry.errors import InvalidInputError
-from changeover_registry.records.release import Release
+from changeover_registry.records.release import Adopted, Provenance, Release
+from changeover_registry.records.verdict import Verdict
 
 pytest.importorskip("cyclonedx", reason="the extra mlflow is not installed")
 
@@ -65,6 +66,105 @@ def test_bill_names_the_model_and_every_file_by_its_digest() -> None:
         ("onnx-fp32/model.onnx", DIGEST)
     ]
     assert model["modelCard"]["modelParameters"]["inputs"] == [{"format": "image (red; scene-linear)"}]
+
+
+def verdict(made: Release) -> Verdict:
+    """A verdict on two shots at one operating point; one-sided bounds where a third shot would have given them."""
+    point = {"variant": "onnx-fp32", "precision": "fp32", "tile": {"size": 0}, "provider": "cpu"}
+    report = {
+        "point": point,
+        "golden_class": DIGEST,
+        "memory": [{"width": 4096, "height": 2160, "bytes": 1234}],
+        "scores": [
+            {"shot": "shot-a", "metric": "jaccard", "frames": 3, "candidate": "0.9", "current": "0.875"},
+            {"shot": "shot-b", "metric": "jaccard", "frames": 3, "candidate": "0.75"},
+        ],
+        "metrics": [
+            {"metric": "jaccard", "shots": 2, "margin": "0.01", "mean": "0.025", "lower": "0.01", "upper": "0.04"},
+            {"metric": "mad", "shots": 2, "margin": "0.005", "mean": "0.001"},
+        ],
+        "speeds": [{"width": 256, "height": 144, "frames": 5, "candidate_us": 812}],
+    }
+    body = {
+        "candidate": made.ref().model_dump(),
+        "decision": "accept",
+        "reason": "as good",
+        "made_at": "2026-11-22T13:00:00Z",
+        "made_by": "td@vm1",
+        "host": "vm1",
+        "host_class": DIGEST,
+        "facts": DIGEST,
+        "policy": DIGEST,
+        "sandbox": "bubblewrap",
+        "golden_set": {"name": "hero", "version": 3, "digest": DIGEST},
+        "findings": [],
+        "points": [report],
+    }
+    return Verdict.parse(body, where="verdict")
+
+
+def test_a_verdicts_results_are_performance_metrics_by_the_alias_of_each_shot() -> None:
+    made = release()
+
+    bill = json.loads(make_bom(made, NOW, Results(verdict(made), "e" * 64)))
+
+    card = bill["metadata"]["component"]["modelCard"]
+    metrics = card["quantitativeAnalysis"]["performanceMetrics"]
+    at = "at onnx-fp32/none/cpu"
+    assert metrics == [
+        {"type": f"jaccard {at}", "value": "0.9", "slice": "shot-a"},
+        {"type": f"jaccard of the current release {at}", "value": "0.875", "slice": "shot-a"},
+        {"type": f"jaccard {at}", "value": "0.75", "slice": "shot-b"},
+        {
+            "type": f"gain in jaccard {at}",
+            "value": "0.025",
+            "slice": "all 2 shots of hero",
+            "confidenceInterval": {"lowerBound": "0.01", "upperBound": "0.04"},
+        },
+        {"type": f"gain in mad {at}", "value": "0.001", "slice": "all 2 shots of hero"},
+        {"type": f"microseconds a frame {at}", "value": "812", "slice": "256x144"},
+    ]
+    facts = {one["name"]: one["value"] for one in card["properties"]}
+    assert facts["changeover:verdict.envelope"] == "e" * 64
+    assert facts["changeover:verdict.golden-set"] == f"hero 3 sha256 {DIGEST}"
+    assert facts[f"changeover:vram.modelled-bytes {at} 4096x2160"] == "1234"
+
+
+def test_a_bill_with_results_is_another_document_than_the_vendors() -> None:
+    made = release()
+
+    bills = [json.loads(make_bom(made, NOW, found)) for found in (None, Results(verdict(made), "e" * 64))]
+
+    assert bills[0]["serialNumber"] != bills[1]["serialNumber"]
+    assert "quantitativeAnalysis" not in bills[0]["metadata"]["component"]["modelCard"]
+
+
+@pytest.mark.parametrize(
+    ("version", "kind"), [("1.0.0", "major"), ("1.1.0", "minor"), ("1.1.1", "patch"), ("2.0.0rc1", "pre-release")]
+)
+def test_what_changed_and_where_it_comes_from_is_told(version: str, kind: str) -> None:
+    provenance = Provenance(parent_release="acme/person-roto@0.9.0", source_revision="abc123")
+    made = release().model_copy(update={"version": version, "provenance": provenance})
+
+    model = json.loads(make_bom(made, NOW))["metadata"]["component"]
+
+    assert model["releaseNotes"] == {"type": kind, "description": "First release."}
+    (ancestor,) = model["pedigree"]["ancestors"]
+    assert (ancestor["name"], ancestor["version"]) == ("acme/person-roto", "0.9.0")
+    facts = {one["name"]: one["value"] for one in model["properties"]}
+    assert facts["changeover:provenance.source-revision"] == "abc123"
+
+
+def test_an_adopted_release_says_what_nobody_knows_of_it() -> None:
+    adopted = Adopted(source="/jobs/old/EdgeRoto.cat", unknown=("licences.weights", "contract"))
+    made = release().model_copy(update={"adopted": adopted})
+
+    facts = {
+        one["name"]: one["value"] for one in json.loads(make_bom(made, NOW))["metadata"]["component"]["properties"]
+    }
+
+    assert facts["changeover:adopted.source"] == "/jobs/old/EdgeRoto.cat"
+    assert facts["changeover:adopted.unknown"] == "licences.weights, contract"
 
 
 def test_same_release_at_the_same_time_gives_the_same_bill() -> None:
