@@ -16,6 +16,7 @@ from changeover_registry.records.facts import HostFacts
 from changeover_registry.records.farm import FarmLock
 from changeover_registry.records.golden import GoldenSet, GoldenShot
 from changeover_registry.records.hook import HookEvent
+from changeover_registry.records.key import KeyRecord
 from changeover_registry.records.memory import Calibration, MemoryAnswer, MemoryMeasurement
 from changeover_registry.records.policy import Policy
 from changeover_registry.records.release import Release
@@ -44,6 +45,7 @@ RECORDS: tuple[type[Record], ...] = (
     HookEvent,
     HostFacts,
     Index,
+    KeyRecord,
     Lease,
     MemoryAnswer,
     MemoryMeasurement,

@@ -1,11 +1,13 @@
 """Keys, and envelopes that carry a signed record: Ed25519 in PKCS#8 files, DSSE around canonical JSON.
 
-A key is one private PEM file, mode 0600, written once and never over another. An envelope holds one payload of one kind
-and the signatures over both; `open_envelope` answers with the payload and the enrolled key that signed it, or refuses.
-Left out: who may sign what. Vendors' and promoters' roles stand in TUF metadata (`repository`), the keys that may sign
-verdicts in the site's choice. Tokens and cloud key stores are left out too; a signer is whatever `load_signer` returns.
+A key is one private PEM file, mode 0600, written once and never over another; or, in its place, a record that names
+where the private part is (`key_uris`), with the public part beside it. An envelope holds one payload of one kind and
+the signatures over both; `open_envelope` answers with the payload and the enrolled key that signed it, or refuses. Left
+out: who may sign what. Vendors' and promoters' roles stand in TUF metadata (`repository`), the keys that may sign
+verdicts in the site's choice.
 """
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,16 +16,19 @@ from changeover_registry import canonical
 from changeover_registry._fs import fsync_dir, make_dirs, write_new
 from changeover_registry.errors import ChangeoverError, InvalidInputError, TrustError
 from changeover_registry.records.choice import VerdictKey
+from changeover_registry.records.key import KeyRecord
 
 if TYPE_CHECKING:
     from securesystemslib.dsse import Envelope
-    from securesystemslib.signer import CryptoSigner, Key, Signer
+    from securesystemslib.signer import Key, Signer
 
 __all__ = [
+    "at_hand",
     "ensure_key",
     "key_record",
     "load_signer",
     "new_key",
+    "new_key_elsewhere",
     "open_envelope",
     "public_key",
     "public_pem",
@@ -63,26 +68,73 @@ def ensure_key(path: Path) -> "Key":
     return public_key(load_signer(path)) if path.exists() else new_key(path)
 
 
-def load_signer(path: Path) -> "CryptoSigner":
-    """Read the private key at `path`.
+def new_key_elsewhere(path: Path, uri: str, public: Path | None = None) -> "Key":
+    """Write to `path` that the private key is where `uri` says; return the public part, which stands beside it.
+
+    Args:
+        path: The new file, to be named wherever a private key's file is.
+        uri: Such as ``hsm:2?label=TOKEN``, ``awskms:alias/NAME`` or ``file:/mnt/stick/root.pem``.
+        public: The public part's PEM file; without it the token or key store is asked, this once.
 
     Raises:
-        InvalidInputError: No file is there, or it is no private key in an unencrypted PKCS#8 PEM file.
+        FileExistsError: A file is there already; it is left as it is.
+        InvalidInputError: The URI, the public file or the key is not as it must be.
+        TrustError: The key store denies it.
+        UnreachableError: Token or key store do not answer.
+        OSError: The place cannot be written.
     """
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+    from changeover_registry import key_uris
+
+    private = key_uris.file_of(uri)
+    if public is not None:
+        read_public_key(public)
+        pem = public.read_bytes()
+    else:
+        pem = public_pem(private) if private else key_uris.fetch_public(uri)
+    record = KeyRecord.parse({"uri": uri, "public": pem.decode()}, where=str(path))
+    write_new(path, record.to_bytes(), mode=_PRIVATE)
+    return load_signer(path).public_key
+
+
+def load_signer(path: Path) -> "Signer":
+    """The private key at `path`, or the one elsewhere that the record at `path` names; that one is not asked yet.
+
+    Raises:
+        InvalidInputError: No file is there, or it is neither a private key in an unencrypted PKCS#8 PEM file nor a key
+            record.
+    """
     from securesystemslib.signer import CryptoSigner
 
-    try:
-        private: Any = load_pem_private_key(path.read_bytes(), None)
+    private = _read(path)
+    if not isinstance(private, KeyRecord):
         return CryptoSigner(private)
-    except FileNotFoundError as error:
-        raise _no_key(path, "no file") from error
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise _no_key(path, "a file that holds no such key") from error
+    from changeover_registry import key_uris
+
+    public = _public_of(private.public.encode(), path)
+    file = key_uris.file_of(private.uri)
+    if file is None:
+        return key_uris.KeptElsewhere(private.uri, public, str(path))
+    signer = load_signer(file)
+    if signer.public_key.keyid != public.keyid:
+        raise _no_key(file, f"key {signer.public_key.keyid[:12]}, where {path} says {public.keyid[:12]}")
+    return signer
 
 
-def public_key(signer: "CryptoSigner") -> "Key":
+def at_hand(path: Path | None) -> bool:
+    """Whether a key can be used from here as far as files tell: its own is there, and the one that it names, if any."""
+    if path is None or not path.is_file():
+        return False
+    with contextlib.suppress(InvalidInputError):
+        private = _read(path)
+        if isinstance(private, KeyRecord):
+            from changeover_registry import key_uris
+
+            file = key_uris.file_of(private.uri)
+            return file is None or file.is_file()
+    return True
+
+
+def public_key(signer: "Signer") -> "Key":
     """The public part of `signer`, with its TUF key id."""
     return signer.public_key
 
@@ -93,11 +145,14 @@ def public_pem(path: Path) -> bytes:
     Raises:
         InvalidInputError: As `load_signer`.
     """
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-    load_signer(path)
-    private = load_pem_private_key(path.read_bytes(), None)
-    return private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    private = _read(path)
+    if isinstance(private, KeyRecord):
+        _public_of(private.public.encode(), path)
+        return private.public.encode()
+    pem: bytes = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return pem
 
 
 def read_public_key(path: Path) -> "Key":
@@ -107,16 +162,20 @@ def read_public_key(path: Path) -> "Key":
         InvalidInputError: No file is there, or it is no public key; a private one has no business on its way to others.
         OSError: The file cannot be read.
     """
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.serialization import load_pem_public_key
-    from securesystemslib.signer import SSlibKey
-
     if not path.is_file():
         raise _no_public_key(path, "no file")
     with path.open("rb") as file:
         data = file.read(_LIMIT_BYTES)
     if b"PRIVATE KEY" in data:
         raise _no_public_key(path, "a private key")
+    return _public_of(data, path)
+
+
+def _public_of(data: bytes, path: Path) -> "Key":
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+    from securesystemslib.signer import SSlibKey
+
     try:
         public: Any = load_pem_public_key(data)
         return SSlibKey.from_crypto(public)
@@ -124,7 +183,23 @@ def read_public_key(path: Path) -> "Key":
         raise _no_public_key(path, "a file that holds no such key") from error
 
 
-def verdict_key(signer: "CryptoSigner", owner: str) -> VerdictKey:
+def _read(path: Path) -> Any:  # noqa: ANN401 - cryptography has many kinds of private keys
+    """What stands in a private key's place: the key, or the record of one that is elsewhere."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        data = path.read_bytes()
+        if data.startswith(b"{"):
+            return KeyRecord.from_bytes(data, where=str(path))
+        return load_pem_private_key(data, None)
+    except FileNotFoundError as error:
+        raise _no_key(path, "no file") from error
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise _no_key(path, "a file that holds no such key") from error
+
+
+def verdict_key(signer: "Signer", owner: str) -> VerdictKey:
     """The public part of `signer` as the record that the site's choice enrols."""
     return key_record(signer.public_key, owner)
 

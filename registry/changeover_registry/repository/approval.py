@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from securesystemslib.signer import CryptoSigner
+from securesystemslib.signer import Signer
 
 from changeover_registry.clock import format_time
 from changeover_registry.errors import ChangeoverError, LostRaceError, TrustError
@@ -167,7 +167,7 @@ def tidy(folder: Path, head: Choice) -> None:
                 pending.settle(folder, entry, "chosen", head.entry)
 
 
-def signers_of(reached: Reached, role: str, paths: Sequence[Path]) -> list[CryptoSigner]:
+def signers_of(reached: Reached, role: str, paths: Sequence[Path]) -> list[Signer]:
     """The keys at these places, each of which may sign for the role.
 
     Raises:
@@ -230,7 +230,7 @@ def _check_fresh(folder: Path, entry: Pending, holds: Effective | None) -> None:
     )
 
 
-def _check_another(entry: Pending, tally: pending.Tally, reached: Reached, signer: CryptoSigner) -> None:
+def _check_another(entry: Pending, tally: pending.Tally, reached: Reached, signer: Signer) -> None:
     """One person signs once: neither with the same key again, nor with a second one."""
     mine = reached.targets.get_key(signer.public_key.keyid)
     owners = {keyid: pending.owner_of(key) for keyid, key in tally.signed.items()}

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from securesystemslib.signer import CryptoSigner, Key
+from securesystemslib.signer import Key, Signer
 from tuf.api.metadata import Targets
 
 from changeover_registry.client import Client, NotNamedError
 from changeover_registry.errors import ChangeoverError
 from changeover_registry.records.choice import Back, Choice
-from changeover_registry.repository import backs, metadata, pending
+from changeover_registry.repository import backs, metadata, past, pending
 from changeover_registry.repository.approval import publish, signers_of, tidy
 from changeover_registry.repository.backs import Effective
 from changeover_registry.repository.enrolment import delegated, enrol_scope, owned
@@ -38,7 +38,6 @@ from changeover_registry.repository.scopes import (
     check_enrolled,
     check_place,
     choice_path,
-    head_of,
     is_back,
     numbered,
     past_of,
@@ -246,8 +245,8 @@ def read_all(folder: Path, state: Path, root: bytes, *, at: datetime | None = No
     return Reading(tuple(_fetch_scope(folder, client, scope_of(role), versions) for role in scopes))
 
 
-def history(folder: Path, scope: str, *, root: bytes | None = None) -> tuple[Choice, ...]:
-    """Every choice of a scope, oldest first; none if it never chose.
+def history(folder: Path, scope: str, *, root: bytes | None = None, naming: str | None = None) -> tuple[Choice, ...]:
+    """Every choice of a scope, oldest first; none if it never chose. With `naming`, those with that text in them.
 
     The chain is verified from `root` if it is given, else from the folder's own first root; expiry is left aside.
 
@@ -257,11 +256,13 @@ def history(folder: Path, scope: str, *, root: bytes | None = None) -> tuple[Cho
     """
     check_is_repository(folder)
     reached = read_reached(folder, root or anchor_bytes(folder / "metadata" / "1.root.json"))
-    return tuple(reversed(tuple(past_of(folder, head_of(folder, reached, scope)))))
+    links = past.links_of(folder, reached, scope)
+    wanted = (link for link in links if naming is None or naming.encode() in link.data)
+    return tuple(reversed([link.choice() for link in wanted]))
 
 
 def _signed(
-    choice: Choice, targets: Targets, signers: Sequence[CryptoSigner], now: datetime
+    choice: Choice, targets: Targets, signers: Sequence[Signer], now: datetime
 ) -> tuple[dict[str, bytes], metadata.RoleFile]:
     """The target and the role file of a choice that is complete at once."""
     proposed = pending.propose(choice, signers, now)

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-from securesystemslib.signer import CryptoSigner, Key, Signer
+from securesystemslib.signer import Key, Signer
 from tuf.api.exceptions import UnsignedMetadataError
 from tuf.api.metadata import (
     DelegatedRole,
@@ -32,7 +32,7 @@ from changeover_registry import canonical
 from changeover_registry._fs import make_dirs, write_atomic, write_new
 from changeover_registry.errors import RefusedError, TrustError
 from changeover_registry.repository.reached import Delegator, Reached, target_path
-from changeover_registry.signing import load_signer
+from changeover_registry.signing import at_hand, load_signer
 
 __all__ = [
     "ENTRY",
@@ -50,6 +50,7 @@ __all__ = [
     "renew_top",
     "renewed",
     "role_file",
+    "sign",
     "sign_root",
     "target_info",
     "with_delegation",
@@ -156,7 +157,7 @@ def target_info(path: str, data: bytes) -> TargetFile:
     return TargetFile.from_data(path, data, ["sha256"])
 
 
-def create(folder: Path, anchor: Path, change: Change, root: RootFile, online: CryptoSigner, now: datetime) -> bytes:
+def create(folder: Path, anchor: Path, change: Change, root: RootFile, online: Signer, now: datetime) -> bytes:
     """Write the first metadata of a repository and return its root.
 
     Args:
@@ -199,7 +200,7 @@ def write(
     folder: Path,
     reached: Reached,
     change: Change,
-    online: CryptoSigner | None,
+    online: Signer | None,
     now: datetime,
     *,
     exclusively: bool = False,
@@ -234,7 +235,7 @@ def write(
         reach(folder, reached, change.files, online, now)
 
 
-def reach(folder: Path, reached: Reached, files: Iterable[RoleFile], online: CryptoSigner, now: datetime) -> None:
+def reach(folder: Path, reached: Reached, files: Iterable[RoleFile], online: Signer, now: datetime) -> None:
     """Write a snapshot that names `files`, which must be there, then move the timestamp to it.
 
     Raises:
@@ -265,15 +266,15 @@ def renew_top(
         TrustError: A key is not the one that the repository names.
     """
     root, files = None, []
-    if is_due("root", reached.root.expires, now) and root_key.exists():
+    if is_due("root", reached.root.expires, now) and at_hand(root_key):
         root = sign_root(renewed(reached.root, "root", now), reached.root, load_signer(root_key))
-    if is_due("targets", reached.targets.expires, now) and targets_key.exists():
+    if is_due("targets", reached.targets.expires, now) and at_hand(targets_key):
         targets = renewed(reached.targets, "targets", now)
         files.append(role_file("targets", targets, reached.root, [load_signer(targets_key)]))
     return root, files
 
 
-def sign_root(root: Root, previous: Root, signer: CryptoSigner) -> RootFile:
+def sign_root(root: Root, previous: Root, signer: Signer) -> RootFile:
     """Sign a root.
 
     Raises:
@@ -282,7 +283,7 @@ def sign_root(root: Root, previous: Root, signer: CryptoSigner) -> RootFile:
     return RootFile(root, _sign("root", root, previous, [signer]))
 
 
-def _write_snapshot(folder: Path, snapshot: Snapshot, root: Root, online: CryptoSigner) -> bytes:
+def _write_snapshot(folder: Path, snapshot: Snapshot, root: Root, online: Signer) -> bytes:
     """Write under the next free number: a number that a killed writer used is never used for other bytes."""
     while True:
         data = _sign("snapshot", snapshot, root, [online])
@@ -307,9 +308,21 @@ def check_signed(file: RoleFile, delegator: Delegator) -> RoleFile:
 def _sign(role: str, signed: Signed, delegator: Delegator, signers: Sequence[Signer]) -> bytes:
     metadata: Metadata[Any] = Metadata(signed)
     for signer in signers:
-        metadata.sign(signer, append=True)
+        sign(metadata, signer)
     _check(role, metadata, delegator)
     return metadata.to_bytes()
+
+
+def sign(metadata: Metadata[Any], signer: Signer) -> None:
+    """Add one signature.
+
+    Raises:
+        ChangeoverError: The key is elsewhere and does not sign, as `key_uris` says.
+    """
+    try:
+        metadata.sign(signer, append=True)
+    except UnsignedMetadataError as error:
+        raise (error.__cause__ or error) from None
 
 
 def _check(role: str, metadata: Metadata[Any], delegator: Delegator) -> None:

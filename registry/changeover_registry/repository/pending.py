@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from securesystemslib.signer import CryptoSigner, Key, Signature
+from securesystemslib.signer import Key, Signature, Signer
 from tuf.api.metadata import SPECIFICATION_VERSION, Metadata, Targets
 
 from changeover_registry._fs import fsync_dir, make_dirs, write_atomic, write_new
@@ -102,7 +102,7 @@ def owner_of(key: Key) -> str:
 
 def propose(
     choice: Choice,
-    signers: Sequence[CryptoSigner],
+    signers: Sequence[Signer],
     now: datetime,
     *,
     back: int | None = None,
@@ -126,7 +126,7 @@ def propose(
     )
 
 
-def add_signature(pending: Pending, signer: CryptoSigner, who: str, why: str | None, now: datetime) -> Pending:
+def add_signature(pending: Pending, signer: Signer, who: str, why: str | None, now: datetime) -> Pending:
     """`pending` with one signature more, over the same bytes."""
     data = _role(pending.choice, pending.expires, pending.specification).signed_bytes
     new = _approval(signer, data, {"who": who, "when": format_time(now), "why": why})
@@ -258,7 +258,7 @@ def _metadata(pending: Pending) -> Metadata[Any]:
     return made
 
 
-def _approval(signer: CryptoSigner, data: bytes, said: Mapping[str, str | None]) -> Approval:
+def _approval(signer: Signer, data: bytes, said: Mapping[str, str | None]) -> Approval:
     signature = signer.sign(data)
     return Approval.model_validate({"key_id": signature.keyid, "signature": signature.signature, **said})
 

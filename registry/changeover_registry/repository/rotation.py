@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from securesystemslib.signer import CryptoSigner
+from securesystemslib.signer import Signer
 from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 
 from changeover_registry._fs import write_atomic
@@ -88,7 +88,7 @@ def rotate(folder: Path, root_key: Path, place: Path, anchor: Path, entry: Entry
     return Rotated(root.version, online.public_key.keyid, heads, forged)
 
 
-def _next_root(root: Root, online: CryptoSigner, entry: Entry | None, now: datetime) -> Root:
+def _next_root(root: Root, online: Signer, entry: Entry | None, now: datetime) -> Root:
     newer = metadata.renewed(root, "root", now)
     if entry is not None:
         newer.unrecognized_fields[metadata.ENTRY] = entry.model_dump(mode="json")
@@ -99,7 +99,7 @@ def _next_root(root: Root, online: CryptoSigner, entry: Entry | None, now: datet
     return newer
 
 
-def _write_root(folder: Path, newer: Root, root: Root, signer: CryptoSigner) -> Root:
+def _write_root(folder: Path, newer: Root, root: Root, signer: Signer) -> Root:
     file = metadata.sign_root(newer, root, signer)
     write_atomic(folder / "metadata" / f"{newer.version}.root.json", file.data)
     return newer

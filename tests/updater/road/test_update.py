@@ -216,7 +216,7 @@ def test_expired_choice_refuses_updates_and_keeps_what_is_installed(world: Any, 
 
 def _age_choice(world: Any, long_ago: Any) -> None:
     """Sign the timestamp of the choice again as it would have been signed long ago."""
-    from securesystemslib.signer import CryptoSigner
+    from securesystemslib.signer import Signer
     from tuf.api.metadata import Metadata, Timestamp
     from tuf.api.serialization.json import JSONSerializer
 
@@ -226,7 +226,7 @@ def _age_choice(world: Any, long_ago: Any) -> None:
     timestamp = Metadata[Timestamp].from_file(str(path))
     timestamp.signed.expires = long_ago
     timestamp.signed.version += 1
-    signer: CryptoSigner = load_signer(world.root / "keys" / "online" / "site.pem")
+    signer: Signer = load_signer(world.root / "keys" / "online" / "site.pem")
     timestamp.sign(signer)
     path.chmod(0o644)
     path.write_bytes(timestamp.to_bytes(JSONSerializer(compact=True)))

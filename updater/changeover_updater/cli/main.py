@@ -45,6 +45,7 @@ _EXTRAS = {
     "torch": {"torch"},
     "mlflow": {"cyclonedx", "mlflow"},
     "signing": {"model_signing"},
+    "hsm": {"pkcs11"},
 }
 """Which extra of the distribution brings which package."""
 

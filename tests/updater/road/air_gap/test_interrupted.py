@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from securesystemslib.signer import CryptoSigner
+from securesystemslib.signer import Signer
 from tuf.api.metadata import Metadata, Root
 
 from changeover_registry import clock
@@ -232,13 +232,13 @@ def test_twenty_roots_are_walked_without_a_network(
     assert len(list((there.site.vendor("acme").mirror / "metadata").glob("*.root.json"))) == 21
 
 
-def rotate(repository: Path, signer: CryptoSigner, times: int) -> None:
+def rotate(repository: Path, signer: Signer, times: int) -> None:
     """Replace the root key so many times; from the tenth on two keys must sign."""
     path = repository / "metadata" / "1.root.json"
     old = [signer]
     for number in range(2, times + 2):
         metadata: Metadata[Root] = Metadata.from_bytes(path.read_bytes())
-        new = [CryptoSigner.generate_ed25519() for _ in range(2 if number >= 10 else 1)]
+        new = [Signer.generate_ed25519() for _ in range(2 if number >= 10 else 1)]
         root = metadata.signed
         for key in list(root.roles["root"].keyids):
             root.revoke_key(key, "root")

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from securesystemslib.signer import CryptoSigner
+from securesystemslib.signer import Signer
 from tuf.api.metadata import Metadata, MetaFile, Snapshot, Targets, Timestamp
 
 from changeover_registry import signing
@@ -42,7 +42,7 @@ def unmoved(signers: Any) -> str:
     return said
 
 
-def forged_choice(signers: Any, key: CryptoSigner, ref: ReleaseRef) -> tuple[dict[str, bytes], metadata.RoleFile]:
+def forged_choice(signers: Any, key: Signer, ref: ReleaseRef) -> tuple[dict[str, bytes], metadata.RoleFile]:
     """The next choice of the site as a thief writes it, signed by one key."""
     head = signers.history()[-1]
     pointer = Pointer(channel="stable", release=ref)
@@ -60,7 +60,7 @@ def reached_of(signers: Any) -> Reached:
     return read_reached(signers.folder, signers.keys.anchor.read_bytes())
 
 
-def site_key(signers: Any) -> CryptoSigner:
+def site_key(signers: Any) -> Signer:
     return signing.load_signer(signers.keys.site)
 
 
