@@ -4,6 +4,7 @@ Nobody signs on another's word. The entry's releases are judged again by verdict
 now, a changed policy is the site's file itself, and what changes is computed from both choices, not taken from a text.
 """
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 from changeover_registry import canonical
@@ -12,9 +13,10 @@ from changeover_registry.errors import ChangeoverError, TrustError, UndecidedErr
 from changeover_registry.records.choice import Choice, Override, Pending, Pin, Pointer, Share
 from changeover_registry.records.release import ReleaseRef
 from changeover_updater.differences import differences, new_pins, new_pointers
+from changeover_updater.needed import Needed
 from changeover_updater.permitted import case_of, earlier_of, permission_of
 from changeover_updater.site import Site
-from changeover_updater.studio import Studio, read_studio, read_verdicts
+from changeover_updater.studio import Studio, read_studio
 
 if TYPE_CHECKING:
     from changeover_registry.repository.approval import Signature, Waiting
@@ -73,7 +75,7 @@ def approve(call: "Invocation", shown: "Waiting", reason: str | None) -> "Writte
             # Nothing else can be judged until the changed policy is signed.
             _check_policy(site, before, after)
         else:
-            _check_choice(call, site, read_studio(site, call.station()), before, after)
+            _check_choice(call, site, read_studio(site, call.station(), _needed(before, after)), before, after)
 
     return approval.approve(site.choice, studio_keys(call), shown.name, check, _signature(call, reason))
 
@@ -89,6 +91,12 @@ def _signature(call: "Invocation", reason: str | None) -> "Signature":
     from changeover_registry.repository.approval import Signature
 
     return Signature(who=call.settings.who, now=call.now, why=reason)
+
+
+def _needed(before: Choice | None, after: Choice) -> Needed:
+    """What is needed to judge the releases that a choice newly names."""
+    named = (*new_pointers(before, after), *new_pins(before, after))
+    return Needed.of(*(f"{entry.release.model}@{entry.release.version}" for entry in named))
 
 
 def _check_choice(call: "Invocation", site: Site, studio: Studio, before: Choice | None, after: Choice) -> None:
@@ -108,12 +116,14 @@ def _check_release(call: "Invocation", site: Site, studio: Studio, entry: Pointe
         raise studio.unreadable(str(entry.release)) or _unknown(entry.release)
     channel = None if isinstance(entry, Pin) else entry.channel
     case = case_of(call, site, studio, release, scope, channel)
-    earlier = earlier_of(call, site, release, *(("site", scope) if channel is None else (scope,)))
-    if channel is not None:
-        earlier = tuple(one for one in earlier if isinstance(one, Pointer) and one.channel == channel)
-    known = {permission_of(case, earlier), None, *(one.verdict for one in earlier)}
-    known |= {f.digest for f in read_verdicts(site, studio, release.digest()) if f.verdict.decision == "accept"}
-    if entry.verdict not in known:
+
+    @cache
+    def earlier() -> tuple[Pointer | Pin, ...]:
+        held = earlier_of(call, site, release, *(("site", scope) if channel is None else (scope,)))
+        return tuple(e for e in held if channel is None or (isinstance(e, Pointer) and e.channel == channel))
+
+    known = {permission_of(case, earlier), None, *(f.digest for f in case.verdicts if f.verdict.decision == "accept")}
+    if entry.verdict not in known and entry.verdict not in {one.verdict for one in earlier()}:
         raise TrustError(
             "verdict of an entry",
             where=str(entry.release),

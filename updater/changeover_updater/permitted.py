@@ -5,10 +5,11 @@ whoever approves.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from changeover_registry.errors import InvalidInputError
+from changeover_registry.errors import InvalidInputError, RefusedError, UndecidedError
 from changeover_registry.records.choice import Pin, Pointer
 from changeover_registry.records.release import Release
 from changeover_updater.eligible import release_findings
@@ -39,25 +40,39 @@ def case_of(call: "Invocation", site: Site, studio: Studio, release: Release, sc
     )
 
 
-def permission_of(case: Case, earlier: "tuple[Pointer | Pin, ...]") -> str | None:
+def permission_of(case: Case, earlier: "Callable[[], tuple[Pointer | Pin, ...]]") -> str | None:
     """The digest of the verdict that a pointer or pin names: the one that permits it, or that of its earlier time.
 
-    What a scope held before may be chosen again without a new verdict: the way back is always open.
+    What a scope held before may be chosen again without a new verdict: the way back is always open. `earlier` reads by
+    what it was held before, and is asked only where no verdict permits: the past may be long.
+
+    Raises:
+        TrustError: The release is withdrawn or does not verify.
+        RefusedError: A rule says no, or the newest verdict rejects.
+        UndecidedError: No verdict holds; the message says what is missing.
     """
-    verdict = permitting_verdict(replace(case, held_before=bool(earlier)))
-    return verdict or next((entry.verdict for entry in reversed(earlier) if entry.verdict), None)
+    try:
+        if verdict := permitting_verdict(case):
+            return verdict
+    except (RefusedError, UndecidedError):
+        if not (before := earlier()):
+            raise
+        verdict = permitting_verdict(replace(case, held_before=True))
+    else:
+        before = earlier()
+    return verdict or next((entry.verdict for entry in reversed(before) if entry.verdict), None)
 
 
 def earlier_of(call: "Invocation", site: Site, release: Release, *scopes: str) -> "tuple[Pointer | Pin, ...]":
     """Every pointer and pin by which these scopes held the release before, by their signed history, oldest first."""
     from changeover_registry.repository import choice
 
-    root = (call.station().folder / "trust" / "choice" / "root.json").read_bytes()
-    history = [entry for scope in dict.fromkeys(scopes) for entry in choice.history(site.choice, scope, root=root)]
+    root, ref = (call.station().folder / "trust" / "choice" / "root.json").read_bytes(), release.ref()
     entries: list[Pointer | Pin] = []
-    for chosen in history:
-        entries += [*chosen.channels, *chosen.pins]
-    return tuple(entry for entry in entries if entry.release == release.ref())
+    for scope in dict.fromkeys(scopes):
+        for chosen in choice.history(site.choice, scope, root=root, naming=ref.digest):
+            entries += [*chosen.channels, *chosen.pins]
+    return tuple(entry for entry in entries if entry.release == ref)
 
 
 def baseline_of(studio: Studio, candidate: Release, channel: str) -> Release | None:

@@ -13,8 +13,10 @@ from changeover_registry.clock import format_time, parse_time
 from changeover_registry.errors import ChangeoverError, InvalidInputError, TrustError
 from changeover_registry.records.choice import Choice, Override, Pin, Pointer, Share
 from changeover_registry.records.findings import CHECKS, CheckName
+from changeover_registry.records.release import Release
 from changeover_registry.records.verdict import Verdict
 from changeover_updater import choose
+from changeover_updater.needed import ALL, Needed
 from changeover_updater.permitted import case_of, earlier_of, permission_of
 from changeover_updater.site import Site
 from changeover_updater.studio import LIMIT_BYTES, Studio, read_studio
@@ -28,6 +30,8 @@ __all__ = [
     "Part",
     "Scope",
     "change_of",
+    "open_model",
+    "open_release",
     "open_studio",
     "override",
     "pin",
@@ -116,13 +120,16 @@ def promote(call: "Invocation", text: str, channel: str | None, reason: str, par
         TrustError: The release is withdrawn, or a key or signature does not hold.
         LostRaceError: Somebody else changed the choice meanwhile.
     """
-    site, studio = open_studio(call)
-    release = studio.find(text)
+    site, studio, release = open_release(call, text)
     name = studio.policy.channel if channel is None else channel
     scope = choose.channel_scope(name)
     case = case_of(call, site, studio, release, scope, name)
-    earlier = earlier_of(call, site, release, scope)
-    verdict = permission_of(case, tuple(p for p in earlier if isinstance(p, Pointer) and p.channel == name))
+
+    def earlier() -> tuple[Pointer, ...]:
+        held = earlier_of(call, site, release, scope)
+        return tuple(entry for entry in held if isinstance(entry, Pointer) and entry.channel == name)
+
+    verdict = permission_of(case, earlier)
     if part is None:
         return write_choice(
             call,
@@ -145,8 +152,8 @@ def steer(
     call: "Invocation", model: str, channel: str | None, state: Literal["running", "paused", "stopped"], reason: str
 ) -> "Written":
     """Pause, resume or stop a rollout."""
-    site, studio = open_studio(call)
-    full, name = studio.model(model), studio.policy.channel if channel is None else channel
+    site, studio, full = open_model(call, model)
+    name = studio.policy.channel if channel is None else channel
     scope = choose.channel_scope(name)
     return write_choice(call, site, scope, lambda last: choose.steer(last, name, full, state, change_of(call, reason)))
 
@@ -173,11 +180,10 @@ def promote_policy(call: "Invocation", reason: str) -> "Written":
 
 def pin(call: "Invocation", text: str, scope: Scope, reason: str) -> "Written":
     """Pin a release that may be promoted."""
-    site, studio = open_studio(call)
-    release = studio.find(text)
+    site, studio, release = open_release(call, text)
     where = choose.pin_scope(scope.show)
     case = case_of(call, site, studio, release, where, None)
-    verdict = permission_of(case, earlier_of(call, site, release, "site", where))
+    verdict = permission_of(case, partial(earlier_of, call, site, release, "site", where))
     new = Pin(
         release=release.ref(),
         show=scope.show,
@@ -191,8 +197,7 @@ def pin(call: "Invocation", text: str, scope: Scope, reason: str) -> "Written":
 
 def unpin(call: "Invocation", model: str, scope: Scope, reason: str) -> "Written":
     """Take a pin away."""
-    site, studio = open_studio(call)
-    name = studio.model(model)
+    site, _, name = open_model(call, model)
     return write_choice(
         call,
         site,
@@ -210,14 +215,12 @@ def override(
         InvalidInputError: A check's name is unknown, or the end lies in the past.
         TrustError: Trust is among the checks.
     """
-    site, studio = open_studio(call)
+    site, _, release = open_release(call, text)
     if parse_time(until) <= call.now:
         raise InvalidInputError(
             "override", where="--until", expected="a moment to come", actual=until, remedy="give a later date"
         )
-    new = Override(
-        release=studio.find(text).ref(), checks=_checks(checks), reason=reason, by=call.settings.who, until=until
-    )
+    new = Override(release=release.ref(), checks=_checks(checks), reason=reason, by=call.settings.who, until=until)
     scope = choose.pin_scope(Scope(show, None, None).show)
     return write_choice(call, site, scope, lambda last: choose.add_override(last, scope, new, change_of(call, reason)))
 
@@ -273,11 +276,42 @@ def _renew_what_is_due(call: "Invocation", site: Site) -> None:
         choice.write(site.choice, keys, scope, partial(choose.renew, scope=scope, change=change), call.now)
 
 
-def open_studio(call: "Invocation") -> tuple[Site, Studio]:
-    """The site, and what the studio knows, after what expires here was signed again."""
+def open_studio(call: "Invocation", needed: Needed = ALL) -> tuple[Site, Studio]:
+    """The site, and what the studio knows of what is needed, after what expires here was signed again."""
     site = call.site()
     _renew_what_is_due(call, site)
-    return site, read_studio(site, call.station())
+    return site, read_studio(site, call.station(), needed)
+
+
+def open_release(call: "Invocation", text: str) -> tuple[Site, Studio, Release]:
+    """The site, the release that ``MODEL@VERSION`` names, and of what the studio knows what a decision on it needs.
+
+    Raises:
+        InvalidInputError: Not of that form, or no such release is known.
+        TrustError: The choice, the policy or its vendor does not hold.
+    """
+    site, studio = open_studio(call, Needed.of(text))
+    try:
+        return site, studio, studio.find(text)
+    except InvalidInputError:
+        # What else there is stands in the message, and only this needs to know of all of it.
+        studio = read_studio(site, call.station())
+        return site, studio, studio.find(text)
+
+
+def open_model(call: "Invocation", name: str) -> tuple[Site, Studio, str]:
+    """The site, of what the studio knows what concerns a model that is chosen, and the model's whole name.
+
+    Raises:
+        InvalidInputError: No such model is known, or several are.
+        TrustError: The choice, the policy or its vendor does not hold.
+    """
+    site, studio = open_studio(call, Needed.of(name))
+    try:
+        return site, studio, studio.model(name)
+    except InvalidInputError:
+        studio = read_studio(site, call.station())
+        return site, studio, studio.model(name)
 
 
 def change_of(call: "Invocation", reason: str) -> choose.Change:

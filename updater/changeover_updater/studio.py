@@ -20,8 +20,10 @@ from changeover_registry.records.release import Release, ReleaseRef
 from changeover_registry.records.repository import Index, TrustEntry
 from changeover_registry.records.verdict import Verdict
 from changeover_updater.clearance import judged_at
+from changeover_updater.needed import ALL, Needed
 from changeover_updater.site import Site, VendorFolder
 from changeover_updater.station import Station
+from changeover_updater.verdict_index import speaking_of
 
 __all__ = [
     "LIMIT_BYTES",
@@ -254,8 +256,8 @@ def scopes(site: Site) -> tuple[str, ...]:
     return ("site", *(f"shows/{name}" for name in shows if is_name(name)))
 
 
-def read_studio(site: Site, station: Station) -> Studio:
-    """Read and verify what the studio knows.
+def read_studio(site: Site, station: Station, needed: Needed = ALL) -> Studio:
+    """Read and verify what the studio knows; of the vendors' releases no more than what is needed.
 
     Raises:
         TrustError: The choice or the policy does not hold.
@@ -263,7 +265,8 @@ def read_studio(site: Site, station: Station) -> Studio:
     choices = read_choices(site, station)
     signed = next((choice.policy for choice in choices if choice.scope == "site"), None)
     policy, digest = site.policy(signed)
-    vendors = tuple(_vendor(folder, station) for folder in site.vendors())
+    needed = needed.beside(choices)
+    vendors = tuple(_vendor(folder, station, needed) for folder in site.vendors())
     return Studio(choices=choices, vendors=vendors, policy=policy, policy_digest=digest)
 
 
@@ -273,7 +276,8 @@ def read_verdicts(site: Site, studio: Studio, release: str | None = None) -> tup
     Files that do not verify are left out: an artist or a vendor may have put them there, and they count for nothing.
     """
     found: list[FiledVerdict] = []
-    for path in site.verdicts.glob("*.json"):
+    all_files = site.verdicts.glob("*.json")
+    for path in all_files if release is None else speaking_of(site.verdicts, release, LIMIT_BYTES):
         data = _small_file(path)
         if release is None or _mentions(data, release):
             found.extend(_verdict(path, data, studio.verdict_keys()))
@@ -344,7 +348,7 @@ def _payload(envelope: bytes) -> bytes:
         return b""
 
 
-def _vendor(folder: VendorFolder, station: Station) -> VendorState:
+def _vendor(folder: VendorFolder, station: Station, needed: Needed) -> VendorState:
     from changeover_registry.client import Client
     from changeover_registry.repository.vendor import open_vendor
     from changeover_registry.transport import open_transport
@@ -356,10 +360,10 @@ def _vendor(folder: VendorFolder, station: Station) -> VendorState:
     try:
         at = judged_at(folder.root, folder.mirror, clock.now())
         client = Client(open_transport(str(folder.mirror)), state, folder.pinned_root(), at=at)
-        view = open_vendor(client, folder.vendor, entry.models)
+        view = open_vendor(client, folder.vendor, needed.models_of(folder.vendor, entry.models))
         indexes = tuple(view.indexes[name] for name in sorted(view.indexes))
         unreadable: list[tuple[str, UndecidedError]] = []
-        releases = _records(folder, indexes, unreadable)
+        releases = _records(folder, indexes, unreadable, needed)
         return VendorState(
             entry=entry, indexes=indexes, releases=releases, unreadable=tuple(unreadable), carried=carried
         )
@@ -375,14 +379,17 @@ def unreadable_record(key: str, error: ChangeoverError) -> UndecidedError:
 
 
 def _records(
-    folder: VendorFolder, indexes: tuple[Index, ...], unreadable: list[tuple[str, UndecidedError]]
+    folder: VendorFolder,
+    indexes: tuple[Index, ...],
+    unreadable: list[tuple[str, UndecidedError]],
+    needed: Needed = ALL,
 ) -> tuple[Release, ...]:
     """The records that this build can read; one that it cannot, though its bytes are the signed ones, is named."""
     releases = []
     for index in indexes:
         for entry in index.releases:
             path = folder.record_path(entry.record)
-            if not path.is_file():
+            if not (needed.takes(f"{index.vendor}/{index.name}", entry) and path.is_file()):
                 continue
             data = path.read_bytes()
             if canonical.digest(data) != entry.record:

@@ -26,6 +26,7 @@ from changeover_registry.records.station import Generation, Quarantine
 from changeover_updater.eligible import Eligible, blocking, describe
 from changeover_updater.events import EventMaker, settle, settle_if_open
 from changeover_updater.install import Progress, Wanted, check_room, install_variants
+from changeover_updater.needed import Needed
 from changeover_updater.others import failing
 from changeover_updater.plan import Arrival, Known, Plan, make_plan
 from changeover_updater.site import Site
@@ -76,7 +77,9 @@ def known_now(site: Site, station: Station, facts: HostFacts, now: datetime) -> 
     Raises:
         TrustError: The choice or the policy does not hold.
     """
-    studio = read_studio(site, station)
+    current, latest = station.in_use(), station.newest()
+    held = {(r.model, r.version) for generation in (current, latest) if generation for r in generation.releases}
+    studio = read_studio(site, station, Needed.chosen(held))
     station.remember_withdrawn(studio.withdrawn())
     return Known(
         studio=studio,
@@ -84,8 +87,8 @@ def known_now(site: Site, station: Station, facts: HostFacts, now: datetime) -> 
         facts=facts,
         station=station.id,
         site=str(site.root),
-        current=station.in_use(),
-        latest=station.newest(),
+        current=current,
+        latest=latest,
         next_number=station.next_number(),
         hold=station.hold(),
         now=now,
