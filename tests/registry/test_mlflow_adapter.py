@@ -3,20 +3,19 @@ import hashlib
 import io
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import urllib3
 
-from changeover_registry._mlflow_errors import unreachable
+from changeover_registry._mlflow_entries import versions
+from changeover_registry._mlflow_errors import Failure, unreachable
 from changeover_registry.errors import LostRaceError, RefusedError, TrustError, UnreachableError
-from changeover_registry.mlflow_adapter import Registered, Registry, _filter, _pages, artifact_path, local_uri
+from changeover_registry.mlflow_adapter import Registered, Registry, artifact_path, local_uri
 from changeover_registry.records.base import Unknown
 from changeover_registry.records.findings import Passed
 from changeover_registry.records.memory import MemoryAnswer, MemoryKey, MemoryMeasurement, MemoryRange, Steady
@@ -34,6 +33,7 @@ from changeover_registry.records.release import (
     Variant,
 )
 from changeover_registry.records.verdict import GoldenSetRef, OperatingPoint, PointReport, ShotScore, Verdict
+from changeover_servers import KINDS
 
 pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
 
@@ -158,45 +158,12 @@ def local(home: Path) -> Registry:
     return Registry(local_uri(home / "mlflow.db"), home / "mlartifacts")
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("server")
-    shutil.copy(migrated, folder / "mlflow.db")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", local_uri(folder / "mlflow.db"), "--artifacts-destination", str(folder / "art")]
-    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        )
-    try:
-        uri = f"http://127.0.0.1:{port}"
-        _wait_until_healthy(uri, process)
-        yield uri
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(20)
-
-
-def _wait_until_healthy(uri: str, process: "subprocess.Popen[bytes]") -> None:
-    for _ in range(600):
-        assert process.poll() is None, "the server ended"
-        with contextlib.suppress(urllib3.exceptions.HTTPError):
-            if urllib3.request("GET", f"{uri}/health", timeout=5, retries=False).status == 200:
-                return
-        time.sleep(0.1)
-    pytest.fail("the server did not become healthy in a minute")
-
-
-@pytest.fixture(params=["sqlite", "server"])
-def registry(request: pytest.FixtureRequest) -> Iterator[Registry]:
+@pytest.fixture(params=["sqlite", *KINDS])
+def registry(request: pytest.FixtureRequest) -> Registry:
     if request.param == "sqlite":
-        yield request.getfixturevalue("local")
-    else:
-        yield Registry(request.getfixturevalue("server"))
+        found: Registry = request.getfixturevalue("local")
+        return found
+    return Registry(request.getfixturevalue("mlflow_server")(**KINDS[request.param]).uri)
 
 
 @pytest.fixture
@@ -271,9 +238,10 @@ def test_versions_on_several_pages_are_all_listed(local: Registry) -> None:
         local.know_release(release(f"1.{number}.0"))
 
     with local._session() as client:
-        paged = [version.tags["changeover.version"] for version in _pages(client, _filter(MODEL, ""), size=2)]
+        paged = versions(client, MODEL, size=2)
 
-    assert sorted(paged) == [entry.version for entry in local.versions(MODEL)] == [f"1.{n}.0" for n in range(5)]
+    assert paged == local.versions(MODEL)
+    assert [entry.version for entry in paged] == [f"1.{n}.0" for n in range(5)]
 
 
 def test_unknown_model_has_no_versions(registry: Registry) -> None:
@@ -316,6 +284,10 @@ def test_verdict_becomes_one_run_with_a_metric_for_each_shot(registry: Registry,
         f"{prefix}/jaccard/shot-020": 0.8,
         f"{prefix}/mad.rvm/shot-020": 0.01,
         f"{prefix}/frame_us": 1500.0,
+        "jaccard/shot-010": 0.91,
+        "jaccard/shot-020": 0.8,
+        "mad.rvm/shot-020": 0.01,
+        "frame_us": 1500.0,
     }
     assert kept.data.tags["changeover.decision"] == "accept"
     assert kept.data.tags["changeover.digest"] == made.digest()
@@ -338,7 +310,7 @@ def test_more_numbers_than_mlflow_takes_at_once_all_arrive(local: Registry) -> N
     run = local.log_verdict(made.model_copy(update={"points": (point,)}), DIGEST, {})
 
     with local._session() as client:
-        assert len(client.get_run(run).data.metrics) == 2 * 600 + 1
+        assert len(client.get_run(run).data.metrics) == 3 * 600 + 2
 
 
 def test_verdict_of_a_release_that_is_not_known_is_kept_all_the_same(local: Registry) -> None:
@@ -400,7 +372,7 @@ def test_version_made_by_hand_is_not_a_release(local: Registry, files: dict[str,
 
 def test_of_two_at_once_the_lower_number_counts_and_the_other_is_told(local: Registry, files: dict[str, Path]) -> None:
     def somebody_else(_: int) -> None:
-        Registry(local._uri, local._artifacts).know_release(release(changes="theirs"))
+        Registry(local._connection.uri, local._artifacts).know_release(release(changes="theirs"))
 
     with pytest.raises(LostRaceError, match="under number 1"):
         local.register_release(release(changes="ours"), files, {}, progress=somebody_else)
@@ -414,7 +386,7 @@ def test_of_two_at_once_with_one_content_both_get_the_same_version(local: Regist
     others: list[Registered] = []
 
     def somebody_else(_: int) -> None:
-        others.append(Registry(local._uri, local._artifacts).know_release(release()).registered)
+        others.append(Registry(local._connection.uri, local._artifacts).know_release(release()).registered)
 
     outcome = local.register_release(release(), files, {}, progress=somebody_else)
 
@@ -491,11 +463,11 @@ def test_database_that_is_none_is_one_line(tmp_path: Path) -> None:
         ("HTTPConnectionPool: Max retries exceeded (Caused by ...)", "no connection"),
         ("first line\nsecond line", "first line"),
         ("x" * 500, "x" * 237 + "..."),
-        ("", "ValueError"),
+        ("", "no words"),
     ],
 )
 def test_of_what_mlflow_says_one_short_line_is_kept(said: str, kept: str) -> None:
-    assert unreachable("mlflow", ValueError(said)).actual == kept
+    assert unreachable("mlflow", Failure(said)).actual == kept
 
 
 def test_without_the_package_the_line_names_the_extra(tmp_path: Path) -> None:

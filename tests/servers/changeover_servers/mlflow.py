@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 
@@ -13,9 +14,14 @@ from changeover_servers.postgres import Postgres
 from changeover_servers.process import Server, answers, free_ports, start
 from changeover_servers.s3 import ROOT, S3Store
 
-__all__ = ["ADMIN", "MlflowServer", "start_mlflow"]
+__all__ = ["ADMIN", "KINDS", "MlflowServer", "start_mlflow"]
 
 ADMIN = ("admin", "a pass phrase of tests")
+KINDS: dict[str, dict[str, Any]] = {
+    "postgres-swift": {"backend": "postgres", "workers": 4, "artifacts": "swift"},
+    "moto": {"artifacts": "moto"},
+}
+"""The two servers on which the registry's road is tested, by name; beside them a database without a server."""
 
 
 @dataclass(frozen=True)
