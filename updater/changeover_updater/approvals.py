@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 from changeover_registry import canonical
 from changeover_registry.clock import parse_time
 from changeover_registry.errors import ChangeoverError, TrustError, UndecidedError
-from changeover_registry.records.choice import Choice, Override, Pending, Pin, Pointer, Share
+from changeover_registry.records.choice import Baseline, Choice, Override, Pending, Pin, Pointer, Share
 from changeover_registry.records.release import ReleaseRef
-from changeover_updater.differences import differences, new_pins, new_pointers
+from changeover_updater.adopted import check_place, is_adopted
+from changeover_updater.differences import differences, new_baselines, new_pins, new_pointers
 from changeover_updater.needed import Needed
-from changeover_updater.permitted import case_of, earlier_of, permission_of
+from changeover_updater.permitted import case_of, check_adoption, earlier_of, permission_of
 from changeover_updater.site import Site
 from changeover_updater.studio import Studio, read_studio
 
@@ -95,18 +96,53 @@ def _signature(call: "Invocation", reason: str | None) -> "Signature":
 
 def _needed(before: Choice | None, after: Choice) -> Needed:
     """What is needed to judge the releases that a choice newly names."""
-    named = (*new_pointers(before, after), *new_pins(before, after))
+    named = (*new_pointers(before, after), *new_pins(before, after), *new_baselines(before, after))
     return Needed.of(*(f"{entry.release.model}@{entry.release.version}" for entry in named))
 
 
 def _check_choice(call: "Invocation", site: Site, studio: Studio, before: Choice | None, after: Choice) -> None:
     for pointer in new_pointers(before, after):
-        _check_release(call, site, studio, pointer, after.scope)
+        if not _adopts(call, site, studio, pointer, before, after.scope):
+            _check_release(call, site, studio, pointer, after.scope)
+    for baseline in new_baselines(before, after):
+        _check_baseline(studio, baseline)
     for pin in new_pins(before, after):
         _check_release(call, site, studio, pin, after.scope)
     for override in after.overrides:
         if before is None or override not in before.overrides:
             _check_override(call, override)
+
+
+def _adopts(
+    call: "Invocation", site: Site, studio: Studio, entry: Pointer | Share, before: Choice | None, scope: str
+) -> bool:
+    """Whether an entry says that a show has an adopted release, by the rules of `adopt`.
+
+    What was adopted and is returned to is no adoption: that goes by the rules of `promote`.
+    """
+    release = studio.release(entry.release)
+    if release is None or not is_adopted(release) or isinstance(entry, Share) or entry.verdict is not None:
+        return False
+    if any(isinstance(e, Pointer) and e.channel == entry.channel for e in earlier_of(call, site, release, scope)):
+        return False
+    check_adoption(case_of(call, site, studio, release, scope, entry.channel))
+    check_place(before, entry.channel, entry.release, None, lambda ref: is_adopted(studio.release(ref)))
+    return True
+
+
+def _check_baseline(studio: Studio, baseline: Baseline) -> None:
+    """What is compared with is what the studio adopted itself; anything else would be said to be in use by a word."""
+    release, vendor = studio.release(baseline.release), studio.vendor(baseline.release.model)
+    if release is None:
+        raise studio.unreadable(str(baseline.release)) or _unknown(baseline.release)
+    if not is_adopted(release) or vendor is None or not vendor.entry.local:
+        raise TrustError(
+            "baseline of an entry",
+            where=f"{baseline.channel}: {baseline.model}",
+            expected="a release that this studio adopted",
+            actual=str(baseline.release),
+            remedy="reject the entry: changeover approve ENTRY --reject --reason ...",
+        )
 
 
 def _check_release(call: "Invocation", site: Site, studio: Studio, entry: Pointer | Share | Pin, scope: str) -> None:

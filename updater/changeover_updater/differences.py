@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from changeover_registry.records.choice import Choice, Override, Pin, Pointer, Share, VerdictKey
+from changeover_registry.records.choice import Baseline, Choice, Override, Pin, Pointer, Share, VerdictKey
 
-__all__ = ["Difference", "differences", "new_pins", "new_pointers"]
+__all__ = ["Difference", "differences", "new_baselines", "new_pins", "new_pointers"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,12 @@ def new_pins(before: Choice | None, after: Choice) -> tuple[Pin, ...]:
     """The pins that `before` did not hold."""
     old = before.pins if before else ()
     return tuple(pin for pin in after.pins if pin not in old)
+
+
+def new_baselines(before: Choice | None, after: Choice) -> tuple[Baseline, ...]:
+    """What is compared with what, where `before` did not say so."""
+    old = (before.baselines or ()) if before else ()
+    return tuple(baseline for baseline in after.baselines or () if baseline not in old)
 
 
 def _entries(choice: Choice) -> tuple[Pointer | Share, ...]:

@@ -42,8 +42,13 @@ class Needed:
         return cls(None, frozenset(releases))
 
     def beside(self, choices: Iterable[Choice]) -> "Needed":
-        """As this, with all that the choices in force name."""
-        return replace(self, named=self.named.union(*map(_named_by, choices)))
+        """As this, with all that the choices in force name, and the models that its own are compared with."""
+        choices = tuple(choices)
+        named, models = self.named.union(*map(_named_by, choices)), self.models
+        if models is not None:
+            instead = (entry for choice in choices for entry in choice.baselines or ())
+            models |= {b.release.model for b in instead if models & {b.model, b.model.partition("/")[2]}}
+        return replace(self, models=models, named=named)
 
     def models_of(self, vendor: str, followed: Collection[str] | None) -> Collection[str] | None:
         """The bare names of a vendor's models whose indexes are read, of those that are `followed`; None for all."""

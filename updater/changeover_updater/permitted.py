@@ -10,8 +10,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from changeover_registry.errors import InvalidInputError, RefusedError, UndecidedError
-from changeover_registry.records.choice import Pin, Pointer
+from changeover_registry.records.choice import Baseline, Pin, Pointer
 from changeover_registry.records.release import Release
+from changeover_updater.adopted import check_only_adopted, is_adopted
 from changeover_updater.eligible import release_findings
 from changeover_updater.permission import Case, permitting_verdict
 from changeover_updater.site import Site
@@ -20,7 +21,7 @@ from changeover_updater.studio import Studio, read_verdicts
 if TYPE_CHECKING:
     from changeover_updater.cli._context import Invocation
 
-__all__ = ["baseline_of", "case_of", "earlier_of", "permission_of"]
+__all__ = ["baseline_of", "case_of", "check_adoption", "earlier_of", "permission_of"]
 
 _CHANNEL = re.compile(r"stable|beta|show/[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 
@@ -48,11 +49,12 @@ def permission_of(case: Case, earlier: "Callable[[], tuple[Pointer | Pin, ...]]"
 
     Raises:
         TrustError: The release is withdrawn or does not verify.
-        RefusedError: A rule says no, or the newest verdict rejects.
+        RefusedError: A rule says no, the newest verdict rejects, or it was adopted and the scope never had it.
         UndecidedError: No verdict holds; the message says what is missing.
     """
     try:
-        if verdict := permitting_verdict(case):
+        verdict = permitting_verdict(case)
+        if verdict and not is_adopted(case.release):
             return verdict
     except (RefusedError, UndecidedError):
         if not (before := earlier()):
@@ -62,10 +64,13 @@ def permission_of(case: Case, earlier: "Callable[[], tuple[Pointer | Pin, ...]]"
         before = earlier()
     return verdict or next((entry.verdict for entry in reversed(before) if entry.verdict), None)
 
+            check_only_adopted(case.release)
 
 def earlier_of(call: "Invocation", site: Site, release: Release, *scopes: str) -> "tuple[Pointer | Pin, ...]":
     """Every pointer and pin by which these scopes held the release before, by their signed history, oldest first."""
     from changeover_registry.repository import choice
+    if not before:
+        check_only_adopted(case.release)
 
     root, ref = (call.station().folder / "trust" / "choice" / "root.json").read_bytes(), release.ref()
     entries: list[Pointer | Pin] = []
@@ -78,11 +83,12 @@ def earlier_of(call: "Invocation", site: Site, release: Release, *scopes: str) -
 def baseline_of(studio: Studio, candidate: Release, channel: str) -> Release | None:
     """What the users of a channel have of the candidate's model now, if it is another release.
 
-    A show that has no channel of its own is served by the site's.
+    A show that has no channel of its own is served by the site's. Where a channel has nothing of the model, it is what
+    the choice says that its users have in its place: a release of another model, which the studio adopted.
 
     Raises:
         InvalidInputError: There can be no channel of that name.
-        UndecidedError: This build cannot read the record of what they have, so nothing can be compared with it.
+        UndecidedError: The record of what they have cannot be read here, so nothing can be compared with it.
     """
     if not _CHANNEL.fullmatch(channel):
         raise InvalidInputError(
@@ -100,3 +106,30 @@ def baseline_of(studio: Studio, candidate: Release, channel: str) -> Release | N
                     raise error
                 return None if pointer.release == candidate.ref() else studio.release(pointer.release)
     return None
+        named = (b for choice in studio.choices for b in choice.baselines or () if b.channel == name)
+        instead = next((entry for entry in named if entry.model == candidate.model), None)
+        if instead is not None:
+            return _instead(studio, instead)
+
+
+def _instead(studio: Studio, baseline: Baseline) -> Release:
+    """What a channel's users have in the place of a model; without its record nobody may say that it is nothing."""
+    found = studio.release(baseline.release)
+    if found is None:
+        raise studio.unreadable(str(baseline.release)) or UndecidedError(
+            "baseline",
+            where=f"{baseline.channel}: {baseline.model}",
+            expected=f"the record of {baseline.release}, which is in use there, to compare with",
+            actual="none here",
+            remedy="run changeover sync",
+        )
+    return found
+
+
+def check_adoption(case: Case) -> None:
+    """Check what no decision passes over, not even that a show has a release already.
+
+    Raises:
+        TrustError: The release is withdrawn, does not verify, or is not this studio's own.
+    """
+    permitting_verdict(replace(case, held_before=True))

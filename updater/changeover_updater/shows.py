@@ -184,7 +184,8 @@ def _emptied(last: Choice | None, show: Show, entry: Entry) -> Choice:
             actual=f"choice {last.number if last else 0}",
             remedy="run the command again; what was chosen meanwhile belongs into the archive",
         )
-    return last.model_copy(update={"entry": entry, "channels": (), "pins": (), "shares": (), "overrides": ()})
+    nothing = {"channels": (), "pins": (), "shares": (), "overrides": (), "baselines": None}
+    return last.model_copy(update={"entry": entry, **nothing})
 
 
 def _open_show(shows: tuple[Show, ...], name: str) -> Show:

@@ -23,6 +23,7 @@ from changeover_registry.records.memory import MemoryPlan
 from changeover_registry.records.policy import Policy
 from changeover_registry.records.release import Release, Variant
 from changeover_registry.records.station import Generation, Quarantine
+from changeover_updater.adopted import is_adopted
 from changeover_updater.eligible import Eligible, blocking, describe
 from changeover_updater.events import EventMaker, settle, settle_if_open
 from changeover_updater.install import Progress, Wanted, check_room, install_variants
@@ -218,7 +219,7 @@ def _smoke(station: Station, plan: Plan, tools: Tools, policy: Policy) -> Iterat
     smoke = tools.smoke(policy)
     for arrival in plan.arrivals:
         eligible = arrival.eligible
-        if "smoke" in eligible.overridden:
+        if "smoke" in eligible.overridden or is_adopted(eligible.release):
             continue
         tools.trying(str(eligible.ref))
         for variant in arrival.variants:

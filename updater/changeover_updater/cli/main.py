@@ -11,6 +11,7 @@ import typer
 from changeover_registry.errors import ChangeoverError
 from changeover_updater.cli import (
     _context,
+    adopt,
     agent,
     audit,
     bundle,
@@ -70,6 +71,7 @@ station.add_to(app)
 store.add_to(app)
 farm.add_to(app)
 app.command()(report.report)
+app.command()(adopt.adopt)
 app.command()(doctor.doctor)
 app.command()(audit.audit)
 app.command()(fits.fits)
