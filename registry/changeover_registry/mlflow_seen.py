@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from changeover_registry.mlflow_adapter import Registered, Registry
+from changeover_registry.mlflow_adapter import Registry
 from changeover_registry.mlflow_view import registered_name
 
 if TYPE_CHECKING:
@@ -101,14 +101,14 @@ def seen_artifacts(registry: Registry, holder: str) -> tuple[str, ...]:
         return tuple(sorted(_walk(client, holder, None)))
 
 
-def read_artifact(registry: Registry, model: str, holder: str, path: str, folder: Path) -> Path:
+def read_artifact(registry: Registry, holder: str, path: str, folder: Path) -> Path:
     """Copy one artifact of a LoggedModel into `folder`.
 
     Raises:
         TrustError: MLflow has no such artifact.
         UnreachableError: MLflow does not answer.
     """
-    return registry.fetch(Registered(model, "as it is seen", "", 0, holder), path, folder)
+    return registry.copy(holder, path, folder)
 
 
 def seen_run(registry: Registry, model: str, envelope: str) -> SeenRun | None:

@@ -1,8 +1,9 @@
 """What MLflow is shown of releases, verdicts and measurements: names, tags and metrics as plain values.
 
 MLflow's own limits are held here, apart from the calls: its names take no slash, its metrics no plus sign and on
-Windows no colon, its data set digests 36 characters, its descriptions 5000. Nothing in this module knows MLflow;
-`mlflow_adapter` carries it there.
+Windows no colon, its data set digests 36 characters, a tag 5000 where PostgreSQL keeps it (what is longer is cut and
+says where the whole is). Nothing in this module knows MLflow; `mlflow_adapter` carries it there. Left out: what its
+pages say (`mlflow_page`).
 """
 
 from collections.abc import Iterator
@@ -19,17 +20,18 @@ from changeover_registry.records.verdict import PointReport, Verdict
 
 __all__ = [
     "MetricValue",
-    "description",
     "memory_tags",
     "memory_values",
     "metric_values",
     "milliseconds",
     "registered_name",
     "release_tags",
+    "series_values",
     "verdict_tags",
 ]
 
-_DESCRIPTION_CHARS = 4900  # PostgreSQL refuses more than 5000, SQLite takes any length.
+_TAG_CHARS = 4900
+"""PostgreSQL refuses a tag of more than 5000 characters of a model or a LoggedModel; SQLite takes any length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class MetricValue:
     moment_ms: int
     dataset: str | None
     dataset_digest: str | None
+    step: int = 0
 
 
 def registered_name(model: str) -> str:
@@ -48,27 +51,28 @@ def registered_name(model: str) -> str:
     return model.replace("/", ".")
 
 
-def description(release: Release) -> str:
-    """What MLflow's page says of a release."""
-    return f"{release.summary}\n\n{release.changes}"[:_DESCRIPTION_CHARS]
-
-
 def release_tags(release: Release) -> dict[str, str]:
     """The tags of a release's version."""
-    return {
+    tags = {
         "changeover.model": release.model,
         "changeover.version": release.version,
         "changeover.digest": release.digest(),
         "changeover.kind": release.kind,
         "changeover.variants": ",".join(variant.id for variant in release.variants),
         "changeover.licence.weights": release.licences.weights,
+        "changeover.licence.code": release.licences.code,
     }
+    if release.provenance.parent_release is not None:
+        tags["changeover.parent"] = release.provenance.parent_release
+    if release.adopted is not None:
+        tags["changeover.adopted"] = release.adopted.source
+    return {key: _tag(value, "release.json") for key, value in tags.items()}
 
 
 def verdict_tags(verdict: Verdict) -> dict[str, str]:
     """The tags of a verdict's run; what it is found again by is left to whoever makes the run whole."""
     name, digest = _dataset(verdict)
-    return {
+    tags = {
         "changeover.model": verdict.candidate.model,
         "changeover.version": verdict.candidate.version,
         "changeover.digest": verdict.candidate.digest,
@@ -82,17 +86,26 @@ def verdict_tags(verdict: Verdict) -> dict[str, str]:
         "changeover.sandbox": verdict.sandbox,
         "changeover.signed_off_by": verdict.sign_off.name if verdict.sign_off else "nobody",
     }
+    return {key: _tag(value, "the report") for key, value in tags.items()}
 
 
 def metric_values(verdict: Verdict) -> tuple[MetricValue, ...]:
-    """Each metric of each golden shot at each operating point, of candidate and current, and the time of a frame."""
+    """Each metric of each golden shot at each operating point, of candidate and current, and the time of a frame.
+
+    The first operating point that was scored stands there a second time by metric and shot alone: with these names the
+    runs of any two releases can be laid over each other, whatever their variants and tiles are called.
+    """
     name, digest = _dataset(verdict)
     moment = milliseconds(verdict)
-    return tuple(
-        MetricValue(key, float(text), moment, name, digest)
-        for report in verdict.points
-        for key, text in _numbers(report)
-    )
+    found = [numbers for report in verdict.points for numbers in _numbers(report)]
+    return tuple(MetricValue(key, float(text), moment, name, digest) for key, text in (*found, *_comparable(verdict)))
+
+
+def series_values(verdict: Verdict, number: int) -> tuple[MetricValue, ...]:
+    """The comparable numbers of a verdict as one step of a line over the versions; `number` is the version's own."""
+    name, digest = _dataset(verdict)
+    moment = milliseconds(verdict)
+    return tuple(MetricValue(key, float(text), moment, name, digest, number) for key, text in _comparable(verdict))
 
 
 def milliseconds(made: Verdict | MemoryMeasurement) -> int:
@@ -144,6 +157,23 @@ def memory_values(measured: MemoryMeasurement) -> tuple[MetricValue, ...]:
     if measured.error is not None:
         values.append(("error", float(measured.error)))
     return tuple(MetricValue(f"memory/{name}", value, moment, None, None) for name, value in values)
+
+
+def _comparable(verdict: Verdict) -> Iterator[tuple[str, str]]:
+    """The candidate's numbers at the first operating point that was scored, under names that no release changes."""
+    report = next((point for point in verdict.points if point.scores), None)
+    if report is None:
+        return
+    for score in report.scores:
+        yield f"{score.metric.replace(':', '.')}/{score.shot}", score.candidate
+    if report.frame_us is not None:
+        yield "frame_us", str(report.frame_us)
+
+
+def _tag(text: str, whole: str) -> str:
+    """A tag that PostgreSQL takes; one that is cut says where the whole is."""
+    ending = f" ... (cut here; the whole is in {whole})"
+    return text if len(text) <= _TAG_CHARS else f"{text[: _TAG_CHARS - len(ending)]}{ending}"
 
 
 def _numbers(report: PointReport) -> Iterator[tuple[str, str]]:

@@ -116,7 +116,7 @@ def _artifacts(
         if path not in listed:
             yield Difference("missing", place, f"sha256 {digest}", "no such file")
         else:
-            copy = partial(read_artifact, registry, one.model, holder, path)
+            copy = partial(read_artifact, registry, holder, path)
             yield Item(place, digest, partial(_copied, copy, alive))
     named = set(expected) | {document.name for document in one.entry.documents or ()}
     if with_files and one.record is not None:

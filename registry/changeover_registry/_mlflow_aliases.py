@@ -1,0 +1,124 @@
+"""Drawing the studio's choice as MLflow's aliases, and seeing which of them a person moved.
+
+What is drawn and what is a request is decided in `mlflow_aliases`; here MLflow is asked and told.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from changeover_registry._mlflow_entries import find, models, versions
+from changeover_registry.mlflow_aliases import DRAWN, Chosen, Drawing, drawings, requests
+from changeover_registry.mlflow_view import registered_name
+from changeover_registry.records.release import ReleaseRef
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import RegisteredModel
+
+__all__ = ["Held", "MovedAlias", "draw", "moved"]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What the verified choice gives one channel."""
+
+    channel: str
+    release: ReleaseRef
+
+
+@dataclass(frozen=True, slots=True)
+class MovedAlias:
+    """An alias that is neither where it was drawn nor where the choice is: somebody asks for a promotion.
+
+    `asked` and `chosen` are releases' versions as text; None where there is none. MLflow keeps no word of who moved it.
+    """
+
+    model: str
+    alias: str
+    channel: str
+    asked: str | None
+    chosen: str | None
+
+
+def draw(client: "MlflowClient", held: Iterable[Held], promoted: frozenset[str]) -> tuple[str, ...]:
+    """Have the aliases show what the channels hold; returns ``vendor/name alias`` of each that changed.
+
+    A release that MLflow does not have, or has with another digest, is not drawn.
+    """
+    by_model = _by_model(held)
+    changed = []
+    for known in tuple(models(client)):
+        model = str(known.tags["changeover.model"])
+        chosen = _numbers(client, by_model.get(model, ()))
+        for drawing in drawings(chosen, _aliases(known), known.tags, promoted):
+            _apply(client, registered_name(model), drawing)
+            changed.append(f"{model} {drawing.alias}")
+    return tuple(changed)
+
+
+def moved(client: "MlflowClient", held: Iterable[Held]) -> tuple[MovedAlias, ...]:
+    """Every alias of ours that a person moved, made or took away."""
+    by_model = _by_model(held)
+    return tuple(
+        one
+        for known in tuple(models(client))
+        for one in _moved(client, known, by_model.get(str(known.tags["changeover.model"]), ()))
+    )
+
+
+def _moved(client: "MlflowClient", known: "RegisteredModel", held: Iterable[Held]) -> tuple[MovedAlias, ...]:
+    model = str(known.tags["changeover.model"])
+    found = requests(_numbers(client, held), _aliases(known), known.tags)
+    named = {entry.number: entry.version for entry in versions(client, model)} if found else {}
+    chosen = {one.channel: one.release.version for one in held}
+    return tuple(
+        MovedAlias(
+            model,
+            one.alias,
+            one.channel,
+            asked=None if one.asked is None else named.get(one.asked, f"MLflow's version {one.asked}"),
+            chosen=chosen.get(one.channel),
+        )
+        for one in found
+    )
+
+
+def _numbers(client: "MlflowClient", held: Iterable[Held]) -> tuple[Chosen, ...]:
+    """The versions of what the channels hold, for what MLflow has with the digest that was chosen."""
+    found = ((one, find(client, one.release.model, one.release.version)) for one in held)
+    return tuple(
+        Chosen(one.channel, entry.number) for one, entry in found if entry and entry.digest == one.release.digest
+    )
+
+
+def _by_model(held: Iterable[Held]) -> Mapping[str, tuple[Held, ...]]:
+    found: dict[str, tuple[Held, ...]] = {}
+    for one in held:
+        found[one.release.model] = (*found.get(one.release.model, ()), one)
+    return found
+
+
+def _aliases(known: "RegisteredModel") -> dict[str, int]:
+    return {str(alias): int(number) for alias, number in known.aliases.items()}
+
+
+def _apply(client: "MlflowClient", name: str, drawing: Drawing) -> None:
+    """The alias first, the note of it last: killed in between it is drawn again."""
+    note = f"{DRAWN}{drawing.alias}"
+    if drawing.number is None:
+        client.delete_registered_model_alias(name, drawing.alias)
+        client.delete_registered_model_tag(name, note)
+        return
+    _set(client, name, drawing.alias, str(drawing.number))
+    client.set_registered_model_tag(name, note, str(drawing.number))
+
+
+def _set(client: "MlflowClient", name: str, alias: str, number: str) -> None:
+    """Of two who draw an alias for the first time at one moment, one is answered with an error of the database."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.set_registered_model_alias(name, alias, number)
+    except MlflowException:
+        client.set_registered_model_alias(name, alias, number)

@@ -1,0 +1,100 @@
+"""Aliases in MLflow as a picture of the studio's choice, and one that was moved by hand as a request. Pure.
+
+A channel is drawn as an alias (``show/atlas`` as ``show-atlas``). Beside each alias a tag of the registered model keeps
+what was drawn, so that two things can be told apart: a choice that went on since (drawn anew), and an alias that a
+person moved (left as it is: it asks for a promotion, and stands until that channel is promoted again). Neither alias
+nor tag is believed anywhere: whoever forges both draws a wrong picture, and nothing else.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+__all__ = ["DRAWN", "Chosen", "Drawing", "Request", "alias_of", "drawings", "requests"]
+
+DRAWN = "changeover.drawn."
+"""The tag's name before the alias: which MLflow version was drawn."""
+
+_ALIAS = re.compile(r"(stable|beta|show-[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?)")
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What the choice gives a channel: the number of that release's version in MLflow."""
+
+    channel: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """One alias to be drawn at a version, or taken away (None)."""
+
+    alias: str
+    number: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """An alias that a person moved: to which version (None: taken away), and which one the choice says (None: none)."""
+
+    alias: str
+    channel: str
+    asked: int | None
+    chosen: int | None
+
+
+def alias_of(channel: str) -> str:
+    """How a channel is called among MLflow's aliases, which take no slash."""
+    return channel.replace("/", "-", 1)
+
+
+def drawings(
+    chosen: Iterable[Chosen],
+    aliases: Mapping[str, int],
+    tags: Mapping[str, str],
+    promoted: frozenset[str] = frozenset(),
+) -> tuple[Drawing, ...]:
+    """What must be drawn of one model.
+
+    Args:
+        chosen: What the choice says of it.
+        aliases: Which version each alias of the model names now.
+        tags: The registered model's tags.
+        promoted: The channels that were promoted just now: whatever somebody asked for there is answered.
+    """
+    wanted = {alias_of(one.channel): one.number for one in chosen}
+    answered = {alias_of(channel) for channel in promoted}
+    drawn = _drawn(tags)
+    found = [
+        Drawing(alias, number)
+        for alias, number in wanted.items()
+        if (aliases.get(alias), drawn.get(alias)) != (number, number)
+        and (alias in answered or drawn.get(alias) != number)
+    ]
+    # A channel that lost its release: nobody asked for what stands there, we drew it.
+    found += [Drawing(alias, None) for alias in drawn if alias not in wanted]
+    return tuple(sorted(found, key=lambda one: one.alias))
+
+
+def requests(chosen: Iterable[Chosen], aliases: Mapping[str, int], tags: Mapping[str, str]) -> tuple[Request, ...]:
+    """Every alias of one model that is named like a channel and is not where it was drawn."""
+    wanted = {alias_of(one.channel): one for one in chosen}
+    drawn = _drawn(tags)
+    named = {alias for alias in (*aliases, *drawn) if _ALIAS.fullmatch(alias)}
+    return tuple(
+        Request(alias, _channel(alias), aliases.get(alias), wanted[alias].number if alias in wanted else None)
+        for alias in sorted(named)
+        if aliases.get(alias) != drawn.get(alias)
+        and aliases.get(alias) != (wanted[alias].number if alias in wanted else None)
+    )
+
+
+def _channel(alias: str) -> str:
+    return alias.replace("show-", "show/", 1) if alias.startswith("show-") else alias
+
+
+def _drawn(tags: Mapping[str, str]) -> dict[str, int]:
+    """Which version each alias was drawn at, as far as the tags can be read."""
+    named = {key.removeprefix(DRAWN): value for key, value in tags.items() if key.startswith(DRAWN)}
+    return {alias: int(value) for alias, value in named.items() if value.isdecimal() and _ALIAS.fullmatch(alias)}
