@@ -58,19 +58,19 @@ def permission_of(case: Case, earlier: "Callable[[], tuple[Pointer | Pin, ...]]"
             return verdict
     except (RefusedError, UndecidedError):
         if not (before := earlier()):
+            check_only_adopted(case.release)
             raise
         verdict = permitting_verdict(replace(case, held_before=True))
     else:
         before = earlier()
+    if not before:
+        check_only_adopted(case.release)
     return verdict or next((entry.verdict for entry in reversed(before) if entry.verdict), None)
 
-            check_only_adopted(case.release)
 
 def earlier_of(call: "Invocation", site: Site, release: Release, *scopes: str) -> "tuple[Pointer | Pin, ...]":
     """Every pointer and pin by which these scopes held the release before, by their signed history, oldest first."""
     from changeover_registry.repository import choice
-    if not before:
-        check_only_adopted(case.release)
 
     root, ref = (call.station().folder / "trust" / "choice" / "root.json").read_bytes(), release.ref()
     entries: list[Pointer | Pin] = []
@@ -105,11 +105,11 @@ def baseline_of(studio: Studio, candidate: Release, channel: str) -> Release | N
                 if error := studio.unreadable(str(pointer.release)):
                     raise error
                 return None if pointer.release == candidate.ref() else studio.release(pointer.release)
-    return None
         named = (b for choice in studio.choices for b in choice.baselines or () if b.channel == name)
         instead = next((entry for entry in named if entry.model == candidate.model), None)
         if instead is not None:
             return _instead(studio, instead)
+    return None
 
 
 def _instead(studio: Studio, baseline: Baseline) -> Release:
