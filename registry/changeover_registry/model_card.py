@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from changeover_registry.records.release import Contract, Release, Variant
 
-__all__ = ["CARD_NAME", "is_written_here", "write_card"]
+__all__ = ["CARD_NAME", "complete_card", "is_written_here", "write_card"]
 
 CARD_NAME = "README.md"
 """The name of the card beside ``release.json``."""
@@ -47,6 +47,12 @@ def write_card(release: Release) -> bytes:
         f"{_MARK}{release.digest()} -->",
     ]
     return ("\n".join(lines) + "\n").encode()
+
+
+def complete_card(own: bytes, release: Release) -> bytes:
+    """A vendor's own card, with front matter put before it where it has none."""
+    text = own.removeprefix(b"\xef\xbb\xbf")
+    return text if text.startswith(b"---") else "\n".join(_front_matter(release)).encode() + b"\n" + text
 
 
 def is_written_here(card: bytes) -> bool:

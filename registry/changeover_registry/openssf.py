@@ -25,7 +25,7 @@ from changeover_registry.records.release import Release
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
-__all__ = ["PUBLIC_KEY", "SIGNATURE", "check_signature", "read_public_pem", "sign_release"]
+__all__ = ["PUBLIC_KEY", "SIGNATURE", "SignatureError", "check_signature", "read_public_pem", "sign_release"]
 
 SIGNATURE = "model.sig"
 """The name of the signature beside ``release.json``."""
@@ -40,6 +40,10 @@ _PREDICATE = "https://model_signing/signature/v1.0"
 _KEY_LIMIT_BYTES = 64 * 1024
 
 
+class SignatureError(TrustError):
+    """A release's signature does not hold, or there must be one and there is none; its metadata may be in order."""
+
+
 def sign_release(release: Release, files: Mapping[str, Path], key: Path, scratch: Path) -> dict[str, bytes]:
     """Sign the files of a release; the documents that lie beside it then, by name: signature and public key.
 
@@ -51,7 +55,7 @@ def sign_release(release: Release, files: Mapping[str, Path], key: Path, scratch
 
     Raises:
         InvalidInputError: `key` is no such key.
-        TrustError: A file has other bytes than the release says.
+        SignatureError: A file has other bytes than the release says.
         UndecidedError: The official library is not installed.
         OSError: The folder cannot be written.
     """
@@ -85,7 +89,7 @@ def check_signature(
         The sha256 of the key (DER) that signed it; None where there is no signature.
 
     Raises:
-        TrustError: It is not valid, by another key, or of other files.
+        SignatureError: It is not valid, by another key, or of other files.
     """
     if SIGNATURE not in documents:
         if pinned is None:
@@ -122,7 +126,7 @@ def read_public_pem(path: Path) -> str:
         raise _no_key(path, "the public part of a key", "a private key")
     try:
         key = _load_public(data, str(path))
-    except TrustError as error:
+    except SignatureError as error:
         raise _no_key(path, error.expected, error.actual) from error
     return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode("ascii")
 
@@ -225,8 +229,8 @@ def _digest_or_none(digest: str | None) -> str:
     return f"sha256 {digest}" if digest else "no such file"
 
 
-def _distrust(where: str, expected: str, actual: str) -> TrustError:
-    return TrustError(
+def _distrust(where: str, expected: str, actual: str) -> SignatureError:
+    return SignatureError(
         "OpenSSF signature",
         where=where,
         expected=expected,

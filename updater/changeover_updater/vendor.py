@@ -16,8 +16,14 @@ from typing import TYPE_CHECKING, Literal
 
 from changeover_registry import canonical
 from changeover_registry._fs import lock, remove_tree, write_atomic
-from changeover_registry.bom import BOM_NAME, make_bom
-from changeover_registry.errors import ChangeoverError, InvalidInputError, RefusedError, TrustError, UndecidedError
+from changeover_registry.errors import (
+    ChangeoverError,
+    InvalidInputError,
+    LostRaceError,
+    RefusedError,
+    TrustError,
+    UndecidedError,
+)
 from changeover_registry.mlflow_adapter import RECORD, Registered, Registration, Registry, artifact_path
 from changeover_registry.records.release import FileEntry, Port, Release, Variant
 from changeover_registry.repository import vendor as repository
@@ -28,6 +34,13 @@ from changeover_updater.release_folder import (
     read_release,
     require_smoke,
     variant_folder,
+)
+from changeover_updater.vendor_documents import (
+    forget_documents,
+    keep_documents,
+    make_documents,
+    published_documents,
+    write_beside,
 )
 from changeover_updater.vendor_home import VendorHome
 from changeover_validators.runtimes.interface import RunRequest
@@ -112,10 +125,11 @@ def register(
     *,
     interpreter: str = sys.executable,
     ram_mib: int = 8192,
+    model_signing: Path | None = None,
     step: Step = lambda _: None,
     notice: Notice = lambda _: None,
 ) -> tuple[Release, Registration]:
-    """Put a release folder into the vendor's MLflow, and write ``release.json`` and its bill of materials beside it.
+    """Put a release folder into the vendor's MLflow, and write ``release.json`` and the documents of it beside it.
 
     Each smoke file is run first, as `smoke` runs it: a version number is spent once, and every studio runs the same
     file. Where nothing can run it on this machine, `notice` is told.
@@ -126,8 +140,9 @@ def register(
         now: The moment, for the bill of materials.
         interpreter: A Python that holds Changeover and the runtimes.
         ram_mib: The most memory that a model may take.
+        model_signing: The private key of an OpenSSF signature beside the release; None for none.
         step: Told what is being done.
-        notice: Told of each smoke file that was not run.
+        notice: Told of each smoke file that was not run, and of each document that stays as it was.
 
     Raises:
         InvalidInputError: ``release.toml``, a file or a smoke file is not as it must be; nothing was changed.
@@ -148,14 +163,22 @@ def register(
         request = _request(places[variant.id], variant, release.interface.inputs, interpreter, ram_mib)
         _hold_smoke(request, variant, folder, notice)
     files = {artifact_path(v, file.path): places[v.id] / file.path for v in release.variants for file in v.files}
-    bom = make_bom(release, now)
     with lock(home.lock, what=f"the home of {home.vendor}", wait_seconds=_LOCK_SECONDS):
+        step("making the documents")
+        documents = make_documents(home, folder, release, files, now, key=model_signing, notice=notice)
+        # Before MLflow shows the release, or a publish after a kill would leave out what is only here.
+        keep_documents(home, release, documents)
         sending = _counting(step, "sending to MLflow")
-        made = home.registry().register_release(release, files, {BOM_NAME: bom}, progress=sending)
+        try:
+            made = home.registry().register_release(release, files, documents, progress=sending)
+        except (RefusedError, LostRaceError):
+            forget_documents(home, release)
+            raise
         own = home.own_record(release.model, release.version)
         own.parent.mkdir(parents=True, exist_ok=True)
-        for path, data in ((own, release.to_bytes()), (folder / RECORD, release.to_bytes()), (folder / BOM_NAME, bom)):
-            write_atomic(path, data)
+        for path in (own, folder / RECORD):
+            write_atomic(path, release.to_bytes())
+        write_beside(folder, documents)
     return release, made
 
 
@@ -178,9 +201,10 @@ def publish(home: VendorHome, model: str, version: str, now: datetime, *, step: 
             for file in variant.files:
                 step(f"taking {artifact_path(variant, file.path)} out of MLflow")
                 files[file.sha256] = _take_file(registry, known, variant, file, folder)
+        documents = published_documents(home, release, now)
         step("signing")
         before = _head(home)
-        repository.publish(home.repository, home.keys, release.to_bytes(), files, now)
+        repository.publish(home.repository, home.keys, release.to_bytes(), files, now, documents)
         return Published(release, new=_head(home) != before)
 
 

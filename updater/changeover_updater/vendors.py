@@ -11,8 +11,9 @@ from changeover_registry import _fs, canonical, clock
 from changeover_registry.clock import format_time
 from changeover_registry.errors import ChangeoverError, InvalidInputError, TrustError, UndecidedError, UnreachableError
 from changeover_registry.names import check_name
+from changeover_registry.openssf import SignatureError
 from changeover_registry.records.release import Release, ReleaseRef
-from changeover_registry.records.repository import TrustEntry
+from changeover_registry.records.repository import IndexEntry, TrustEntry
 from changeover_registry.transport.interface import NotThereError
 from changeover_updater.clearance import judged_at
 from changeover_updater.site import IN_SITE, Site, VendorFolder
@@ -38,9 +39,11 @@ class Synced:
     withdrawn: tuple[tuple[ReleaseRef, str], ...]
     unreadable: tuple[ChangeoverError, ...] = ()
     """Why this build cannot read a release's signed record; the release is left out, the others come."""
+    refused: tuple[ChangeoverError, ...] = ()
+    """Why a release's OpenSSF signature does not hold; it is left out if it was not here before, the others come."""
 
 
-def add_trust(
+def add_trust(  # noqa: PLR0913 - each is what one flag of `trust add` says
     site: Site,
     vendor: str,
     location: str | tuple[str, ...],
@@ -50,6 +53,7 @@ def add_trust(
     who: str,
     now: datetime,
     models: tuple[str, ...] = (),
+    model_signing: str | None = None,
 ) -> TrustEntry:
     """Trust a vendor: its name, where its repository is, and the root metadata that it gave in person.
 
@@ -62,6 +66,7 @@ def add_trust(
         who: Who trusts it.
         now: When.
         models: The models to follow, by bare name; none means all. Nothing of any other is fetched.
+        model_signing: A public key in PEM, given in person, by which every release must have an OpenSSF signature.
 
     Raises:
         InvalidInputError: The name is bad, the vendor is trusted already with another root or place, or it has no such
@@ -83,6 +88,7 @@ def add_trust(
         added_at=format_time(now),
         models=models or None,
         mirrors=tuple(mirrors) or None,
+        model_signing=model_signing,
     )
     return _add(site, entry, root, bundle)
 
@@ -163,39 +169,75 @@ def sync_vendor(folder: VendorFolder) -> Synced:
 
 def _sync_from(folder: VendorFolder, transport: "Transport") -> Synced:
     from changeover_registry.client import Client
-    from changeover_registry.repository.vendor import fetch_record, open_vendor
+    from changeover_registry.repository.vendor import open_vendor
 
     models, root, carried = folder.entry().models, folder.pinned_root(), transport.location == str(folder.mirror)
     at = judged_at(folder.root, folder.mirror, clock.now()) if carried else None
     client = Client(transport, folder.root / "state", root, mirror=folder.mirror, mirrored=models, at=at)
     view = open_vendor(client, folder.vendor, models)
-    releases: list[Release] = []
-    new: list[Release] = []
-    withdrawn: list[tuple[ReleaseRef, str]] = []
-    unreadable: list[ChangeoverError] = []
+    found = _Found()
     for name, index in sorted(view.indexes.items()):
         for entry in index.releases:
-            path = folder.record_path(entry.record)
-            release = _known(path)
-            if release is None:
-                try:
-                    release, data = fetch_record(transport, entry, f"{folder.vendor}/{name}")
-                except NotThereError:
-                    if not carried:
-                        raise
-                    # A bundle brings the records that its maker had.
-                    continue
-                except (InvalidInputError, UndecidedError) as error:
-                    ref = ReleaseRef(model=f"{folder.vendor}/{name}", version=entry.version, digest=entry.record)
-                    unreadable.append(unreadable_record(str(ref), error))
-                    continue
-                path.parent.mkdir(parents=True, exist_ok=True)
-                _fs.write_atomic(path, data, mode=0o444)
-                new.append(release)
-            releases.append(release)
-            if entry.withdrawn:
-                withdrawn.append((release.ref(), entry.withdrawn.why))
-    return Synced(folder.vendor, tuple(releases), tuple(new), tuple(withdrawn), tuple(unreadable))
+            ref = ReleaseRef(model=f"{folder.vendor}/{name}", version=entry.version, digest=entry.record)
+            try:
+                found.take(*_bring(folder, transport, entry, ref.model, carried=carried), entry)
+            except NotThereError:
+                # A bundle brings the records that its maker had.
+                if not carried:
+                    raise
+            except SignatureError as error:
+                found.refused.append(error)
+            except (InvalidInputError, UndecidedError) as error:
+                found.unreadable.append(unreadable_record(str(ref), error))
+    return found.synced(folder.vendor)
+
+
+class _Found:
+    """What a sync has found so far."""
+
+    def __init__(self) -> None:
+        self.releases: list[Release] = []
+        self.new: list[Release] = []
+        self.withdrawn: list[tuple[ReleaseRef, str]] = []
+        self.unreadable: list[ChangeoverError] = []
+        self.refused: list[ChangeoverError] = []
+
+    def take(self, release: Release, new: bool, entry: IndexEntry) -> None:  # noqa: FBT001 - as `_bring` answers
+        self.releases.append(release)
+        if new:
+            self.new.append(release)
+        if entry.withdrawn:
+            self.withdrawn.append((release.ref(), entry.withdrawn.why))
+
+    def synced(self, vendor: str) -> Synced:
+        return Synced(
+            vendor,
+            tuple(self.releases),
+            tuple(self.new),
+            tuple(self.withdrawn),
+            tuple(self.unreadable),
+            tuple(self.refused),
+        )
+
+
+def _bring(
+    folder: VendorFolder, transport: "Transport", entry: IndexEntry, model: str, *, carried: bool
+) -> tuple[Release, bool]:
+    """One release with its documents, and whether its record was not here before; the record is written last."""
+    from changeover_registry.repository.vendor import fetch_record
+    from changeover_updater.documents import bring_documents, lacks_documents
+
+    path = folder.record_path(entry.record)
+    known = _known(path)
+    if known is not None:
+        if lacks_documents(folder, entry):
+            bring_documents(folder, transport, known, entry, in_part=carried)
+        return known, False
+    release, data = fetch_record(transport, entry, model)
+    bring_documents(folder, transport, release, entry, in_part=carried)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _fs.write_atomic(path, data, mode=0o444)
+    return release, True
 
 
 def _bundle(location: str) -> Path | None:

@@ -120,9 +120,16 @@ def register(
     home: HomeFlag = None,
     python: PythonFlag = Path(sys.executable),
     ram_mib: RamFlag = 8192,
+    model_signing: Annotated[
+        Path | None,
+        typer.Option(metavar="KEY.pem", help="Also sign the files as OpenSSF model signing does, with this EC key."),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Inspect a release, run its smoke files isolated, write release.json and put the bytes into MLflow."""
+    """Inspect a release, run its smoke files isolated, write release.json and put the bytes into MLflow.
+
+    Beside it lie its bill of materials, a model card and whatever stands in RELEASE_DIR/documents.
+    """
     from changeover_updater import vendor
 
     notices: list[str] = []
@@ -133,6 +140,7 @@ def register(
             invocation(context).now,
             interpreter=str(python),
             ram_mib=ram_mib,
+            model_signing=model_signing,
             step=line.step,
             notice=notices.append,
         )
