@@ -1,7 +1,8 @@
 """A repository in a bucket of S3, or of a store that speaks as S3 does: ``s3://bucket/prefix``.
 
 Rules: credentials, region and endpoint as boto3 finds them (``AWS_ACCESS_KEY_ID``, ``AWS_PROFILE``, ``AWS_REGION``,
-``AWS_ENDPOINT_URL_S3`` ...); where it finds no credentials, a public bucket is read without. Four tries to get an
+``AWS_ENDPOINT_URL_S3`` ...), or of the profile that ``?profile=NAME`` names, by which several stores can be used at
+once; where it finds no credentials, a public bucket is read without. Four tries to get an
 answer (``AWS_MAX_ATTEMPTS`` says otherwise), 10 s for a connection, 20 s without a byte. What is put is put in parts
 where it is large; nothing is asked of the store but that it gives back what it took: neither checksums nor conditional
 writes are relied on, since stores that speak as S3 does differ in both. Left out: a floor on throughput.
@@ -10,6 +11,7 @@ writes are relied on, since stores that speak as S3 does differ in both. Left ou
 import contextlib
 import functools
 import os
+import re
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -40,10 +42,11 @@ class S3Transport:
     """Reads the objects under one prefix of a bucket.
 
     Args:
-        location: ``s3://bucket`` or ``s3://bucket/prefix``, with or without a slash at the end.
+        location: ``s3://bucket`` or ``s3://bucket/prefix``, with or without a slash at the end; a profile of AWS's own
+            configuration may follow as ``?profile=NAME``.
 
     Raises:
-        InvalidInputError: No bucket is named.
+        InvalidInputError: No bucket is named, or something else is asked for.
     """
 
     def __init__(self, location: str) -> None:
@@ -51,11 +54,14 @@ class S3Transport:
         self._location = location.rstrip("/")
         self._bucket = parts.netloc
         self._prefix = parts.path.strip("/")
-        if not self._bucket or parts.query or parts.fragment:
+        self._address = f"s3://{self._bucket}/{self._prefix}".rstrip("/")
+        asked = re.fullmatch(r"(?:profile=(?P<profile>[^&=]+))?", parts.query)
+        self._profile = asked["profile"] if asked else None
+        if not self._bucket or asked is None or parts.fragment:
             raise InvalidInputError(
                 "location",
                 where=location,
-                expected="s3://BUCKET or s3://BUCKET/PREFIX",
+                expected="s3://BUCKET or s3://BUCKET/PREFIX, and ?profile=NAME",
                 actual="another form",
                 remedy="name the bucket; AWS_REGION and AWS_ENDPOINT_URL_S3 of the environment say the rest",
             )
@@ -71,14 +77,14 @@ class S3Transport:
 
     def stream(self, path: str, *, offset: int = 0, length: int | None = None) -> Generator[bytes, None, None]:
         """See `Transport.stream`."""
-        check_path(path, where=self._location)
+        check_path(path, where=self._address)
         with self._wrapping(path):
             answer = self._get(path, offset, length)
             if answer is None:
                 return
             started = _start(answer)
             if started != offset:
-                raise wrong_range(f"{self._location}/{path}", offset, answer.get("ContentRange"))
+                raise wrong_range(f"{self._address}/{path}", offset, answer.get("ContentRange"))
             with answer["Body"] as raw:
                 yield from bounded(self._pieces(path, raw, answer["ContentLength"]), 0, length)
 
@@ -89,7 +95,7 @@ class S3Transport:
         last = "" if length is None else offset + length - 1
         part = {"Range": f"bytes={offset}-{last}"} if offset or length is not None else {}
         try:
-            answer: dict[str, Any] = _client().get_object(Bucket=self._bucket, Key=self._key(path), **part)
+            answer: dict[str, Any] = _client(self._profile).get_object(Bucket=self._bucket, Key=self._key(path), **part)
         except ClientError as error:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] == _NOT_SATISFIABLE:
                 return None
@@ -127,7 +133,7 @@ class S3Transport:
     def _unreachable(self, kind: type[UnreachableError], path: str, actual: str) -> UnreachableError:
         return kind(
             "bucket",
-            where=f"{self._location}/{path}",
+            where=f"{self._address}/{path}",
             expected="an answer with the object",
             actual=actual,
             remedy=_READING,
@@ -146,9 +152,9 @@ class S3Place(S3Transport):
 
     def put(self, path: str, data: bytes) -> None:
         """See `Place.put`."""
-        check_path(path, where=self._location)
+        check_path(path, where=self._address)
         with self._taking(path):
-            _client().put_object(Bucket=self._bucket, Key=self._key(path), Body=data, **_headers(path))
+            _client(self._profile).put_object(Bucket=self._bucket, Key=self._key(path), Body=data, **_headers(path))
 
     def put_file(self, path: str, source: Path, told: Callable[[int], None]) -> None:
         """See `Place.put_file`; of a large file, parts that a killed process left are taken away first."""
@@ -157,11 +163,11 @@ class S3Place(S3Transport):
             self.put(path, data)
             told(len(data))
             return
-        check_path(path, where=self._location)
+        check_path(path, where=self._address)
         with source.open("rb") as file:
             self._discard_parts(path)
             with self._taking(path):
-                _client().upload_fileobj(
+                _client(self._profile).upload_fileobj(
                     file,
                     self._bucket,
                     self._key(path),
@@ -174,7 +180,9 @@ class S3Place(S3Transport):
         """See `Place.names`."""
         prefix = f"{self._prefix}/" if self._prefix else ""
         with self._taking(""):
-            answer = _client().list_objects_v2(Bucket=self._bucket, Prefix=prefix, Delimiter="/", MaxKeys=100)
+            answer = _client(self._profile).list_objects_v2(
+                Bucket=self._bucket, Prefix=prefix, Delimiter="/", MaxKeys=100
+            )
         keys = [item["Key"] for item in answer.get("Contents", ())]
         keys += [item["Prefix"] for item in answer.get("CommonPrefixes", ())]
         return tuple(sorted({key.removeprefix(prefix).rstrip("/") for key in keys} - {""}))
@@ -185,9 +193,13 @@ class S3Place(S3Transport):
 
         key = self._key(path)
         with self._taking(path), contextlib.suppress(ClientError):
-            for upload in _client().list_multipart_uploads(Bucket=self._bucket, Prefix=key).get("Uploads", ()):
+            for upload in (
+                _client(self._profile).list_multipart_uploads(Bucket=self._bucket, Prefix=key).get("Uploads", ())
+            ):
                 if upload["Key"] == key:
-                    _client().abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload["UploadId"])
+                    _client(self._profile).abort_multipart_upload(
+                        Bucket=self._bucket, Key=key, UploadId=upload["UploadId"]
+                    )
 
     @contextlib.contextmanager
     def _taking(self, path: str) -> Iterator[None]:
@@ -206,14 +218,14 @@ class S3Place(S3Transport):
             ) from error
 
 
-@functools.lru_cache(maxsize=1)
-def _client() -> Any:  # noqa: ANN401 - boto3 has no types
-    """One client for all threads, made when it is first needed; making it reads files and takes a while."""
+@functools.lru_cache
+def _client(profile: str | None) -> Any:  # noqa: ANN401 - boto3 has no types
+    """One client of a profile for all threads, made when it is first needed; which reads files and takes a while."""
     import boto3
     from botocore import UNSIGNED
     from botocore.config import Config
 
-    session = boto3.session.Session()
+    session = boto3.session.Session(profile_name=profile)
     tries = {} if "AWS_MAX_ATTEMPTS" in os.environ else {"total_max_attempts": 4}
     known = session.get_credentials() is not None
     return session.client(
