@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from changeover_servers.process import Server, answers, free_ports, start
+from changeover_servers.process import answers, free_ports, start
 
 __all__ = ["S3Store", "start_moto", "start_swift"]
 
@@ -118,8 +118,7 @@ def start_swift(held: ExitStack) -> S3Store:
     for part in ("etc", "devs/d1"):
         (folder / part).mkdir(parents=True)
     # No process may still write there when the folder goes: those are stopped first.
-    servers: list[Server] = []
-    held.callback(lambda: [server.stop() for server in servers])
+    stopped = held.enter_context(ExitStack())
     ports = free_ports(4)
     _configure(folder, ports)
     rings = [str(python), "-c", _RINGS, str(folder / "etc"), *(str(port) for port in ports)]
@@ -128,13 +127,12 @@ def start_swift(held: ExitStack) -> S3Store:
     endpoint = f"http://127.0.0.1:{ports[0]}"
     for name in ("account", "container", "object", "proxy"):
         program = python.with_name(f"swift-{name}-server")
-        servers.append(
-            start(
-                [str(python), str(program), str(folder / "etc" / f"{name}-server.conf")],
-                folder / f"{name}.log",
-                (lambda: answers(f"{endpoint}/healthcheck")) if name == "proxy" else (lambda: True),
-            )
+        server = start(
+            [str(python), str(program), str(folder / "etc" / f"{name}-server.conf")],
+            folder / f"{name}.log",
+            (lambda: answers(f"{endpoint}/healthcheck")) if name == "proxy" else (lambda: True),
         )
+        stopped.callback(server.stop)
     return S3Store("swift", endpoint, "roto:ci", "cisecret")
 
 
