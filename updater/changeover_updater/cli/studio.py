@@ -223,12 +223,14 @@ def sync(
     as_json: JsonFlag = False,
 ) -> None:
     """Bring the vendors' newest releases to the studio, verified."""
+    from changeover_updater.own_vendor import renew_own
     from changeover_updater.records import know_releases
     from changeover_updater.signed import renew_choice
     from changeover_updater.vendors import sync_vendor
 
     call = invocation(context)
     site = call.site()
+    renew_own(call, site, notice)
     folders = (site.vendor(vendor),) if vendor else site.vendors()
     done: list[Synced] = []
     failed: list[ChangeoverError] = []
