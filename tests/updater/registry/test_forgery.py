@@ -90,12 +90,11 @@ class Mlflow:
 
     def make_version(self, tags: dict[str, str], holder: str, name: str = NAME) -> int:
         """Make a model version, which looks its source up under MLflow's process-wide address."""
-        before = mlflow.get_tracking_uri()
         mlflow.set_tracking_uri(f"sqlite:///{self.database}")
         try:
             made = self.client.create_model_version(name, f"models:/{holder}", tags=tags, model_id=holder)
         finally:
-            mlflow.set_tracking_uri(before)
+            mlflow.set_tracking_uri(None)
         return int(made.version)
 
     @staticmethod

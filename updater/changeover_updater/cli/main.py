@@ -27,6 +27,7 @@ from changeover_updater.cli import (
     rollout,
     runtimes,
     score,
+    search,
     station,
     store,
     studio,
@@ -74,6 +75,7 @@ app.command()(report.report)
 app.command()(adopt.adopt)
 app.command()(doctor.doctor)
 app.command()(audit.audit)
+app.command()(search.search)
 app.command()(fits.fits)
 app.command()(agent.agent)
 app.command()(fleet.fleet)
