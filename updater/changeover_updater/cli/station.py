@@ -12,7 +12,7 @@ from changeover_registry.clock import format_time, parse_time
 from changeover_registry.errors import InvalidInputError
 from changeover_updater.cli._context import Invocation, JsonFlag, Reason, host_facts, invocation, read_facts, said
 from changeover_updater.cli._output import emit, escape, mark, notice, progress, rows, say
-from changeover_updater.cli._told import tell_hook, tell_site
+from changeover_updater.cli._told import tell_hook, tell_returned, tell_site
 
 __all__ = ["add_to"]
 
@@ -164,6 +164,7 @@ def _return(context: typer.Context, channel: str, to: str | None, reason: str, *
             "it stands until the next choice of that scope. Stations change over with: changeover update"
         ),
     )
+    tell_returned(call, done)
     tell_hook(call, "rolled_back", scope=done.scope, channel=channel, why=reason)
 
 

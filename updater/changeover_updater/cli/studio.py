@@ -10,7 +10,7 @@ from changeover_registry.errors import ChangeoverError, InvalidInputError
 from changeover_updater.cli._context import Invocation, JsonFlag, Reason, invocation, said
 from changeover_updater.cli._output import count, emit, escape, mark, notice, progress, rows, say
 from changeover_updater.cli._show import show_written
-from changeover_updater.cli._told import tell_promoted
+from changeover_updater.cli._told import tell_aliases, tell_promoted
 from changeover_updater.cli.check import Release, check
 from changeover_updater.cli.signoff import verdict_sign_off
 from changeover_updater.cli.station import moment
@@ -247,6 +247,7 @@ def sync(
         line.step("tell MLflow")
         know_releases(site, tuple(release for synced in done for release in synced.releases), notice)
     renew_choice(call, notice)
+    tell_aliases(call)
     for unread in (unread for synced in done for unread in synced.unreadable):
         notice(f"left out, the other releases are here: {unread}")
     _remember(call, done)
