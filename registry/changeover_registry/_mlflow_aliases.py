@@ -4,45 +4,21 @@ What is drawn and what is a request is decided in `mlflow_aliases`; here MLflow 
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from changeover_registry._mlflow_entries import find, models, versions
-from changeover_registry.mlflow_aliases import DRAWN, Chosen, Drawing, drawings, requests
+from changeover_registry.mlflow_aliases import DRAWN, Chosen, Drawing, Held, MovedAlias, alias_of, drawings, requests
 from changeover_registry.mlflow_view import registered_name
-from changeover_registry.records.release import ReleaseRef
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import RegisteredModel
 
-__all__ = ["Held", "MovedAlias", "draw", "moved"]
+__all__ = ["draw", "draw_promoted", "moved"]
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
-    """What the verified choice gives one channel."""
-
-    channel: str
-    release: ReleaseRef
-
-
-@dataclass(frozen=True, slots=True)
-class MovedAlias:
-    """An alias that is neither where it was drawn nor where the choice is: somebody asks for a promotion.
-
-    `asked` and `chosen` are releases' versions as text; None where there is none. MLflow keeps no word of who moved it.
-    """
-
-    model: str
-    alias: str
-    channel: str
-    asked: str | None
-    chosen: str | None
-
-
-def draw(client: "MlflowClient", held: Iterable[Held], promoted: frozenset[str]) -> tuple[str, ...]:
-    """Have the aliases show what the channels hold; returns ``vendor/name alias`` of each that changed.
+def draw(client: "MlflowClient", held: Iterable[Held]) -> tuple[str, ...]:
+    """Have the aliases show all that the choice gives its channels; returns ``vendor/name alias`` of each that changed.
 
     A release that MLflow does not have, or has with another digest, is not drawn.
     """
@@ -51,10 +27,17 @@ def draw(client: "MlflowClient", held: Iterable[Held], promoted: frozenset[str])
     for known in tuple(models(client)):
         model = str(known.tags["changeover.model"])
         chosen = _numbers(client, by_model.get(model, ()))
-        for drawing in drawings(chosen, _aliases(known), known.tags, promoted):
+        for drawing in drawings(chosen, known.tags):
             _apply(client, registered_name(model), drawing)
             changed.append(f"{model} {drawing.alias}")
     return tuple(changed)
+
+
+def draw_promoted(client: "MlflowClient", held: Iterable[Held]) -> None:
+    """Draw what was promoted just now, wherever its aliases were: what somebody asked for there is answered."""
+    for one in held:
+        for chosen in _numbers(client, (one,)):
+            _apply(client, registered_name(one.release.model), Drawing(alias_of(one.channel), chosen.number))
 
 
 def moved(client: "MlflowClient", held: Iterable[Held]) -> tuple[MovedAlias, ...]:

@@ -232,8 +232,9 @@ def _store_with(client: "MlflowClient", holder: str, path: str) -> Any:  # noqa:
 
     parent = str(PurePosixPath(path).parent)
     try:
-        listed = client.list_logged_model_artifacts(holder, None if parent == "." else parent)
-        return _store(client.get_logged_model(holder)) if path in {item.path for item in listed} else None
+        store = _store(client.get_logged_model(holder))
+        listed = store.list_artifacts(None if parent == "." else parent)
+        return store if path in {item.path for item in listed} else None
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise

@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
@@ -35,6 +35,8 @@ _SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_LOGGING_LEVEL": "ERROR",
 }
+_HURRY = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+_FILE = "sqlite:///"
 _ONE_AT_A_TIME = threading.RLock()
 
 
@@ -51,6 +53,11 @@ class Connection:
         return self.uri.startswith(("http://", "https://"))
 
     @property
+    def is_there(self) -> bool:
+        """False where it is a SQLite file that nobody has made yet."""
+        return not self.uri.startswith(_FILE) or Path(self.uri.removeprefix(_FILE)).is_file()
+
+    @property
     def location(self) -> str:
         """The address without a password."""
         parts = urlsplit(self.uri)
@@ -59,14 +66,14 @@ class Connection:
         return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{parts.netloc.rpartition('@')[2]}"))
 
     @contextlib.contextmanager
-    def session(self) -> "Iterator[MlflowClient]":
-        """A client for the length of the block.
+    def session(self, *, hurried: bool = False) -> "Iterator[MlflowClient]":
+        """A client for the length of the block; `hurried` gives a server five seconds and no second try.
 
         Raises:
             UnreachableError: MLflow does not answer, refuses, is too old or is not installed.
             OSError: This machine's own disk is full.
         """
-        with _ONE_AT_A_TIME, _quiet():
+        with _ONE_AT_A_TIME, _quiet(), _set(_HURRY if hurried else {}):
             try:
                 with self._connected() as client:
                     yield client
@@ -85,8 +92,8 @@ class Connection:
         Its SQL store looks a version's source up under that address, whatever address the client was made with, and
         would otherwise make a database in the working folder.
         """
-        if self.uri.startswith("sqlite:///"):
-            ensure_database(Path(self.uri.removeprefix("sqlite:///")), _make_tables)
+        if self.uri.startswith(_FILE):
+            ensure_database(Path(self.uri.removeprefix(_FILE)), _make_tables)
         import mlflow
 
         before = os.environ.get("MLFLOW_TRACKING_URI")
@@ -152,6 +159,21 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, before, strict=True):
             logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _set(settings: Mapping[str, str]) -> Iterator[None]:
+    """These variables for the length of the block."""
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _failure(error: Exception, host: str) -> Failure:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from changeover_registry._mlflow_aliases import Held, MovedAlias, draw, moved
+from changeover_registry._mlflow_aliases import draw, draw_promoted, moved
 from changeover_registry._mlflow_entries import (
     MOST_VERSIONS,
     Registered,
@@ -32,6 +32,7 @@ from changeover_registry._mlflow_entries import (
 from changeover_registry._mlflow_holders import RECORD, Parcel, artifact_path, copy, drop, fill, finish, take
 from changeover_registry._mlflow_runs import ENVELOPE, Run, candidate_of, found_run, keep, keep_series, verdict_run
 from changeover_registry._mlflow_session import Connection
+from changeover_registry.mlflow_aliases import Held, MovedAlias
 from changeover_registry.mlflow_page import Side, judged, model_page, version_page
 from changeover_registry.mlflow_view import memory_tags, memory_values, milliseconds, registered_name
 from changeover_registry.names import digest12
@@ -81,6 +82,11 @@ class Registry:
         """The address without a password."""
         return self._connection.location
 
+    @property
+    def is_there(self) -> bool:
+        """False where it is a SQLite file that nobody has made yet, so that it knows nothing."""
+        return self._connection.is_there
+
     def versions(self, model: str) -> tuple[Registered, ...]:
         """Every release of `model` that is registered, in the order of registration; none for an unknown model."""
         with self._session() as client:
@@ -122,6 +128,21 @@ class Registry:
             TrustError: What arrived is not what was sent.
         """
         return self._register(release, Parcel({}, documents or {}), "studio", lambda _: None)
+
+    def know_releases(self, releases: Iterable[Release]) -> None:
+        """Let a studio's MLflow know these releases; one look at each model shows which it knows already.
+
+        Raises:
+            RefusedError: A version is known with other content.
+            TrustError: What arrived is not what was sent.
+        """
+        known: dict[str, frozenset[tuple[str, str]]] = {}
+        for release in releases:
+            if release.model not in known:
+                found = self.versions(release.model)
+                known[release.model] = frozenset((entry.version, entry.digest) for entry in found)
+            if (release.version, release.digest()) not in known[release.model]:
+                self.know_release(release)
 
     def fetch(self, registered: Registered, path: str, folder: Path) -> Path:
         """Copy one artifact of a release into `folder`, under its own `path`, once its bytes were compared.
@@ -211,21 +232,26 @@ class Registry:
             )
             return keep(client, experiment, run, found.holder if found else None, ("changeover.memory", digest))
 
-    def show_aliases(self, held: Iterable[Held], promoted: frozenset[str] = frozenset()) -> tuple[str, ...]:
-        """Draw what the verified choice gives its channels as aliases (``show/atlas`` as ``show-atlas``).
+    def show_aliases(self, held: Iterable[Held]) -> tuple[str, ...]:
+        """Draw all that the verified choice gives its channels as aliases (``show/atlas`` as ``show-atlas``).
 
-        An alias that a person moved stays where it is, until its channel is promoted: with the channel in `promoted`,
-        or because the choice gives it another release than was drawn.
+        An alias that a person moved stays where it is, until the choice gives its channel another release than was
+        drawn, or `show_promoted` draws it.
 
         Returns:
             ``vendor/name alias`` of each that was drawn anew.
         """
-        with self._session() as client:
-            return draw(client, held, promoted)
+        with self._session(hurried=True) as client:
+            return draw(client, held)
+
+    def show_promoted(self, held: Iterable[Held]) -> None:
+        """Draw what was promoted just now, also where a person moved the alias. MLflow gets seconds, no second try."""
+        with self._session(hurried=True) as client:
+            draw_promoted(client, held)
 
     def moved_aliases(self, held: Iterable[Held]) -> tuple[MovedAlias, ...]:
         """Every alias named like a channel that a person moved, made or took away: requests to promote."""
-        with self._session() as client:
+        with self._session(hurried=True) as client:
             return moved(client, held)
 
     def _register(self, release: Release, parcel: Parcel, side: Side, progress: Callable[[int], None]) -> Registration:
@@ -277,7 +303,7 @@ class Registry:
         return self._artifacts.resolve().as_uri()
 
     @contextlib.contextmanager
-    def _session(self) -> "Iterator[MlflowClient]":
+    def _session(self, *, hurried: bool = False) -> "Iterator[MlflowClient]":
         """A client for the length of the block; every foreign error in it becomes one clear line."""
-        with self._connection.session() as client:
+        with self._connection.session(hurried=hurried) as client:
             yield client

@@ -10,12 +10,36 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-__all__ = ["DRAWN", "Chosen", "Drawing", "Request", "alias_of", "drawings", "requests"]
+from changeover_registry.records.release import ReleaseRef
+
+__all__ = ["DRAWN", "Chosen", "Drawing", "Held", "MovedAlias", "Request", "alias_of", "drawings", "requests"]
 
 DRAWN = "changeover.drawn."
 """The tag's name before the alias: which MLflow version was drawn."""
 
 _ALIAS = re.compile(r"(stable|beta|show-[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?)")
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What the verified choice gives one channel."""
+
+    channel: str
+    release: ReleaseRef
+
+
+@dataclass(frozen=True, slots=True)
+class MovedAlias:
+    """An alias that is neither where it was drawn nor where the choice is: somebody asks for a promotion.
+
+    `asked` and `chosen` are releases' versions as text; None where there is none. MLflow keeps no word of who moved it.
+    """
+
+    model: str
+    alias: str
+    channel: str
+    asked: str | None
+    chosen: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,30 +73,17 @@ def alias_of(channel: str) -> str:
     return channel.replace("/", "-", 1)
 
 
-def drawings(
-    chosen: Iterable[Chosen],
-    aliases: Mapping[str, int],
-    tags: Mapping[str, str],
-    promoted: frozenset[str] = frozenset(),
-) -> tuple[Drawing, ...]:
-    """What must be drawn of one model.
+def drawings(chosen: Iterable[Chosen], tags: Mapping[str, str]) -> tuple[Drawing, ...]:
+    """What must be drawn of one model, so that its aliases show the choice and requests stay as they are.
 
     Args:
-        chosen: What the choice says of it.
-        aliases: Which version each alias of the model names now.
+        chosen: All that the choice says of it.
         tags: The registered model's tags.
-        promoted: The channels that were promoted just now: whatever somebody asked for there is answered.
     """
     wanted = {alias_of(one.channel): one.number for one in chosen}
-    answered = {alias_of(channel) for channel in promoted}
     drawn = _drawn(tags)
-    found = [
-        Drawing(alias, number)
-        for alias, number in wanted.items()
-        if (aliases.get(alias), drawn.get(alias)) != (number, number)
-        and (alias in answered or drawn.get(alias) != number)
-    ]
-    # A channel that lost its release: nobody asked for what stands there, we drew it.
+    found = [Drawing(alias, number) for alias, number in wanted.items() if drawn.get(alias) != number]
+    # A channel that lost its release: what stands there was drawn, and nobody asked for it.
     found += [Drawing(alias, None) for alias in drawn if alias not in wanted]
     return tuple(sorted(found, key=lambda one: one.alias))
 

@@ -98,6 +98,8 @@ def seen_artifacts(registry: Registry, holder: str) -> tuple[str, ...]:
         UnreachableError: MLflow does not answer, or has no such LoggedModel.
     """
     with registry._session() as client:  # noqa: SLF001 - the adapter's own other half
+        # MLflow's client remembers where a LoggedModel's files are, also of one that is gone since.
+        client.get_logged_model(holder)
         return tuple(sorted(_walk(client, holder, None)))
 
 

@@ -1,21 +1,23 @@
 """What `doctor` does about the disk: gather, decide, mend if it was asked to, and look again."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 from changeover_registry.errors import ChangeoverError
+from changeover_registry.mlflow_aliases import MovedAlias
 from changeover_registry.records.facts import HostFacts
 from changeover_registry.records.release import Release
 from changeover_updater.health import Repair, Seen, Symptom, symptoms
 from changeover_updater.health_gather import Around, gather
 from changeover_updater.install import Progress, missing_bytes
 from changeover_updater.plan import make_plan
+from changeover_updater.records import alias_requests
 from changeover_updater.repair import Hands, Mended, mend
 from changeover_updater.site import Site
 from changeover_updater.station import Station
-from changeover_updater.studio import read_studio
+from changeover_updater.studio import read_choices, read_studio
 from changeover_updater.update import known_now
 
 __all__ = ["Asked", "Checkup", "check_up"]
@@ -57,7 +59,8 @@ def check_up(asked: Asked) -> Checkup:
     Raises:
         OSError: The folders of the store cannot be listed.
     """
-    seen = _look(asked)
+    requests, silent = _requests(asked)
+    seen = replace(_look(asked), requests=requests, silent=silent)
     found = symptoms(seen)
     mended: tuple[Mended, ...] = ()
     for moves_pointer in (False, True) if asked.repair else ():
@@ -65,7 +68,7 @@ def check_up(asked: Asked) -> Checkup:
         repairs = _repairs(found, moves_pointer=moves_pointer)
         if repairs:
             mended += mend(repairs, _hands(asked))
-            seen = _look(asked)
+            seen = replace(_look(asked), requests=requests, silent=silent)
             found = symptoms(seen)
     return Checkup(seen.hashed, found, mended)
 
@@ -110,6 +113,20 @@ def _releases(asked: Asked) -> tuple[Release, ...]:
         return read_studio(asked.site, asked.station).releases()
     except (ChangeoverError, OSError):
         return ()
+
+
+def _requests(asked: Asked) -> tuple[tuple[MovedAlias, ...], str | None]:
+    """What people asked for in MLflow; else why it could not be asked, where the choice itself can be read."""
+    if asked.site is None:
+        return (), None
+    try:
+        choices = read_choices(asked.site, asked.station)
+    except (ChangeoverError, OSError):
+        return (), None
+    try:
+        return alias_requests(asked.site, choices), None
+    except (ChangeoverError, OSError) as error:
+        return (), str(error)
 
 
 def _needed(asked: Asked) -> int:

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from changeover_registry.clock import format_time
+from changeover_registry.mlflow_aliases import MovedAlias
 from changeover_registry.records.station import Hold, Quarantine
 from changeover_updater.events import Replayed
 from changeover_updater.expiries import Expires, expiring
@@ -153,6 +154,10 @@ class Seen:
     """How many installed files were hashed."""
     telemetry: tuple[str, ...] = ()
     """Files that a runtime's telemetry left outside our processes."""
+    requests: tuple[MovedAlias, ...] = ()
+    """Aliases that somebody moved in MLflow."""
+    silent: str | None = None
+    """Why MLflow could not be asked for them, if it could not."""
 
 
 def symptoms(seen: Seen) -> tuple[Symptom, ...]:
@@ -169,6 +174,7 @@ def symptoms(seen: Seen) -> tuple[Symptom, ...]:
         *_expiries(seen),
         *_sessions(seen),
         *_telemetry(seen),
+        *_requests(seen),
     ]
     return tuple(sorted(found, key=lambda symptom: -symptom.code))
 
@@ -338,6 +344,23 @@ def _telemetry(seen: Seen) -> Iterator[Symptom]:
         found = "a runtime that was started outside Changeover left its telemetry here"
         remedy = "set ORT_DISABLE_TELEMETRY=1 for that user and remove the folder; ours start with it set"
         yield Symptom("telemetry", path, found, remedy)
+
+
+def _requests(seen: Seen) -> Iterator[Symptom]:
+    """What people asked for by moving an alias in MLflow; it moves nothing, and MLflow keeps no word of who did it."""
+    for one in seen.requests:
+        chosen = f"{one.model}@{one.chosen}" if one.chosen else "nothing"
+        moved = f"points at {one.model}@{one.asked}" if one.asked else "was taken away"
+        found = f"somebody asks for a promotion: the alias {moved}, the choice says {chosen}; who cannot be known"
+        wanted = one.asked or one.chosen or "VERSION"
+        remedy = f'changeover promote {one.model}@{wanted} --channel {one.channel} --reason "..."'
+        if one.asked and one.chosen:
+            remedy += f", or promote {one.chosen} there once more, which draws the alias back"
+        yield Symptom("request to promote", f"MLflow's alias {one.alias} of {one.model}", found, remedy)
+    if seen.silent is not None:
+        yield Symptom(
+            "MLflow", "the studio's", f"not asked for requests to promote: {seen.silent}", "see changeover sync"
+        )
 
 
 def _names(leases: Iterable[SessionLease]) -> str:

@@ -1,8 +1,9 @@
-"""Telling others of what a command did: the site of a station's state, the studio's hook of an event.
+"""Telling others of what a command did: the site of a station's state, the studio's hook of an event, MLflow's aliases.
 
 Both come after the work, and neither changes its outcome: what goes wrong here is a notice.
 """
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from changeover_registry.clock import format_time
@@ -10,14 +11,14 @@ from changeover_registry.errors import ChangeoverError
 from changeover_updater.cli._output import notice
 
 if TYPE_CHECKING:
-    from changeover_registry.records.choice import Choice
+    from changeover_registry.records.choice import Back, Choice
     from changeover_registry.records.hook import HookName
     from changeover_registry.records.policy import Policy
     from changeover_registry.repository.pending import Written
     from changeover_updater.cli._context import Invocation
     from changeover_updater.station import Station
 
-__all__ = ["tell_hook", "tell_promoted", "tell_site"]
+__all__ = ["tell_aliases", "tell_hook", "tell_promoted", "tell_returned", "tell_site"]
 
 
 def tell_site(call: "Invocation", station: "Station") -> None:
@@ -60,10 +61,18 @@ def tell_hook(call: "Invocation", what: "HookName", *, policy: "Policy | None" =
 
 
 def tell_promoted(call: "Invocation", done: "Written") -> None:
-    """Run the hook ``promoted`` for each release that a choice newly gives a channel, once it is chosen."""
-    from changeover_updater.differences import new_pointers
+    """Draw the alias in MLflow, and run the hook ``promoted`` for each release that a choice newly gives a channel.
 
-    if not done.chosen or not _named(call, "promoted"):
+    Both only once it is chosen.
+    """
+    from changeover_updater.differences import new_pointers
+    from changeover_updater.records import draw_promoted, promoted_now
+
+    if not done.chosen:
+        return
+    if pointers := promoted_now(done.choice):
+        draw_promoted(call.site(), pointers, notice)
+    if not _named(call, "promoted"):
         return
     try:
         before = _before(call, done.choice)
@@ -81,6 +90,23 @@ def tell_promoted(call: "Invocation", done: "Written") -> None:
             scope=done.choice.scope,
             verdict=one.verdict,
         )
+
+
+def tell_returned(call: "Invocation", done: "Back") -> None:
+    """Draw what a way back returned as aliases in MLflow."""
+    from changeover_updater.records import draw_promoted
+
+    draw_promoted(call.site(), done.channels, notice)
+
+
+def tell_aliases(call: "Invocation") -> None:
+    """Draw the whole verified choice as aliases in MLflow; where it cannot be read here, others tell of it."""
+    from changeover_updater.records import draw_aliases
+    from changeover_updater.studio import read_choices
+
+    with contextlib.suppress(ChangeoverError, OSError):
+        site = call.site()
+        draw_aliases(site, read_choices(site, call.station()), notice)
 
 
 def _before(call: "Invocation", choice: "Choice") -> "Choice | None":
