@@ -5,6 +5,7 @@ import itertools
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ __all__ = ["S3Store", "start_moto", "start_swift"]
 
 ROOT = Path(__file__).parents[3]
 _NUMBERS = itertools.count()
+_BUSY = 503
+_READY_SECONDS = 30
 
 _RINGS = """
 import sys
@@ -88,10 +91,23 @@ class S3Store:
         )
 
     def bucket(self) -> str:
-        """Make a bucket that nobody else has; returns its name."""
-        name = f"bucket-{next(_NUMBERS)}"
-        self.client().create_bucket(Bucket=name)
-        return name
+        """Make a bucket that nobody else has; returns its name.
+
+        Swift's proxy answers before its servers for accounts and containers do: for a moment it says 503.
+        """
+        from botocore.exceptions import ClientError
+
+        name, deadline = f"bucket-{next(_NUMBERS)}", time.monotonic() + _READY_SECONDS
+        while True:
+            try:
+                self.client().create_bucket(Bucket=name)
+            except ClientError as error:
+                busy = error.response["ResponseMetadata"]["HTTPStatusCode"] == _BUSY
+                if not busy or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+            else:
+                return name
 
 
 def start_moto(held: ExitStack) -> S3Store:
