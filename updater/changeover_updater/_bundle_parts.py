@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from changeover_registry import canonical
+from changeover_registry.bom import BOM_NAME
 from changeover_registry.errors import InvalidInputError, TrustError, UndecidedError
 from changeover_registry.records.bundle import BundleMember
 from changeover_registry.records.release import FileEntry, Release, ReleaseRef
-from changeover_registry.records.repository import Index, VendorCard
+from changeover_registry.records.repository import Index, IndexEntry, VendorCard
 from changeover_updater.site import Site
 
 if TYPE_CHECKING:
@@ -110,7 +111,9 @@ def read_repository(folder: Path, anchor: bytes | None) -> Repository:
 
 
 def vendor_parts(source: VendorSource, now: datetime) -> Iterator[Part]:
-    """The members of one vendor: metadata and targets, the records of its releases, bills of materials, files.
+    """The members of one vendor: metadata and targets, the records of its releases, their documents, files.
+
+    Of the releases that are named all documents are put in, of the others what their records are verified with.
 
     Raises:
         InvalidInputError: A release is not in the vendor's index, or its record is not here.
@@ -124,8 +127,12 @@ def vendor_parts(source: VendorSource, now: datetime) -> Iterator[Part]:
     records = dict(_records(source, repository.indexes))
     yield from (_small(f"{top}/{object_path(digest)}", data) for digest, data in records.items())
     releases = [_release(source, records, ref) for ref in source.releases]
+    entries = {entry.record: entry for index in repository.indexes for entry in index.releases}
+    for digest in records:
+        yield from _documents(source, entries[digest], top)
     for release in releases:
-        yield from _bom(f"{top}/boms/{release.digest()}.json", release, now)
+        if not any(document.name == BOM_NAME for document in entries[release.digest()].documents or ()):
+            yield from _bom(f"{top}/boms/{release.digest()}.json", release, now)
     for release in releases:
         yield from _files(source, release, top)
 
@@ -226,8 +233,24 @@ def _release(source: VendorSource, records: Mapping[str, bytes], ref: ReleaseRef
     return Release.from_bytes(data, where=str(ref))
 
 
+def _documents(source: VendorSource, entry: IndexEntry, top: str) -> Iterator[Part]:
+    """The documents of a release: all of one that is named, which come from the vendor where they are not here."""
+    from changeover_registry.repository.documents import fetch_document
+    from changeover_registry.repository.vendor import object_path
+    from changeover_registry.transport import open_transport
+    from changeover_updater.documents import read_documents
+
+    named = entry.record in {ref.digest for ref in source.releases}
+    found = read_documents(source.repository, entry, signature_only=not named)
+    for document in (entry.documents or ()) if named else ():
+        if document.sha256 not in found:
+            transport = open_transport(source.locations(document.sha256)[0])
+            found[document.sha256] = fetch_document(transport, document, f"{source.vendor} {entry.version}")
+    yield from (_small(f"{top}/{object_path(digest)}", data) for digest, data in found.items())
+
+
 def _bom(path: str, release: Release, now: datetime) -> Iterator[Part]:
-    """The bill of materials, which is made from the record; where its library is not installed there is none."""
+    """A bill of materials for a release that was published without one; where its library is missing there is none."""
     from changeover_registry.bom import make_bom
 
     try:

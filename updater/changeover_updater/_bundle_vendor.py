@@ -7,16 +7,16 @@ vendor's server: the timestamp moves last, and a kill leaves the old or the new.
 """
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from changeover_registry import _fs
+from changeover_registry import _fs, canonical
 from changeover_registry.bundle_file import BundleFile
 from changeover_registry.errors import TrustError, UndecidedError
 from changeover_registry.records.release import FileEntry, Release, ReleaseRef
-from changeover_registry.records.repository import Index
+from changeover_registry.records.repository import Index, IndexEntry
 from changeover_registry.transport.bundle import BundleTransport
 from changeover_updater.site import VendorFolder
 
@@ -27,7 +27,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class VendorPart:
-    """What a bundle brings of one vendor, verified: indexes, records by digest, and the files of its releases.
+    """What a bundle brings of one vendor, verified: indexes, records and documents by digest, files of its releases.
 
     `stage` holds the staged mirror; it is None where the site knows newer metadata already, and files alone come.
     """
@@ -37,6 +37,7 @@ class VendorPart:
     indexes: tuple[Index, ...]
     records: Mapping[str, bytes]
     releases: tuple[Release, ...]
+    documents: Mapping[str, bytes]
     boms: Mapping[str, bytes]
     stage: Path | None
 
@@ -56,8 +57,10 @@ class VendorPart:
         return tuple(file for file in self.files() if not _is_right(self.folder.mirror / _place(file.sha256), file))
 
     def is_news(self) -> bool:
-        """Whether the site lacks a record or this metadata; files aside."""
+        """Whether the site lacks a record, a document or this metadata; files aside."""
         if any(not self.folder.record_path(digest).is_file() for digest in self.records):
+            return True
+        if any(_bytes(self.folder.mirror / _place(digest)) != data for digest, data in self.documents.items()):
             return True
         return self.stage is not None and self.timestamp() != _bytes(self.folder.mirror / "metadata/timestamp.json")
 
@@ -83,7 +86,7 @@ class VendorPart:
                 fetch_file([self.transport], path, file, target, progress=_counting(progress, file))
 
     def place(self, objects: Path, at: datetime) -> None:
-        """Put everything in place: files, records, bills of materials, and metadata last.
+        """Put everything in place: files, documents, records, bills of materials, and metadata last.
 
         Raises:
             TrustError: Somebody brought newer metadata meanwhile.
@@ -91,6 +94,8 @@ class VendorPart:
         """
         for file in self.files():
             _move(objects / _place(file.sha256), self.folder.mirror / _place(file.sha256))
+        for digest, data in self.documents.items():
+            _put(self.folder.mirror / _place(digest), data)
         for digest, data in self.records.items():
             _put(self.folder.mirror / _place(digest), data)
             _put(self.folder.record_path(digest), data)
@@ -141,8 +146,16 @@ def _part(
     records, read = _records(transport, folder.vendor, indexes, bundle)
     wanted = [ref for ref in bundle.manifest.releases if ref.model.partition("/")[0] == folder.vendor]
     releases = tuple(_release(bundle, read, ref) for ref in wanted)
-    part = VendorPart(folder, transport, indexes, records, releases, _boms(bundle, folder, releases), stage)
-    _check_all_signed(bundle, part)
+    signed, documents = frozenset(records), dict[str, bytes]()
+    for entry in (entry for index in indexes for entry in index.releases if entry.record in signed):
+        named = any(ref.digest == entry.record for ref in wanted)
+        here = _documents(transport, folder, entry, bundle, whole=named and stage is not None)
+        if not _is_proven(folder, entry, read.get(entry.record), here, named=named):
+            # A record of a release that the bundle does not name may come without what it is verified with.
+            del records[entry.record]
+        documents |= {canonical.digest(data): data for data in here.values()}
+    part = VendorPart(folder, transport, indexes, records, releases, documents, _boms(bundle, folder, releases), stage)
+    _check_all_signed(bundle, part, signed)
     return part
 
 
@@ -168,6 +181,48 @@ def _records(
     return records, read
 
 
+def _documents(
+    transport: BundleTransport, folder: VendorFolder, entry: IndexEntry, bundle: BundleFile, *, whole: bool
+) -> dict[str, bytes]:
+    """The documents of a release that are in the bundle, or here already, by name; each as the index signs it.
+
+    Raises:
+        TrustError: One has other bytes, or is missing although `whole`.
+    """
+    from changeover_registry.repository.documents import fetch_document
+    from changeover_updater.documents import read_documents
+
+    here, found = read_documents(folder.mirror, entry), {}
+    for document in entry.documents or ():
+        member = f"vendors/{folder.vendor}/{_place(document.sha256)}"
+        if member in bundle.members:
+            found[document.name] = fetch_document(transport, document, f"{folder.vendor} {entry.version}")
+        elif document.sha256 in here:
+            found[document.name] = here[document.sha256]
+        elif whole:
+            raise _unsigned(bundle, member, f"{document.name}, which the index signs", "no such document")
+    return found
+
+
+def _is_proven(
+    folder: VendorFolder, entry: IndexEntry, release: Release | None, here: Mapping[str, bytes], *, named: bool
+) -> bool:
+    """Whether the OpenSSF signature of a release holds, or it needs none; False where that cannot be told.
+
+    Raises:
+        SignatureError: The signature does not hold, or a release that is named lacks one that the studio asks for.
+    """
+    from changeover_registry.openssf import SIGNATURE, check_signature
+
+    pinned = folder.entry().model_signing
+    if pinned is None and not any(document.name == SIGNATURE for document in entry.documents or ()):
+        return True
+    if release is None or (SIGNATURE not in here and not (named and pinned)):
+        return False
+    check_signature(here, release, where=f"{release.model}@{release.version}", pinned=pinned)
+    return True
+
+
 def _release(bundle: BundleFile, read: Mapping[str, Release], ref: ReleaseRef) -> Release:
     release = read.get(ref.digest)
     if release is None or release.ref() != ref:
@@ -186,10 +241,10 @@ def _boms(bundle: BundleFile, folder: VendorFolder, releases: tuple[Release, ...
     return {digest: b"".join(bundle.stream(path)) for digest, path in places.items() if path in bundle.members}
 
 
-def _check_all_signed(bundle: BundleFile, part: VendorPart) -> None:
+def _check_all_signed(bundle: BundleFile, part: VendorPart, records: Iterable[str]) -> None:
     """No object that nobody signed is carried in, and every file of a release is there in its size."""
     top = f"vendors/{part.folder.vendor}"
-    named = {f"{top}/{_place(digest)}" for digest in part.records}
+    named = {f"{top}/{_place(digest)}" for digest in (*records, *part.documents)}
     sizes = {f"{top}/{_place(file.sha256)}": file.size for file in part.files()}
     for path in bundle.under(f"{top}/objects"):
         if path not in named | sizes.keys():

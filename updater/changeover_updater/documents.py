@@ -5,7 +5,7 @@ The vendor's signed index names them. A release whose OpenSSF signature does not
 makes them (`vendor_documents`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from changeover_registry import canonical
 from changeover_registry.errors import InvalidInputError, UnreachableError
 from changeover_registry.openssf import PUBLIC_KEY, SIGNATURE, check_signature
 from changeover_registry.records.release import Release
-from changeover_registry.records.repository import Document, IndexEntry
+from changeover_registry.records.repository import Document, Index, IndexEntry
 from changeover_registry.repository.documents import fetch_document, put_documents
 from changeover_registry.repository.objects import object_path
 from changeover_registry.transport.interface import NotThereError
@@ -23,7 +23,15 @@ from changeover_updater.site import VendorFolder
 if TYPE_CHECKING:
     from changeover_registry.transport import Transport
 
-__all__ = ["Listed", "bring_documents", "find_document", "lacks_documents", "list_documents", "read_documents"]
+__all__ = [
+    "Listed",
+    "bring_documents",
+    "entry_of",
+    "find_document",
+    "lacks_documents",
+    "list_documents",
+    "read_documents",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +80,16 @@ def bring_documents(
     if not in_part or SIGNATURE in found:
         check_signature(found, release, where=where, pinned=folder.entry().model_signing)
     put_documents(folder.mirror, found)
+
+
+def entry_of(indexes: Iterable[Index], release: Release) -> IndexEntry:
+    """What the verified indexes of a vendor say of a release that they list.
+
+    Raises:
+        StopIteration: They do not list it.
+    """
+    listed = (index.entry(release.version) for index in indexes if f"{index.vendor}/{index.name}" == release.model)
+    return next(entry for entry in listed if entry is not None)
 
 
 def list_documents(folder: VendorFolder, release: Release, entry: IndexEntry) -> Listed:

@@ -9,11 +9,14 @@ Outside the show that owns a golden set its shots go by their aliases: in the si
 which gets no picture unless the policy says so.
 """
 
+import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from changeover_registry import _fs, canonical, signing
-from changeover_registry.errors import ChangeoverError, InvalidInputError
+from changeover_registry.bom import BOM_NAME, Results, make_bom
+from changeover_registry.clock import parse_time
+from changeover_registry.errors import ChangeoverError, InvalidInputError, UndecidedError
 from changeover_registry.records.golden import GoldenSet, GoldenShot
 from changeover_registry.records.policy import Policy
 from changeover_registry.records.release import Release, ReleaseRef
@@ -30,6 +33,7 @@ from changeover_validators.golden.sets import read_set, read_shot
 __all__ = [
     "Notice",
     "channel_of",
+    "filed_bom",
     "gather",
     "pictures_of",
     "publish",
@@ -93,6 +97,29 @@ def write_page(site: Site, sources: Sources, page: Path, *, pictures: bool = Tru
     return page
 
 
+def filed_bom(site: Site, studio: Studio, filed: FiledVerdict) -> bytes:
+    """The bill of materials of a verdict's candidate with the verdict's results, its shots by their aliases.
+
+    Raises:
+        InvalidInputError: The candidate's record is not here any more.
+        UndecidedError: The extra ``mlflow``, which brings the library that makes it, is not installed here.
+    """
+    return _bom(gather(site, studio, filed, outside=True))
+
+
+def _bom(sources: Sources) -> bytes:
+    verdict = _outside(sources)
+    if sources.candidate is None:
+        raise InvalidInputError(
+            "bill of materials",
+            where=str(verdict.candidate),
+            expected="a release whose record is here",
+            actual="none",
+            remedy="run changeover sync",
+        )
+    return make_bom(sources.candidate, parse_time(verdict.made_at), Results(verdict, sources.digest))
+
+
 def publish(site: Site, studio: Studio, digest: str, notice: Notice) -> Path | None:
     """After a verdict was filed: write its report, and give MLflow a copy of what it may have.
 
@@ -154,6 +181,8 @@ def _documents(site: Site, sources: Sources, *, pictures: bool) -> dict[str, byt
     report = build_report(sources)
     shown = pictures_of(site, report) if pictures else {}
     documents = {"report.html": render_html(report, shown).encode(), "report.json": render_json(report)}
+    with contextlib.suppress(UndecidedError, InvalidInputError):
+        documents[BOM_NAME] = _bom(sources)
     for point in report.points:
         for shot in point.shots:
             for picture in shot.pictures:

@@ -17,6 +17,7 @@ from changeover_updater.cli import (
     bundle,
     demo,
     doctor,
+    documents,
     farm,
     fits,
     fleet,
@@ -72,6 +73,7 @@ station.add_to(app)
 store.add_to(app)
 farm.add_to(app)
 app.command()(report.report)
+app.command()(documents.documents)
 app.command()(adopt.adopt)
 app.command()(doctor.doctor)
 app.command()(audit.audit)

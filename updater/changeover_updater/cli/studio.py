@@ -161,8 +161,13 @@ def trust_add(
         list[str] | None,
         typer.Option(help="A further place of the same repository, asked when the first fails; may be given again."),
     ] = None,
+    model_signing_key: Annotated[
+        Path | None,
+        typer.Option(metavar="KEY.pub", help="Take only releases with an OpenSSF signature by this public key."),
+    ] = None,
 ) -> None:
     """Trust a vendor."""
+    from changeover_registry.openssf import read_public_pem
     from changeover_updater.vendors import add_trust
 
     call = invocation(context)
@@ -181,6 +186,7 @@ def trust_add(
         who=call.settings.who,
         now=call.now,
         models=tuple(name.removeprefix(f"{vendor}/") for name in model or ()),
+        model_signing=read_public_pem(model_signing_key) if model_signing_key else None,
     )
     formats = ", executable formats allowed" if allow_executable else ""
     say(f"{mark('ok')} {vendor} is trusted{formats}")
@@ -242,6 +248,7 @@ def sync(
                     notice(f"{folder.vendor} comes by bundles: changeover import BUNDLE")
                     continue
                 done.append(sync_vendor(folder))
+                failed += done[-1].refused
             except ChangeoverError as error:
                 failed.append(error)
         line.step("tell MLflow")
