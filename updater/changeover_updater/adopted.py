@@ -92,7 +92,9 @@ def names_of(found: Iterable[Found], given: str | None) -> Mapping[str, str]:
     Raises:
         InvalidInputError: A name is given for several files, or no name can be made of one.
     """
-    files = {one.file.sha256: one for one in found}
+    files: dict[str, Found] = {}
+    for one in found:
+        files.setdefault(one.file.sha256, one)
     if given is not None and len(files) > 1:
         raise InvalidInputError(
             "adopt",
