@@ -26,6 +26,7 @@ __all__ = ["S3Place", "S3Transport"]
 _NOT_THERE = frozenset({403, 404, 410})
 """A bucket answers 403 for what is not there when the reader may not list."""
 _NOT_SATISFIABLE = 416
+_REDIRECTED = 300
 _READING = "check bucket, region, endpoint, credentials and the network, then run the command again"
 _WRITING = {
     403: "let these credentials get, put and list objects under this prefix, then run: changeover vendor carry",
@@ -186,6 +187,28 @@ class S3Place(S3Transport):
         keys = [item["Key"] for item in answer.get("Contents", ())]
         keys += [item["Prefix"] for item in answer.get("CommonPrefixes", ())]
         return tuple(sorted({key.removeprefix(prefix).rstrip("/") for key in keys} - {""}))
+
+    def tried(self, what: str, path: str, then: Callable[..., None] | None = None, **asked: object) -> int:
+        """The HTTP status of one call of boto3's client by its name, for `s3_probe`; `then` goes on with its answer.
+
+        Raises:
+            UnreachableError: The store does not answer.
+        """
+        from botocore.exceptions import ClientError
+
+        client, name = _client(self._profile), {"Bucket": self._bucket, "Key": self._key(path)}
+        with self._taking(path):
+            try:
+                answer = getattr(client, what)(**name, **asked)
+                if then is not None:
+                    then(client, name, answer)
+            except ClientError as error:
+                return int(error.response["ResponseMetadata"]["HTTPStatusCode"])
+            return int(answer["ResponseMetadata"]["HTTPStatusCode"])
+
+    def removed(self, path: str) -> bool:
+        """Whether an object could be taken away; nothing but what `s3_probe` wrote ever is."""
+        return self.tried("delete_object", path) < _REDIRECTED
 
     def _discard_parts(self, path: str) -> None:
         """Parts of a file that was never finished are stored, and paid for, until somebody takes them away."""

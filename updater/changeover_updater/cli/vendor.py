@@ -1,4 +1,4 @@
-"""The vendor's commands: init, smoke, register, publish, withdraw, renew, keys list, keys rotate."""
+"""The vendor's commands: init, smoke, register, publish, withdraw, renew, carry, places, keys list, keys rotate."""
 
 import os
 import shlex
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from changeover_updater.cli import vendor_places
 from changeover_updater.cli._context import JsonFlag, invocation
 from changeover_updater.cli._output import emit, escape, mark, notice, progress, rows, say
 
@@ -24,6 +25,7 @@ app = typer.Typer(
 
 keys = typer.Typer(help="Which keys sign the repository, and new ones in their place.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
+vendor_places.add_to(app)
 
 HomeFlag = Annotated[
     Path | None, typer.Option("--home", help="The vendor's home; else CHANGEOVER_VENDOR_HOME or the current folder.")
@@ -168,7 +170,7 @@ def register(
 
 @app.command()
 def publish(context: typer.Context, release: Target, home: HomeFlag = None, as_json: JsonFlag = False) -> None:
-    """Take a release out of MLflow, compare every digest, and sign it into the repository."""
+    """Take a release out of MLflow, compare every digest, sign it into the repository, and carry it to every place."""
     from changeover_updater import vendor
     from changeover_updater.vendor_home import which_release
 
@@ -177,12 +179,11 @@ def publish(context: typer.Context, release: Target, home: HomeFlag = None, as_j
         model, version = which_release(release, place.vendor)
         done = vendor.publish(place, model, version, invocation(context).now, step=line.step)
     verb = "published" if done.new else "published already, nothing changed"
-    sign = mark("ok" if done.new else "skip")
-    emit(
-        {"release": str(done.release.ref()), "repository": str(place.repository), "new": done.new},
-        as_json=as_json,
-        show=lambda: say(f"{sign} [bold]{done.release.ref()}[/] {verb}: {escape(str(place.repository))}"),
+    line_of = (
+        f"{mark('ok' if done.new else 'skip')} [bold]{done.release.ref()}[/] {verb}: {escape(str(place.repository))}"
     )
+    answer = {"release": str(done.release.ref()), "repository": str(place.repository), "new": done.new}
+    _carry(place, answer, line_of, as_json=as_json)
 
 
 @app.command()
@@ -201,11 +202,8 @@ def withdraw(
     model, version = which_release(release, place.vendor)
     new = vendor.withdraw(place, model, version, why, invocation(context).now)
     verb = "withdrawn" if new else "withdrawn already, nothing changed"
-    emit(
-        {"model": model, "version": version, "why": why, "new": new},
-        as_json=as_json,
-        show=lambda: say(f"{mark('ok' if new else 'skip')} [bold]{model}@{version}[/] {verb}"),
-    )
+    answer = {"model": model, "version": version, "why": why, "new": new}
+    _carry(place, answer, f"{mark('ok' if new else 'skip')} [bold]{model}@{version}[/] {verb}", as_json=as_json)
 
 
 @app.command()
@@ -213,8 +211,9 @@ def renew(context: typer.Context, home: HomeFlag = None, as_json: JsonFlag = Fal
     """Sign anew what expires, so that studios go on trusting what is published. Run it every week."""
     from changeover_updater import vendor
 
-    roles = vendor.renew(_home(home), invocation(context).now)
-    emit({"renewed": list(roles)}, as_json=as_json, show=lambda: say(f"{mark('ok')} renewed: {', '.join(roles)}"))
+    place = _home(home)
+    roles = vendor.renew(place, invocation(context).now)
+    _carry(place, {"renewed": list(roles)}, f"{mark('ok')} renewed: {', '.join(roles)}", as_json=as_json)
 
 
 @keys.command("list")
@@ -244,7 +243,21 @@ def keys_rotate(
     rotate = rotate_release if which == "release" else rotate_online
     key = rotate(found.repository, found.keys, call.now)
     what = "releases" if which == "release" else "dates"
-    say(f"{mark('ok')} key {key[:12]} signs {what} now; studios follow by sync")
+    _carry(found, {}, f"{mark('ok')} key {key[:12]} signs {what} now; studios follow by sync", as_json=False)
+
+
+def _carry(home: "VendorHome", answer: dict[str, object], line: str, *, as_json: bool) -> None:
+    """Bring what was just signed to every place, then say what was signed and where it went."""
+    from changeover_updater.cli._places import answer_of, carried, raise_failed, show_carried
+
+    went = carried(home)
+
+    def show() -> None:
+        say(line)
+        show_carried(went)
+
+    emit({**answer, "places": answer_of(went)}, as_json=as_json, show=show)
+    raise_failed(went)
 
 
 def _home(flag: Path | None) -> "VendorHome":
