@@ -139,6 +139,22 @@ def test_a_node_with_a_file_of_its_own_stays_untouched(shop: SimpleNamespace) ->
     assert node["modelFile"].value() == "/studio/own.cat"
 
 
+def test_what_the_studio_adopted_is_resolved_and_offered_to_nobody(situation: Any, plug: Any) -> None:
+    old, new = situation.release("studio/roto", "0.1.0"), situation.release("studio/roto", "0.2.0")
+    new = new.model_copy(update={"adopted": True})
+    situation.put(situation.generation(1, old, new, stable=(new,)))
+    found = plug(situation.environ())
+    found.main.start()
+    shop = SimpleNamespace(situation=situation, nuke=found.nuke, main=found.main)
+
+    node = _made_with(shop, old)
+
+    assert found.main.update_available(node) is None
+    assert found.main.move([node], "update")[0].after is None
+    assert node["modelFile"].value() == _file(shop, old)
+    assert found.main.release_of(found.main.new_node("roto")).key == new.key
+
+
 def test_moving_goes_there_and_back_and_there_again(shop: SimpleNamespace) -> None:
     node = _made_with(shop, shop.old)
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from tuf.api.metadata import Metadata
 
+from changeover_registry.clock import format_time
 from changeover_registry.repository import vendor as repository
 from changeover_updater import vendors
 from changeover_updater.own_vendor import home_of
@@ -214,7 +215,8 @@ def test_only_a_verdict_against_it_lets_the_show_have_the_candidate(studio: Any)
     assert f"{adopted.ref()} is in use now" in line
     assert not any("promote" in what for what in chosen(studio) if "tiny-roto" in what)
 
-    studio.accept(candidate, current=adopted, reason="against what the show has")
+    later = format_time(studio.now + timedelta(seconds=1))
+    studio.accept(candidate, current=adopted, made_at=later)
     studio.ok("promote", "tiny-roto@1.0.0", "--channel", "show/atlas", "--reason", "it is better")
     assert sum("tiny-roto" in what for what in chosen(studio) if what.startswith("promote")) == 1
 
