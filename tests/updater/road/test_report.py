@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from changeover_registry import canonical
+from changeover_registry.bom import validate_bom
 from changeover_updater.reports import publish
 from changeover_updater.studio import read_studio
 from changeover_validators.runtimes.sandbox import available
@@ -95,7 +96,7 @@ def everything(world: Any, verdict: Any) -> dict[str, bytes]:
 def test_no_pixel_reaches_mlflow_by_default(studio: Any) -> None:
     kept = kept_by_mlflow(studio.world, studio.plain["verdict"])
 
-    assert sorted(kept.files) == ["report.html", "report.json"]
+    assert sorted(kept.files) == ["bom.cdx.json", "report.html", "report.json"]
     assert {path: images_in(data) for path, data in kept.files.items() if images_in(data)} == {}
 
 
@@ -127,6 +128,31 @@ def test_mlflow_has_every_metric_of_every_shot_by_alias_for_candidate_and_curren
     assert f"{prefix}/mad.rvm/shot-6/current" in data.metrics
     assert data.tags["changeover.decision"] == "accept"
     assert data.tags["changeover.sandbox"] == studio.pictured["sandbox"]
+
+
+def test_bill_of_materials_has_the_numbers_that_mlflow_has_by_alias(studio: Any, tmp_path: Path) -> None:
+    digest = studio.pictured["verdict"]
+
+    out = studio.world.ok("report", digest, "--bom", str(tmp_path / "bom.json"))
+
+    kept, bill = kept_by_mlflow(studio.world, digest), (tmp_path / "bom.json").read_bytes()
+    assert str(tmp_path / "bom.json") in out
+    assert kept.files["bom.cdx.json"] == bill
+    validate_bom(bill, where="bom.json")
+    assert not any(name.encode() in bill for name in NAMES)
+    metrics = json.loads(bill)["metadata"]["component"]["modelCard"]["quantitativeAnalysis"]["performanceMetrics"]
+    of_shots = [m for m in metrics if m["slice"].startswith("shot-") and " of the current " not in m["type"]]
+    assert {metric["slice"] for metric in of_shots} == {f"shot-{number}" for number in range(1, 7)}
+    told = {key.rpartition("/")[2] + " " + f"{value:.9f}" for key, value in kept.data.metrics.items()}
+    assert {f"{metric['slice']} {float(metric['value']):.9f}" for metric in of_shots} <= told
+    assert any("confidenceInterval" in m for m in metrics if m["slice"] == "all 6 shots of atlas-crowd")
+
+
+def test_bill_of_a_verdict_never_takes_the_place_of_a_folder(studio: Any, tmp_path: Path) -> None:
+    code, out, err = studio.world.run("report", "--bom", str(tmp_path))
+
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "--bom" in err
 
 
 def test_report_prints_where_the_sites_page_is_and_makes_it_anew(studio: Any) -> None:
