@@ -157,11 +157,13 @@ def _compared(studios: Sequence[Studio], runs: int) -> Iterator[str]:
 
 
 def _on_the_large(studio: Studio) -> Iterator[str]:
-    middle = format_time(studio.began + timedelta(minutes=studio.size.choices // 2))
+    early = format_time(studio.began + timedelta(minutes=1))
+    firsts = (f"{_name(model)}@1.0.0" for model in range(studio.size.models - 1, 0, -1))
     acts = {
-        f"log --at {middle}": lambda: studio.run("log", "--at", middle, "--channel", "stable"),
-        "log --choice": lambda: studio.run("log", "--choice"),
-        "promote what stable held first": lambda: studio.run("promote", f"{_name(0)}@1.0.0", "--reason", "bench"),
+        "log --at the first minute": lambda: studio.run("log", "--at", early, "--channel", "stable"),
+        "log --choice --verify": lambda: studio.run("log", "--choice", "--verify"),
+        f"log {_name(0)}": lambda: studio.run("log", _name(0)),
+        "promote what stable held first": lambda: studio.run("promote", next(firsts), "--reason", "bench"),
     }
     for name, act in acts.items():
         yield f"{name:<32} {min(_seconds(act) for _ in range(_LEAST)):7.3f} s with {studio.size.choices} choices"

@@ -5,14 +5,17 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from changeover_registry.errors import InvalidInputError, RefusedError, TrustError
-from changeover_registry.records.choice import Choice, Entry, Override, Pin, Pointer, Share, VerdictKey
+from changeover_registry.errors import InvalidInputError, LostRaceError, RefusedError, TrustError
+from changeover_registry.records.choice import Choice, ClientApproval, Entry, Override, Pin, Pointer, Share, VerdictKey
 from changeover_registry.records.release import ReleaseRef
 
 __all__ = [
     "Change",
     "add_override",
+    "approve_for_client",
     "channel_scope",
+    "check_expected",
+    "check_unmoved",
     "first_choice",
     "pin",
     "pin_scope",
@@ -21,6 +24,7 @@ __all__ = [
     "share",
     "sign_policy",
     "steer",
+    "unapprove_for_client",
     "unpin",
 ]
 
@@ -61,6 +65,40 @@ def pin_scope(show: str | None) -> str:
 def first_choice(change: Change, keys: tuple[VerdictKey, ...], policy: str) -> Choice:
     """The site's first choice: nothing chosen, who may sign verdicts, and which policy holds."""
     return Choice(scope="site", number=1, entry=change.entry("init"), verdict_keys=keys, policy=policy)
+
+
+def check_expected(last: Choice | None, scope: str, number: int) -> None:
+    """Check that the newest choice of a scope is the one that somebody decided on; 0 stands for none.
+
+    Raises:
+        LostRaceError: It is another; the message names it and who made it.
+    """
+    if (last.number if last else 0) != number:
+        raise _moved(
+            last, scope, f"choice {number} of {scope} as the newest" if number else f"no choice of {scope} yet"
+        )
+
+
+def check_unmoved(last: Choice | None, scope: str, seen: Choice | None) -> None:
+    """Check that what holds of a scope is still what a decision was made on.
+
+    Raises:
+        LostRaceError: Somebody chose, or went back, in between; the message names the head and who moved it.
+    """
+    if last != seen:
+        read = f"choice {seen.number} of {scope}, on which this was decided" if seen else f"no choice of {scope} yet"
+        raise _moved(last, scope, read)
+
+
+def _moved(last: Choice | None, scope: str, expected: str) -> LostRaceError:
+    head = f"choice {last.number} by {last.entry.who} at {last.entry.when} ({last.entry.what})" if last else "no choice"
+    return LostRaceError(
+        "choice",
+        where=scope,
+        expected=expected,
+        actual=head,
+        remedy="look at what was chosen (changeover log --choice) and run the command again; nothing was written",
+    )
 
 
 def promote(last: Choice | None, channel: str, release: ReleaseRef, verdict: str | None, change: Change) -> Choice:
@@ -222,6 +260,38 @@ def unpin(
             remedy="name the scope of the pin with --show, --sequence and --shot",
         )
     return _next(last, pin_scope(show), change, f"unpin {model} for {where}", pins=kept)
+
+
+def approve_for_client(last: Choice | None, show: str, approval: ClientApproval, change: Change) -> Choice:
+    """Write down that a show's client agreed to a release; an earlier agreement to the same release is replaced."""
+    kept = [one for one in _approvals(last) if one.release != approval.release]
+    approvals = tuple(sorted([*kept, approval], key=lambda one: str(one.release)))
+    what = f"client approval of {approval.release} for {show} by {approval.by}"
+    return _next(last, f"shows/{show}", change, what, client_approvals=approvals)
+
+
+def unapprove_for_client(last: Choice | None, show: str, release: ReleaseRef, change: Change) -> Choice:
+    """Take a client's agreement back; what the show has stays until another release is chosen for it.
+
+    Raises:
+        InvalidInputError: The client never agreed to that release.
+    """
+    kept = tuple(one for one in _approvals(last) if one.release != release)
+    if len(kept) == len(_approvals(last)):
+        have = ", ".join(str(one.release) for one in kept) or "none"
+        raise InvalidInputError(
+            "client approval",
+            where=f"show {show}",
+            expected=f"one of those that stand ({have})",
+            actual=f"{release}, to which no client's agreement stands",
+            remedy=f"see them with: changeover show approvals {show}",
+        )
+    what = f"no client approval of {release} for {show} any more"
+    return _next(last, f"shows/{show}", change, what, client_approvals=kept or None)
+
+
+def _approvals(last: Choice | None) -> tuple[ClientApproval, ...]:
+    return (last.client_approvals or ()) if last else ()
 
 
 def add_override(last: Choice | None, scope: str, override: Override, change: Change) -> Choice:

@@ -75,6 +75,11 @@ def _each(choice: Choice) -> Iterator[tuple[str, str]]:
         yield f"pin for {where}, {pin.release.model}", f"{_release(pin)}: {pin.reason}"
     for number, override in enumerate(choice.overrides, 1):
         yield f"override {number}", _override(override)
+    for baseline in choice.baselines or ():
+        where = f"baseline of {baseline.channel}, {baseline.model}"
+        yield where, f"{baseline.release}: {baseline.reason}"
+    for approval in choice.client_approvals or ():
+        yield f"client approval, {approval.release}", f"by {approval.by} at {approval.when}: {approval.evidence}"
     for key in choice.verdict_keys:
         yield f"verdict key {key.key_id[:12]}", _verdict_key(key)
     yield "policy", f"sha256 {choice.policy[:12]}" if choice.policy else "none"

@@ -21,6 +21,7 @@ from changeover_registry.records.release import Loader, Release, ReleaseRef, Til
 from changeover_registry.records.station import Answer, InstalledFile
 from changeover_registry.records.verdict import OperatingPoint, PointReport
 from changeover_updater.resident import resident
+from changeover_updater.show_terms import ShowTerms, check_client_approval
 from changeover_updater.sign_off import holding
 from changeover_updater.studio import FiledVerdict, VendorState
 from changeover_validators.checks.format import check_format
@@ -53,7 +54,8 @@ class Candidate:
     """A release and all that its eligibility at one host depends on.
 
     `baseline` is what it would take the place of. `named` is the verdict that the signed choice names for it: a later
-    check against something else, for another channel, does not undo what the promoters signed.
+    check against something else, for another channel, does not undo what the promoters signed. `terms` are those of the
+    show that it was chosen for, if it was one.
     """
 
     release: Release
@@ -65,6 +67,7 @@ class Candidate:
     policy: Policy
     now: datetime
     named: str | None = None
+    terms: ShowTerms | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +122,10 @@ class Eligible:
 def judge_release(candidate: Candidate) -> Eligible:
     """Decide what a host gets of a release."""
     passes = overridden(candidate.overrides, candidate.now)
-    release = release_findings(candidate.release, candidate.vendor, candidate.baseline, candidate.policy)
-    findings = _pass_over(release, passes)
+    show = candidate.terms.show if candidate.terms else None
+    release = release_findings(candidate.release, candidate.vendor, candidate.baseline, candidate.policy, show)
+    client = check_client_approval(candidate.release.ref(), candidate.terms, candidate.policy)
+    findings = _pass_over((*release, *client), passes)
     answers: list[Answer] = []
     passed: list[PassedOver] = []
     for loader, nuke in _callers(candidate):
@@ -172,13 +177,13 @@ def answered(check: CheckName, findings: Iterable[Finding]) -> bool:
 
 
 def release_findings(
-    release: Release, vendor: VendorState, baseline: Release | None, policy: Policy
+    release: Release, vendor: VendorState, baseline: Release | None, policy: Policy, show: str | None = None
 ) -> tuple[Finding, ...]:
-    """Checks 1 to 4, from records alone."""
+    """Checks 1 to 4, from records alone; `show` is for which one it is chosen, if for one."""
     return (
         _trust(vendor.withdrawn(release.ref())),
         *_adopted_elsewhere(release, vendor),
-        *check_licence(release, policy),
+        *check_licence(release, policy, show),
         *check_format(release, vendor.entry.allow_executable),
         *check_interface(release, baseline),
     )

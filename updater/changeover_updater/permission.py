@@ -11,6 +11,7 @@ from changeover_registry.records.findings import CHECKS, CheckName, Finding, Ref
 from changeover_registry.records.policy import Policy
 from changeover_registry.records.release import Release, ReleaseRef
 from changeover_updater.eligible import answered, blocking, describe, overridden
+from changeover_updater.show_terms import CLIENT_APPROVAL
 from changeover_updater.sign_off import first_of, in_order, problem_of
 from changeover_updater.studio import FiledVerdict
 from changeover_validators.verdict import CLOCKS_APART, may_sign_off
@@ -52,16 +53,26 @@ def permitting_verdict(case: Case) -> str | None:
         UndecidedError: No verdict holds; the message says what is missing.
     """
     passes = overridden(case.overrides, case.now)
-    for finding in blocking(case.findings):
-        if finding.check == "trust" or not (case.held_before or finding.check in passes):
-            raise _refuse(case, finding)
+    against = tuple(finding for finding in blocking(case.findings) if not _passed_over(case, finding, passes))
     newest = _newest(case)
-    if newest is not None and newest.verdict.decision == "accept" and _stale(case, newest) is None:
-        return newest.digest
-    missing = () if case.held_before else _open_checks(case, newest, passes)
+    holds = newest is not None and newest.verdict.decision == "accept" and _stale(case, newest) is None
+    missing = () if holds or case.held_before else _open_checks(case, newest, passes)
+    if against:
+        raise _refuse(case, against, newest, missing)
     if missing:
         raise _missing(case, newest, missing)
-    return None
+    return newest.digest if newest is not None and holds else None
+
+
+def _passed_over(case: Case, finding: Finding, passes: tuple[CheckName, ...]) -> bool:
+    """Whether a finding against the release stops nobody: an override, or the channel held the release before.
+
+    What a channel held may come back whatever the rules are now; but not where its client agreed to it no more.
+    """
+    if finding.check == "trust":
+        return False
+    asked = isinstance(finding, Refused) and finding.rule == CLIENT_APPROVAL
+    return finding.check in passes or (case.held_before and not asked)
 
 
 def _newest(case: Case) -> FiledVerdict | None:
@@ -124,25 +135,30 @@ def _open(findings: tuple[Finding, ...]) -> tuple[CheckName, ...]:
 
 
 def _missing(case: Case, newest: FiledVerdict | None, missing: tuple[CheckName, ...]) -> ChangeoverError:
-    ref = f"{case.release.model}@{case.release.version}"
+    rejected = newest is not None and newest.verdict.decision == "reject"
+    error = RefusedError if rejected else UndecidedError
+    return error("promotion", where=_named(case), **_no_verdict(case, newest, missing))
+
+
+def _no_verdict(case: Case, newest: FiledVerdict | None, missing: tuple[CheckName, ...]) -> dict[str, str]:
+    """What a promotion lacks of a verdict: expected, actual, remedy."""
+    ref = _named(case)
     if newest is None:
         actual = "no verdict at all"
     elif newest.verdict.decision == "accept":
         actual = f"verdict {newest.digest[:12]}, but {_stale(case, newest)}"
     else:
         actual = f"verdict {newest.digest[:12]}: {newest.verdict.decision}: {newest.verdict.reason}"
-    rejected = newest is not None and newest.verdict.decision == "reject"
-    error = RefusedError if rejected else UndecidedError
-    return error(
-        "promotion",
-        where=ref,
-        expected="an accept verdict under the policy in force, or an override for each open check",
-        actual=f"{actual} (open: {', '.join(missing)})",
-        remedy=(
-            f"run changeover check {ref} with the same --channel, {_sign_off(case, newest)}"
-            f"or changeover override add {ref} --check NAME --reason ... --until ..."
-        ),
-    )
+    return {
+        "expected": "an accept verdict under the policy in force, or an override for each open check",
+        "actual": f"{actual} (open: {', '.join(missing)})",
+        "remedy": f"run changeover check {ref} with the same --channel, {_sign_off(case, newest)}"
+        f"or changeover override add {ref} --check NAME --reason ... --until ...",
+    }
+
+
+def _named(case: Case) -> str:
+    return f"{case.release.model}@{case.release.version}"
 
 
 def _sign_off(case: Case, newest: FiledVerdict | None) -> str:
@@ -151,14 +167,31 @@ def _sign_off(case: Case, newest: FiledVerdict | None) -> str:
     return f"or changeover verdict sign-off {newest.digest[:12]} --name ... --note ..., "
 
 
-def _refuse(case: Case, finding: Finding) -> ChangeoverError:
-    ref = f"{case.release.model}@{case.release.version}"
-    error = TrustError if finding.check == "trust" else RefusedError if isinstance(finding, Refused) else UndecidedError
-    mend = getattr(finding, "remedy", "") or "mend it"
-    return error(
-        f"promotion: {finding.check}",
-        where=ref,
-        expected=getattr(finding, "expected", "every check to pass"),
-        actual=getattr(finding, "actual", "") or describe(finding),
-        remedy="promote another release" if finding.check == "trust" else f"{mend}, or: changeover override add {ref}",
-    )
+def _refuse(
+    case: Case, against: tuple[Finding, ...], newest: FiledVerdict | None, missing: tuple[CheckName, ...]
+) -> ChangeoverError:
+    """Everything that stands in the way at once; where trust does, that alone, since nothing else matters then."""
+    distrusted = tuple(finding for finding in against if finding.check == "trust")
+    if distrusted:
+        return TrustError("promotion: trust", where=_named(case), **_speaking(case, distrusted[0]))
+    lacks = [_speaking(case, finding) for finding in against]
+    lacks += [_no_verdict(case, newest, missing)] if missing else []
+    refused = any(isinstance(finding, Refused) for finding in against)
+    refused |= bool(missing) and newest is not None and newest.verdict.decision == "reject"
+    rule = f"promotion: {against[0].check}" if len(lacks) == 1 else f"promotion: {len(lacks)} things are missing"
+    parts = {key: "; and ".join(lack[key] for lack in lacks) for key in ("expected", "actual", "remedy")}
+    return (RefusedError if refused else UndecidedError)(rule, where=_named(case), **parts)
+
+
+def _speaking(case: Case, finding: Finding) -> dict[str, str]:
+    """What one finding asks for: expected, actual, remedy."""
+    remedy = getattr(finding, "remedy", "") or "mend it"
+    if finding.check == "trust":
+        remedy = "promote another release"
+    elif not (isinstance(finding, Refused) and finding.rule == CLIENT_APPROVAL):
+        remedy = f"{remedy}, or: changeover override add {_named(case)}"
+    return {
+        "expected": getattr(finding, "expected", "every check to pass"),
+        "actual": getattr(finding, "actual", "") or describe(finding),
+        "remedy": remedy,
+    }

@@ -15,6 +15,7 @@ from changeover_registry.records.release import Release
 from changeover_updater.adopted import check_only_adopted, is_adopted
 from changeover_updater.eligible import release_findings
 from changeover_updater.permission import Case, permitting_verdict
+from changeover_updater.show_terms import check_client_approval, terms_of
 from changeover_updater.site import Site
 from changeover_updater.studio import Studio, read_verdicts
 
@@ -29,9 +30,14 @@ _CHANNEL = re.compile(r"stable|beta|show/[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 def case_of(call: "Invocation", site: Site, studio: Studio, release: Release, scope: str, channel: str | None) -> Case:
     """All that a promotion, or a pin (`channel` is None), is decided from."""
     baseline = None if channel is None else baseline_of(studio, release, channel)
+    terms = terms_of(studio.choices, scope)
+    show, vendor = terms.show if terms else None, studio.vendor_of(release)
     return Case(
         release=release,
-        findings=release_findings(release, studio.vendor_of(release), baseline, studio.policy),
+        findings=(
+            *release_findings(release, vendor, baseline, studio.policy, show),
+            *check_client_approval(release.ref(), terms, studio.policy),
+        ),
         verdicts=read_verdicts(site, studio, release.digest()),
         overrides=studio.overrides(release.ref(), scope),
         policy=studio.policy,

@@ -28,6 +28,7 @@ from changeover_registry.records.station import (
 )
 from changeover_updater.eligible import Candidate, Eligible, describe, judge_release
 from changeover_updater.rollout import chosen_pointers
+from changeover_updater.show_terms import terms_of
 from changeover_updater.studio import FiledVerdict, Studio
 from changeover_validators.classes import host_class
 
@@ -246,6 +247,7 @@ def _judge(known: Known, target: Target) -> Judged:
             policy=known.studio.policy,
             now=known.now,
             named=target.verdict,
+            terms=terms_of(known.studio.choices, target.scope),
         )
     )
 

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Literal
 from changeover_registry import signing
 from changeover_registry.clock import format_time, parse_time
 from changeover_registry.errors import ChangeoverError, InvalidInputError, TrustError
-from changeover_registry.records.choice import Choice, Override, Pin, Pointer, Share
+from changeover_registry.names import check_name
+from changeover_registry.records.choice import Choice, ClientApproval, Override, Pin, Pointer, Share
 from changeover_registry.records.findings import CHECKS, CheckName
 from changeover_registry.records.release import Release
 from changeover_registry.records.verdict import Verdict
 from changeover_updater import choose
 from changeover_updater.needed import ALL, Needed
 from changeover_updater.permitted import case_of, earlier_of, permission_of
+from changeover_updater.show_terms import without_their_own
 from changeover_updater.site import Site
 from changeover_updater.studio import LIMIT_BYTES, Studio, read_studio
 
@@ -27,8 +29,10 @@ if TYPE_CHECKING:
     from changeover_updater.cli._context import Invocation
 
 __all__ = [
+    "Agreed",
     "Part",
     "Scope",
+    "approve_for_client",
     "change_of",
     "open_model",
     "open_release",
@@ -41,6 +45,7 @@ __all__ = [
     "sign_verdict",
     "steer",
     "studio_keys",
+    "unapprove_for_client",
     "unpin",
     "write_choice",
 ]
@@ -111,8 +116,20 @@ class Part:
     classes: tuple[str, ...] = ()
 
 
-def promote(call: "Invocation", text: str, channel: str | None, reason: str, part: Part | None = None) -> "Written":
+def promote(
+    call: "Invocation",
+    text: str,
+    channel: str | None,
+    reason: str,
+    part: Part | None = None,
+    *,
+    expect: int | None = None,
+    notice: Callable[[str], None] = lambda _: None,
+) -> "Written":
     """Point a channel at a release that may be promoted; with `part`, let so many stations have it first.
+
+    With `expect`, only where the newest choice of the channel's scope has that number (0: none yet). Shows that ask for
+    their client's approval, and would get this release without it, are told to `notice`.
 
     Raises:
         RefusedError: The newest verdict rejects, or a rule says no.
@@ -130,22 +147,39 @@ def promote(call: "Invocation", text: str, channel: str | None, reason: str, par
         return tuple(entry for entry in held if isinstance(entry, Pointer) and entry.channel == name)
 
     verdict = permission_of(case, earlier)
-    if part is None:
-        return write_choice(
-            call,
-            site,
-            scope,
-            lambda last: choose.promote(last, name, release.ref(), verdict, change_of(call, reason)),
-        )
-    new = Share(
-        channel=name,
+    new = None if part is None else _share_of(release, name, part, verdict)
+    made = change_of(call, reason)
+
+    def change(last: Choice | None) -> Choice:
+        if expect is not None:
+            choose.check_expected(last, scope, expect)
+        if new is not None:
+            return choose.share(last, new, made)
+        return choose.promote(last, name, release.ref(), verdict, made)
+
+    written = write_choice(call, site, scope, change, studio)
+    unasked = without_their_own(studio.choices, studio.policy, release.model) if name == studio.policy.channel else ()
+    for show in unasked:
+        notice(_gets_it_too(show, name, release.model))
+    return written
+
+
+def _share_of(release: Release, channel: str, part: Part, verdict: str | None) -> Share:
+    return Share(
+        channel=channel,
         release=release.ref(),
         percent=part.percent,
         names=part.names,
         classes=part.classes,
         verdict=verdict,
     )
-    return write_choice(call, site, scope, lambda last: choose.share(last, new, change_of(call, reason)))
+
+
+def _gets_it_too(show: str, channel: str, model: str) -> str:
+    return (
+        f"show {show} asks for its client's approval and has no {model} of its own, so it gets what {channel} has; "
+        f"give it one: changeover promote {model}@VERSION --channel show/{show}"
+    )
 
 
 def steer(
@@ -192,7 +226,7 @@ def pin(call: "Invocation", text: str, scope: Scope, reason: str) -> "Written":
         reason=reason,
         verdict=verdict,
     )
-    return write_choice(call, site, where, lambda last: choose.pin(last, new, change_of(call, reason)))
+    return write_choice(call, site, where, lambda last: choose.pin(last, new, change_of(call, reason)), studio)
 
 
 def unpin(call: "Invocation", model: str, scope: Scope, reason: str) -> "Written":
@@ -223,6 +257,47 @@ def override(
     new = Override(release=release.ref(), checks=_checks(checks), reason=reason, by=call.settings.who, until=until)
     scope = choose.pin_scope(Scope(show, None, None).show)
     return write_choice(call, site, scope, lambda last: choose.add_override(last, scope, new, change_of(call, reason)))
+
+
+@dataclass(frozen=True, slots=True)
+class Agreed:
+    """What a show's client agreed to: who of the client, and where the studio finds it again."""
+
+    by: str
+    evidence: str
+
+
+def approve_for_client(call: "Invocation", show: str, text: str, agreed: Agreed, reason: str) -> "Written":
+    """Write into a show's choice that its client agreed to a release.
+
+    Raises:
+        InvalidInputError: There can be no such show, or no such release is known.
+        LostRaceError: Somebody else changed the choice meanwhile.
+    """
+    scope = _show_scope(show)
+    site, _, release = open_release(call, text)
+    when = format_time(call.now)
+    approval = ClientApproval(release=release.ref(), by=agreed.by, when=when, evidence=agreed.evidence)
+    change = change_of(call, reason)
+    return write_choice(call, site, scope, lambda last: choose.approve_for_client(last, show, approval, change))
+
+
+def unapprove_for_client(call: "Invocation", show: str, text: str, reason: str) -> "Written":
+    """Take a client's agreement back; what the show has stays, and nobody gets it anew.
+
+    Raises:
+        InvalidInputError: No such agreement stands, or no such release is known.
+        LostRaceError: Somebody else changed the choice meanwhile.
+    """
+    scope = _show_scope(show)
+    site, _, release = open_release(call, text)
+    change = change_of(call, reason)
+    return write_choice(call, site, scope, lambda last: choose.unapprove_for_client(last, show, release.ref(), change))
+
+
+def _show_scope(show: str) -> str:
+    """The scope of a show that a person named."""
+    return choose.channel_scope(f"show/{check_name(show, where='show')}")
 
 
 def renew_choice(call: "Invocation", notice: Callable[[str], None]) -> None:
@@ -319,15 +394,36 @@ def change_of(call: "Invocation", reason: str) -> choose.Change:
     return choose.Change(who=call.settings.who, when=format_time(call.now), why=reason)
 
 
-def write_choice(call: "Invocation", site: Site, scope: str, change: Callable[[Choice | None], Choice]) -> "Written":
-    """Write the next choice of a scope with this host's keys; a show is enrolled where the targets key is here."""
+def write_choice(
+    call: "Invocation",
+    site: Site,
+    scope: str,
+    change: Callable[[Choice | None], Choice],
+    seen: Studio | None = None,
+) -> "Written":
+    """Write the next choice of a scope with this host's keys; a show is enrolled where the targets key is here.
+
+    With `seen`, on which the change was decided, nothing is written where the scope has moved since. Without the
+    site's key that is not asked: such a host builds on what others decided and readers do not see yet.
+
+    Raises:
+        LostRaceError: Somebody else is writing, was first, or chose in between.
+    """
     from changeover_registry.repository import choice
 
     call.key("promoter")
     keys = studio_keys(call)
     if scope != "site" and keys.targets.is_file():
         choice.enrol_scope(site.choice, keys, scope, call.now)
-    return choice.write(site.choice, keys, scope, change, call.now)
+    if seen is None or not keys.site.is_file():
+        return choice.write(site.choice, keys, scope, change, call.now)
+    known = next((one for one in seen.choices if one.scope == scope), None)
+
+    def unmoved(last: Choice | None) -> Choice:
+        choose.check_unmoved(last, scope, known)
+        return change(last)
+
+    return choice.write(site.choice, keys, scope, unmoved, call.now)
 
 
 def _checks(names: tuple[str, ...]) -> tuple[CheckName, ...]:

@@ -10,7 +10,7 @@ import base64
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from changeover_registry import _fs, canonical
@@ -32,42 +32,39 @@ def speaking_of(folder: Path, release: str, limit: int) -> Iterator[Path]:
         release: The release's digest.
         limit: What no verdict is larger than, in bytes; a larger file is none.
     """
-    listed = _read(folder / INDEX)
-    names = [name.removesuffix(".json") for name in _names(folder) if name.endswith(".json")]
-    unlisted = [name for name in names if name not in listed]
+    lines = _lines(folder / INDEX)
+    names = _names(folder)
+    unlisted = names.difference(line[:_DIGEST_CHARS] for line in lines)
     found = {name: about for name in unlisted if (about := _about(folder / f"{name}.json", limit)) is not None}
     if len(found) > _BATCH:
-        there = set(names)
-        kept = {name: about for name, about in listed.items() if name in there}
-        _write(folder / INDEX, {**kept, **found})
-    for name in names:
-        if release in listed.get(name, found.get(name, release)):
-            yield folder / f"{name}.json"
+        kept = (line for line in lines if line[:_DIGEST_CHARS] in names)
+        _write(folder / INDEX, [*kept, *(f"{name} {about}" for name, about in found.items())])
+    speaking = {line[:_DIGEST_CHARS] for line in lines if release in line} & names
+    speaking |= {name for name in unlisted if release in found.get(name, release)}
+    return (folder / f"{name}.json" for name in sorted(speaking))
 
 
-def _names(folder: Path) -> list[str]:
+def _names(folder: Path) -> set[str]:
+    """The names of the files that may be verdicts, without their ending."""
     try:
         with os.scandir(folder) as entries:
-            return [entry.name for entry in entries]
+            return {entry.name[:-5] for entry in entries if entry.name.endswith(".json")}
     except FileNotFoundError:
-        return []
+        return set()
 
 
-def _read(path: Path) -> Mapping[str, str]:
-    """The index: what stands after each verdict's digest; nothing where it is damaged or cannot be read."""
+def _lines(path: Path) -> list[str]:
+    """The lines of the index; none where it is damaged or cannot be read."""
     try:
         head, *lines = path.read_text(encoding="ascii").split("\n")
     except (OSError, UnicodeDecodeError):
-        return {}
-    if head != _HEAD or not lines or lines[-1]:
-        return {}
-    return {line[:_DIGEST_CHARS]: line[_DIGEST_CHARS + 1 :] for line in lines[:-1]}
+        return []
+    return lines[:-1] if head == _HEAD and lines and not lines[-1] else []
 
 
-def _write(path: Path, found: Mapping[str, str]) -> None:
-    lines = (f"{name} {about}\n" for name, about in sorted(found.items()))
+def _write(path: Path, lines: Iterable[str]) -> None:
     with contextlib.suppress(OSError):
-        _fs.write_atomic(path, (f"{_HEAD}\n" + "".join(lines)).encode())
+        _fs.write_atomic(path, "".join(f"{line}\n" for line in (_HEAD, *sorted(lines))).encode())
 
 
 def _about(path: Path, limit: int) -> str | None:

@@ -1,4 +1,4 @@
-"""The store's commands: gc, show list|close, quarantine list|lift."""
+"""The store's commands: gc, show list|close (its client's are in `client`), quarantine list|lift."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from changeover_registry.errors import InvalidInputError
+from changeover_updater.cli import client
 from changeover_updater.cli._context import JsonFlag, invocation, said
 from changeover_updater.cli._output import count, emit, escape, mark, progress, rows, say
 
@@ -21,6 +22,7 @@ quarantines = typer.Typer(help="What failed at this station and is not tried the
 def add_to(app: typer.Typer) -> None:
     """Add the commands to the root command."""
     app.command()(gc)
+    client.add_to(shows)
     app.add_typer(shows, name="show")
     app.add_typer(quarantines, name="quarantine")
 

@@ -372,6 +372,10 @@ def promote(
         list[str] | None,
         typer.Option(help="Only stations of this name, such as 'render-*', or class:HOSTCLASS. May repeat."),
     ] = None,
+    expect: Annotated[
+        int | None,
+        typer.Option(help="Only if this is the newest choice of the channel's scope (changeover log).", min=0),
+    ] = None,
 ) -> None:
     """Let a channel have a release that was accepted, or a part of its stations first; or sign a changed policy."""
     from changeover_updater import signed
@@ -380,7 +384,7 @@ def promote(
     call = invocation(context)
     what = "--policy" if policy else "MODEL@VERSION --channel stable"
     part = part_of(share, tuple(cohort or ()))
-    if not reason or (release is None) != policy or (policy and part):
+    if not reason or (release is None) != policy or (policy and (part or expect is not None)):
         raise InvalidInputError(
             "usage",
             where="promote",
@@ -392,7 +396,7 @@ def promote(
     if release is None:
         done = signed.promote_policy(call, reason)
     else:
-        done = signed.promote(call, release, channel, reason, part)
+        done = signed.promote(call, release, channel, reason, part, expect=expect, notice=notice)
     show_written(done, "verdicts of the policy before no longer promote; check again" if policy else _NEXT_UPDATE)
     tell_promoted(call, done)
 
