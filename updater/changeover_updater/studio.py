@@ -34,6 +34,7 @@ __all__ = [
     "choice_log",
     "find_verdict",
     "key_changes",
+    "newest_choices",
     "read_accepted",
     "read_choices",
     "read_studio",
@@ -232,6 +233,15 @@ def choice_history(site: Site) -> tuple[Choice, ...]:
 
     found = [entry for scope in scopes(site) for entry in choice.history(site.choice, scope)]
     return tuple(sorted(found, key=lambda entry: (entry.entry.when, entry.scope, entry.number)))
+
+
+def newest_choices(site: Site) -> tuple[Choice, ...]:
+    """The newest choice of every scope that the site holds, for reading; decisions use `read_choices`."""
+    from changeover_registry.repository import past
+
+    reached = past.read_past(site.choice)
+    heads = (next(past.links_of(site.choice, reached, scope), None) for scope in scopes(site))
+    return tuple(head.choice() for head in heads if head is not None)
 
 
 def choice_log(site: Site) -> tuple[Choice | Back, ...]:

@@ -10,7 +10,7 @@ digests of the past. What they do not show is left aside and told, never obeyed 
 stolen a back key can neither put a release on a station nor keep a studio from working.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -49,6 +49,8 @@ __all__ = [
     "check_back_place",
     "effective",
     "history",
+    "newest",
+    "newest_first",
     "renew",
     "signed_back",
     "stand",
@@ -199,12 +201,19 @@ def history(folder: Path, scope: str, *, root: bytes | None = None) -> tuple[Bac
     """
     check_is_repository(folder)
     reached = read_reached(folder, root or anchor_bytes(folder / "metadata" / "1.root.json"))
-    backs: list[Back] = []
+    return tuple(reversed(tuple(newest_first(folder, reached, scope))))
+
+
+def newest_first(folder: Path, reached: Reached, scope: str) -> Iterator[Back]:
+    """Every way back of a scope, newest first, each read when it is asked for.
+
+    Raises:
+        TrustError: A file is missing, or is not what the next one names.
+    """
     back = newest(folder, reached, scope)
     while back is not None:
-        backs.append(back)
+        yield back
         back = _load(folder, scope, back.number - 1, back.previous) if back.previous else None
-    return tuple(reversed(backs))
 
 
 def newest(folder: Path, reached: Reached, scope: str) -> Back | None:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from changeover_registry.records.station import Event
     from changeover_registry.repository.pending import Written
     from changeover_updater.expiries import Expires, Stage
+    from changeover_updater.overrides import Standing
     from changeover_updater.status import Status
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "entry_row",
     "event_rows",
     "show_expiring",
+    "show_overrides",
     "show_status",
     "show_written",
     "way_from_withdrawn",
@@ -81,6 +83,21 @@ def show_expiring(soon: "Sequence[tuple[Expires, Stage]]", now: "datetime") -> N
     for expires, near in soon:
         sign = "no" if near == "expired" else "open"
         say(f"{mark(sign)} {escape(expires.said(now))}; {escape(expires.remedy())}")
+
+
+def show_overrides(standing: "Sequence[Standing]", unread: str | None) -> None:
+    """What is passed over while it is, one line each; or why nobody can tell at this moment."""
+    if unread:
+        say(f"{mark('open')} whether overrides stand cannot be told: {escape(unread)}")
+    for one in standing:
+        override = one.override
+        where = "" if one.scope == "site" else f" for {one.scope.removeprefix('shows/')}"
+        here = ", which is in use here" if one.in_use else ""
+        said = (
+            f"override until {override.until}{where}: {', '.join(override.checks)} of {override.release}{here}; "
+            f"by {override.by}: {override.reason}"
+        )
+        say(f"{mark('open')} {escape(said)}")
 
 
 def show_written(done: "Written", then: str = "") -> None:

@@ -11,8 +11,9 @@ import typer
 from changeover_registry.clock import format_time, parse_time
 from changeover_registry.errors import InvalidInputError
 from changeover_updater.cli._context import Invocation, JsonFlag, Reason, host_facts, invocation, read_facts, said
-from changeover_updater.cli._output import emit, escape, mark, notice, progress, rows, say
+from changeover_updater.cli._output import emit, escape, mark, notice, progress, say
 from changeover_updater.cli._told import tell_hook, tell_returned, tell_site
+from changeover_updater.cli.log import log
 
 __all__ = ["add_to"]
 
@@ -91,18 +92,24 @@ def update(context: typer.Context, as_json: JsonFlag = False) -> None:
 
 def status(context: typer.Context, as_json: JsonFlag = False) -> None:
     """Show what this station serves, since when, and what holds it."""
-    from changeover_updater.cli._show import show_expiring, show_status
+    from changeover_updater.cli._show import show_expiring, show_overrides, show_status
     from changeover_updater.expiries import expiring, read_expiries
+    from changeover_updater.overrides import read_standing
     from changeover_updater.status import status_now
 
     call = invocation(context)
     station = call.station()
     found = status_now(station, call.now)
     soon = expiring(read_expiries(station, call.settings.site), call.now)
-    answer = found.as_object() | {"expiring": [one.as_object(near) for one, near in soon]}
+    passes, unread = read_standing(call.settings.site, station, call.now)
+    answer = found.as_object() | {
+        "expiring": [one.as_object(near) for one, near in soon],
+        "overrides": None if unread else [one.as_object() for one in passes],
+    }
 
     def show() -> None:
         show_status(found)
+        show_overrides(passes, unread)
         show_expiring(soon, call.now)
 
     emit(answer, as_json=as_json, show=show)
@@ -199,56 +206,6 @@ def unhold(context: typer.Context, reason: Reason = "lifted by hand") -> None:
     say(f"{mark('ok')} the hold is lifted" if lifted else f"{mark('skip')} there is no hold; nothing changed")
     if lifted:
         tell_site(call, station)
-
-
-def log(
-    context: typer.Context,
-    verify: Annotated[bool, typer.Option("--verify", help="Check the chain of events, link by link.")] = False,
-    choice: Annotated[
-        bool, typer.Option("--choice", help="The studio's choices instead of this station's events.")
-    ] = False,
-    imports: Annotated[bool, typer.Option("--imports", help="What was carried into the site, and by whom.")] = False,
-    as_json: JsonFlag = False,
-) -> None:
-    """Show who changed what, when and why."""
-    from changeover_registry import chain
-    from changeover_updater.cli._show import event_rows
-    from changeover_updater.status import reported_head
-
-    call = invocation(context)
-    if imports:
-        from changeover_updater.cli.bundle import show_imports
-
-        show_imports(call, verify=verify, as_json=as_json)
-        return
-    station = call.station()
-    if choice:
-        _log_choices(call, as_json=as_json)
-        return
-    events = station.events()
-    if verify:
-        site = call.settings.site
-        chain.verify(events, reported_head(site, station.id) if site else None)
-    emit(
-        [_object(event.to_bytes()) for event in events],
-        as_json=as_json,
-        show=lambda: rows("events", ("seq", "when", "who", "what", "from", "to", "why"), event_rows(events)),
-    )
-    if verify and not as_json:
-        say(f"{mark('ok')} {len(events)} events, each follows from the one before")
-
-
-def _log_choices(call: Invocation, *, as_json: bool) -> None:
-    from changeover_updater.cli._show import choice_rows, entry_row
-    from changeover_updater.studio import choice_log, key_changes
-
-    site = call.site()
-    history, keys = choice_log(site), key_changes(site)
-    lines = sorted([*choice_rows(history), *(entry_row("keys", *change) for change in keys)], key=lambda line: line[2])
-    answer = [_object(one.to_bytes()) for one in history]
-    answer += [{"keys": number, "entry": entry.model_dump(mode="json")} for number, entry in keys]
-    columns = ("scope", "n", "when", "who", "what", "why")
-    emit(answer, as_json=as_json, show=lambda: rows("choices", columns, lines))
 
 
 def plugin_path(
