@@ -194,6 +194,7 @@ def _foreign_errors() -> tuple[type[Exception], ...]:
         ("mlflow.exceptions", "MlflowException"),
         ("requests.exceptions", "RequestException"),
         ("sqlalchemy.exc", "SQLAlchemyError"),
+        ("alembic.util.exc", "CommandError"),
         ("botocore.exceptions", "BotoCoreError"),
         ("botocore.exceptions", "ClientError"),
         ("boto3.exceptions", "Boto3Error"),
