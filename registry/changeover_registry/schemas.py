@@ -24,6 +24,7 @@ from changeover_registry.records.repository import Index, TrustEntry, VendorCard
 from changeover_registry.records.scores import NoiseRecord, ScoreTask, ShotScores, ShotTimes
 from changeover_registry.records.show import ClosedShow
 from changeover_registry.records.station import Current, Event, Generation, Hold, Lease, Quarantine, StationStatus
+from changeover_registry.records.vendor_change import VendorChange
 from changeover_registry.records.verdict import Verdict
 
 __all__ = ["RECORDS", "schema", "write_schemas"]
@@ -61,6 +62,7 @@ RECORDS: tuple[type[Record], ...] = (
     StationStatus,
     TrustEntry,
     VendorCard,
+    VendorChange,
     Verdict,
 )
 """Every record that stands alone in a file or an envelope."""

@@ -6,11 +6,14 @@ write is verified. Left out: what the keys sign (`vendor`, `choice`).
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from changeover_registry.signing import ensure_key
+from changeover_registry.signing import at_hand, ensure_key, load_signer
 
-__all__ = ["StudioKeys", "VendorKeys", "new_studio_keys", "new_vendor_keys"]
+if TYPE_CHECKING:
+    from securesystemslib.signer import Signer
+
+__all__ = ["StudioKeys", "VendorKeys", "new_studio_keys", "new_vendor_keys", "next_place"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +22,14 @@ class VendorKeys:
 
     `root` and `targets` sign seldom (a new model, a new key) and belong on another disk; `release` signs releases;
     `online` signs snapshot and timestamp. Beside `online` stands ``root.json``, the root that this vendor trusts.
+    `more` are further keys that are here for once; each signs where the repository names it.
     """
 
     root: Path
     targets: Path
     release: Path
     online: Path
+    more: tuple[Path, ...] = ()
 
     @classmethod
     def in_folder(cls, folder: Path) -> Self:
@@ -36,6 +41,34 @@ class VendorKeys:
     def anchor(self) -> Path:
         """The trusted root beside the online key."""
         return self.online.with_name("root.json")
+
+    def signers(self, *places: Path) -> "list[Signer]":
+        """The keys at these places, and all further ones.
+
+        Raises:
+            InvalidInputError: There is no key at one of them.
+        """
+        return [load_signer(place) for place in (*places, *self.more)]
+
+    def at_hand(self) -> "list[Signer]":
+        """Every key that is here, those that are about to replace another among them.
+
+        Raises:
+            InvalidInputError: In a key's place is something else.
+        """
+        own = (self.root, self.targets, self.release, self.online)
+        places = [place for path in own for place in (path, next_place(path))]
+        return [load_signer(place) for place in (*places, *self.more) if at_hand(place)]
+
+    def online_signers(self) -> "list[Signer]":
+        """The keys that are here and may sign the dates: the online key, the one that is to follow it, further ones."""
+        places = (self.online, next_place(self.online), *self.more)
+        return [load_signer(place) for place in places if at_hand(place)]
+
+
+def next_place(path: Path) -> Path:
+    """Where a new key stands until it takes the place of the one at `path`."""
+    return path.with_name(f"{path.stem}.next.pem")
 
 
 @dataclass(frozen=True, slots=True)

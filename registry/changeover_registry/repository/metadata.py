@@ -55,6 +55,7 @@ __all__ = [
     "target_info",
     "with_delegation",
     "write",
+    "write_root",
 ]
 
 ENTRY = "x-changeover-entry"
@@ -227,7 +228,7 @@ def write(
         write_atomic(file, data)
     if change.root is not None:
         reached = replace(reached, root=change.root.signed)
-        write_atomic(folder / "metadata" / f"{change.root.signed.version}.root.json", change.root.data)
+        write_root(folder, change.root)
     for role in change.files:
         put = write_new if exclusively else write_atomic
         put(role.path(folder), role.data)
@@ -235,8 +236,24 @@ def write(
         reach(folder, reached, change.files, online, now)
 
 
-def reach(folder: Path, reached: Reached, files: Iterable[RoleFile], online: Signer, now: datetime) -> None:
+def reach(
+    folder: Path,
+    reached: Reached,
+    files: Iterable[RoleFile],
+    online: Signer | Sequence[Signer],
+    now: datetime,
+    *,
+    until: Root | None = None,
+) -> None:
     """Write a snapshot that names `files`, which must be there, then move the timestamp to it.
+
+    Args:
+        folder: The repository.
+        reached: What the new state builds on.
+        files: The role files that it names anew.
+        online: The key of snapshot and timestamp, or several of which each signs that is asked for.
+        now: The moment of signing.
+        until: A root that is about to be written: both files are to hold before and after it.
 
     Raises:
         TrustError: The root names another key for snapshot or timestamp.
@@ -248,13 +265,24 @@ def reach(folder: Path, reached: Reached, files: Iterable[RoleFile], online: Sig
         expires=expiry("snapshot", now),
         meta={**reached.snapshot.meta, **meta},
     )
-    data = _write_snapshot(folder, snapshot, reached.root, online)
+    signers, roots = _asked_for(online, (reached.root, until)), (reached.root, *([until] if until else []))
+    data = _write_snapshot(folder, snapshot, roots, signers)
     timestamp = Timestamp(
         reached.timestamp.version + bool(reached.roles),
         expires=expiry("timestamp", now),
         snapshot_meta=MetaFile.from_data(snapshot.version, data, ["sha256"]),
     )
-    write_atomic(folder / "metadata" / "timestamp.json", _sign("timestamp", timestamp, reached.root, [online]))
+    signed = _signed_for("timestamp", timestamp, roots, signers)
+    write_atomic(folder / "metadata" / "timestamp.json", signed)
+
+
+def write_root(folder: Path, root: RootFile) -> None:
+    """Write a root under its number: from then on its keys count.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    write_atomic(folder / "metadata" / f"{root.signed.version}.root.json", root.data)
 
 
 def renew_top(
@@ -283,10 +311,25 @@ def sign_root(root: Root, previous: Root, signer: Signer) -> RootFile:
     return RootFile(root, _sign("root", root, previous, [signer]))
 
 
-def _write_snapshot(folder: Path, snapshot: Snapshot, root: Root, online: Signer) -> bytes:
+def _asked_for(online: Signer | Sequence[Signer], roots: Iterable[Root | None]) -> Sequence[Signer]:
+    """Those of the keys here that a root names for the dates; all, where it names none of them."""
+    if isinstance(online, Signer):
+        return [online]
+    named = {key for root in roots if root is not None for key in root.roles["timestamp"].keyids}
+    return [signer for signer in online if signer.public_key.keyid in named] or online
+
+
+def _signed_for(role: str, signed: Signed, roots: Sequence[Root], signers: Sequence[Signer]) -> bytes:
+    data = _sign(role, signed, roots[0], signers)
+    for root in roots[1:]:
+        _check(role, Metadata.from_bytes(data), root)
+    return data
+
+
+def _write_snapshot(folder: Path, snapshot: Snapshot, roots: Sequence[Root], signers: Sequence[Signer]) -> bytes:
     """Write under the next free number: a number that a killed writer used is never used for other bytes."""
     while True:
-        data = _sign("snapshot", snapshot, root, [online])
+        data = _signed_for("snapshot", snapshot, roots, signers)
         try:
             write_new(folder / "metadata" / f"{snapshot.version}.snapshot.json", data)
         except FileExistsError:

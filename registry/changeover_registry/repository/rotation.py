@@ -26,7 +26,7 @@ from changeover_registry.repository.reached import Delegator, Reached, anchor_by
 from changeover_registry.repository.scopes import is_back, locked, scope_of
 from changeover_registry.signing import ensure_key, load_signer
 
-__all__ = ["Rotated", "rotate", "rotate_online"]
+__all__ = ["Rotated", "free_number", "newest_roles", "rotate", "rotate_online"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +77,10 @@ def rotate(folder: Path, root_key: Path, place: Path, anchor: Path, entry: Entry
     online = load_signer(beside)
     if online.public_key.keyid not in root.roles["timestamp"].keyids:
         root = _write_root(folder, _next_root(root, online, entry, now), root, signer)
-    roles, forged = _newest_roles(folder, root)
+    roles, forged = newest_roles(folder, root)
     files = [RoleFile(role, signed.version, b"") for role, signed in roles.items()]
     files = [replace(file, data=file.path(folder).read_bytes()) for file in files]
-    nothing = Reached(root, Timestamp(), Snapshot(version=_free(folder), meta={}), {})
+    nothing = Reached(root, Timestamp(), Snapshot(version=free_number(folder), meta={}), {})
     metadata.reach(folder, nothing, files, online, now)
     write_atomic(place, beside.read_bytes(), mode=0o600)
     beside.unlink()
@@ -105,7 +105,7 @@ def _write_root(folder: Path, newer: Root, root: Root, signer: Signer) -> Root:
     return newer
 
 
-def _newest_roles(folder: Path, root: Root) -> tuple[dict[str, Targets], tuple[str, ...]]:
+def newest_roles(folder: Path, root: Root) -> tuple[dict[str, Targets], tuple[str, ...]]:
     """The newest file of each role that its keys signed, and the names of newer ones that they did not."""
     targets, forged = _newest(folder, "targets", root)
     if targets is None:
@@ -141,7 +141,7 @@ def _newest(folder: Path, role: str, delegator: Delegator) -> tuple[Targets | No
     return None, forged
 
 
-def _free(folder: Path) -> int:
+def free_number(folder: Path) -> int:
     """The first number from which no snapshot stands on the disk, however high a thief drove them."""
     names = {path.name.partition(".")[0] for path in (folder / "metadata").glob("*.snapshot.json")}
     number = 1

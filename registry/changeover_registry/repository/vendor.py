@@ -25,12 +25,13 @@ from changeover_registry.errors import InvalidInputError, RefusedError, TrustErr
 from changeover_registry.names import Version, check_name
 from changeover_registry.records.release import Release
 from changeover_registry.records.repository import Index, IndexEntry, VendorCard, Withdrawal
-from changeover_registry.repository import metadata, objects
+from changeover_registry.repository import metadata, objects, vendor_change, vendor_draft, vendor_keys, vendor_terms
 from changeover_registry.repository.documents import describe_documents, put_documents, with_documents
 from changeover_registry.repository.keys import VendorKeys, new_vendor_keys
-from changeover_registry.repository.metadata import Change, RoleFile
+from changeover_registry.repository.metadata import Change
 from changeover_registry.repository.objects import object_path
 from changeover_registry.repository.reached import Reached, anchor_bytes, check_is_repository, read_reached, read_target
+from changeover_registry.repository.vendor_draft import Draft
 from changeover_registry.signing import load_signer
 from changeover_registry.transport.interface import Transport
 
@@ -44,6 +45,7 @@ __all__ = [
     "open_vendor",
     "publish",
     "renew",
+    "versions",
     "with_release",
     "with_withdrawal",
     "withdraw",
@@ -119,11 +121,12 @@ def publish(
             documents=describe_documents(documents or {}),
         )
         new = with_release(old, entry)
-        change = _change(reached, keys, card, new, now)
+        what = f"publish {name} {record.version}"
+        change = _signed(folder, reached, keys, _change(reached, keys, card, new, what, now)) if new != old else None
         objects.put(folder, record, release, files)
         put_documents(folder, documents or {})
-        if new != old:
-            metadata.write(folder, reached, change, load_signer(keys.online), now)
+        if change is not None:
+            vendor_change.finish(folder, reached, change, keys.online_signers(), now)
 
 
 def withdraw(folder: Path, keys: VendorKeys, name: str, version: str, why: str, now: datetime) -> None:
@@ -142,12 +145,16 @@ def withdraw(folder: Path, keys: VendorKeys, name: str, version: str, why: str, 
             raise _unknown(f"model {name}", f"one of {', '.join(card.models) or 'no models yet'}")
         new = with_withdrawal(old, version, why, now)
         if new != old:
-            change = _change(reached, keys, card, new, now)
-            metadata.write(folder, reached, change, load_signer(keys.online), now)
+            change = _signed(
+                folder, reached, keys, _change(reached, keys, card, new, f"withdraw {name} {version}", now)
+            )
+            vendor_change.finish(folder, reached, change, keys.online_signers(), now)
 
 
 def renew(folder: Path, keys: VendorKeys, now: datetime) -> tuple[str, ...]:
-    """Sign snapshot and timestamp again, and each role that has used half of its life and whose key's file is there.
+    """Sign snapshot and timestamp again, and each role that has used half of its life and whose key is at hand.
+
+    Where a role takes more keys than are here, its renewal waits for the others' signatures.
 
     Returns:
         The roles that were signed.
@@ -158,15 +165,8 @@ def renew(folder: Path, keys: VendorKeys, now: datetime) -> tuple[str, ...]:
         OSError: As `publish`.
     """
     with _writing(folder, keys) as reached:
-        newest, files = metadata.renew_top(reached, keys.root, keys.targets, now)
-        due = [role for role in reached.delegated() if metadata.is_due(role, reached.roles[role].expires, now)]
-        if due and keys.release.exists():
-            signer = load_signer(keys.release)
-            mine = [role for role in due if signer.public_key.keyid in reached.targets.get_delegated_role(role).keyids]
-            again = {role: metadata.renewed(reached.roles[role], role, now) for role in mine}
-            files += [metadata.role_file(role, signed, reached.targets, [signer]) for role, signed in again.items()]
-        change = Change({}, tuple(files), newest)
-        metadata.write(folder, reached, change, load_signer(keys.online), now)
+        newest, files, _ = vendor_keys.renewals(folder, keys, reached, now)
+        metadata.write(folder, reached, Change({}, files, newest), load_signer(keys.online), now)
         root = ["root"] if newest else []
         return (*root, *(file.role for file in files), "snapshot", "timestamp")
 
@@ -231,6 +231,17 @@ def open_vendor(client: Client, vendor: str, models: Collection[str] | None = No
     return VendorView(card, indexes)
 
 
+def versions(folder: Path, keys: VendorKeys, name: str) -> tuple[str, ...]:
+    """The versions of a model that this vendor published, withdrawn ones too; none of a model that it does not have.
+
+    Raises:
+        TrustError: The repository was changed by somebody else.
+    """
+    check_is_repository(folder)
+    index = _index(folder, read_reached(folder, anchor_bytes(keys.anchor)), name)
+    return tuple(entry.version for entry in index.releases) if index else ()
+
+
 def fetch_record(transport: Transport, entry: IndexEntry, model: str) -> tuple[Release, bytes]:
     """Fetch the record of one published release.
 
@@ -283,22 +294,27 @@ def _target(folder: Path, role: Targets, path: str) -> bytes:
     return read_target(folder, path, role.targets[path].hashes["sha256"])
 
 
-def _change(reached: Reached, keys: VendorKeys, card: VendorCard, index: Index, now: datetime) -> Change:
-    """What publishing `index` takes, all of it signed, nothing written: for a new model also the vendor's card."""
-    files: list[RoleFile] = []
+def _change(reached: Reached, keys: VendorKeys, card: VendorCard, index: Index, what: str, now: datetime) -> Draft:
+    """What publishing `index` takes, not signed yet: for a new model also its role and the vendor's card."""
+    roles: dict[str, Targets] = {}
     data = {f"{index.name}/index.json": index.to_bytes()}
-    targets = reached.targets
-    signer = load_signer(keys.release)
     if index.name not in reached.delegated():
-        data[_CARD] = card.model_copy(update={"models": tuple(sorted({*card.models, index.name}))}).to_bytes()
+        terms = vendor_terms.for_new_model(reached, load_signer(keys.release).public_key)
         pattern = f"{index.name}/*"
-        targets = metadata.with_delegation(targets, index.name, pattern, [signer.public_key], 1, now)
+        targets = metadata.with_delegation(reached.targets, index.name, pattern, terms.keys, terms.threshold, now)
+        data[_CARD] = card.model_copy(update={"models": tuple(sorted({*card.models, index.name}))}).to_bytes()
         targets.targets[_CARD] = metadata.target_info(_CARD, data[_CARD])
-        files.append(metadata.role_file("targets", targets, reached.root, [load_signer(keys.targets)]))
+        roles["targets"] = targets
     info = [metadata.target_info(path, item) for path, item in data.items() if path != _CARD]
     role = Targets(reached.version(index.name) + 1, expires=metadata.expiry(index.name, now))
     role.targets = {item.path: item for item in info}
-    return Change(data, (*files, metadata.role_file(index.name, role, targets, [signer])))
+    return vendor_draft.unsigned(what, now, {**roles, index.name: role}, data)
+
+
+def _signed(folder: Path, reached: Reached, keys: VendorKeys, draft: Draft) -> Draft:
+    """`draft` with the signatures of the keys here; the targets key is read where the targets role changes alone."""
+    places = (keys.release, keys.targets) if draft.top else (keys.release,)
+    return vendor_change.prepare(folder, reached, draft, keys.signers(*places))
 
 
 def _check_owner(card: VendorCard, record: Release) -> None:

@@ -121,8 +121,8 @@ def test_new_keys_are_carried_and_a_studio_of_the_first_root_follows(
     carry(acme.folder, acme.root, place)
     assert seen(acme, place, tmp_path / "state") == {"person-roto": ("1.0.0",)}
     for _ in range(3):
-        vendor_keys.rotate_online(acme.folder, acme.keys, acme.now)
-    vendor_keys.rotate_release(acme.folder, acme.keys, acme.now)
+        vendor_keys.rotate(acme.folder, acme.keys, "online", acme.now)
+    vendor_keys.rotate(acme.folder, acme.keys, "release", acme.now)
     acme.publish(acme.make(version="1.1.0"))
 
     assert carry(acme.folder, acme.root, place).before == "behind"
@@ -142,7 +142,7 @@ def test_cut_off_after_any_file_a_studio_sees_the_old_state_or_the_new_one(
         "publish": lambda: acme.publish(acme.make("hair", "2.0.0", b"x" * 100_000)),
         "withdraw": lambda: vendor.withdraw(acme.folder, acme.keys, "person-roto", "1.0.0", "flickers", acme.now),
         "renew": lambda: vendor.renew(acme.folder, acme.keys, acme.now + timedelta(days=300)),
-        "rotate": lambda: vendor_keys.rotate_online(acme.folder, acme.keys, acme.now),
+        "rotate": lambda: vendor_keys.rotate(acme.folder, acme.keys, "online", acme.now),
     }
     changes[change]()
     files = carry(acme.folder, acme.root, MemoryPlace(dict(old))).files
@@ -175,7 +175,7 @@ def test_many_new_roots_are_seen_at_once_or_not_at_all(acme: Acme, tmp_path: Pat
     place = MemoryPlace({})
     carry(acme.folder, acme.root, place)
     for _ in range(4):
-        vendor_keys.rotate_online(acme.folder, acme.keys, acme.now)
+        vendor_keys.rotate(acme.folder, acme.keys, "online", acme.now)
     old = dict(place.files)
     refused = 0
 
@@ -244,7 +244,7 @@ def test_a_newer_root_of_another_copy_of_the_home_is_left_as_it_is(
     acme: Acme, place: MemoryPlace | FolderPlace, tmp_path: Path
 ) -> None:
     copy = acme.copy(tmp_path / "copy")
-    vendor_keys.rotate_online(copy.folder, copy.keys, copy.now)
+    vendor_keys.rotate(copy.folder, copy.keys, "online", copy.now)
     carry(copy.folder, copy.root, place)
     before = state_of(place)
 
@@ -288,7 +288,7 @@ def test_a_stolen_online_key_that_drove_the_number_up_is_overcome_by_a_new_one(
     with pytest.raises(LostRaceError, match="keys rotate online"):
         carry(acme.folder, acme.root, place)
 
-    vendor_keys.rotate_online(acme.folder, acme.keys, acme.now)
+    vendor_keys.rotate(acme.folder, acme.keys, "online", acme.now)
     carry(acme.folder, acme.root, place)
 
     assert seen(acme, place, tmp_path / "state") == {"person-roto": ("1.0.0", "1.1.0")}

@@ -22,7 +22,7 @@ def test_a_new_release_key_publishes_and_the_old_one_no_more(acme: Vendor, tmp_p
     acme.view(tmp_path / "state")
     old = acme.keys.release.read_bytes()
 
-    key = vendor_keys.rotate_release(acme.folder, acme.keys, acme.now)
+    key = vendor_keys.rotate(acme.folder, acme.keys, "release", acme.now)
 
     assert {held.key_id for held in vendor_keys.held_keys(acme.folder, acme.keys) if held.role == "hair"} == {key}
     acme.publish(acme.make(version="1.1.0", content=b"more"))
@@ -37,11 +37,11 @@ def test_wherever_a_new_release_key_is_killed_studios_verify_and_it_goes_on(
 ) -> None:
     acme.publish(acme.make())
     with disk_states.watching(acme.base, tmp_path / "states") as states:
-        vendor_keys.rotate_release(acme.folder, acme.keys, acme.now)
+        vendor_keys.rotate(acme.folder, acme.keys, "release", acme.now)
     for number, state in enumerate(states):
         again = type(acme)(state, "acme", acme.now)
         assert "person-roto" in again.view(tmp_path / f"state-{number}").indexes
-        vendor_keys.rotate_release(again.folder, again.keys, acme.now)
+        vendor_keys.rotate(again.folder, again.keys, "release", acme.now)
         again.publish(again.make(version="1.1.0", content=b"more"))
         assert len(again.view(tmp_path / f"state-{number}").indexes["person-roto"].releases) == 2
 
@@ -59,7 +59,7 @@ def test_a_studio_walks_20_roots_of_a_vendor_and_another_vendor_is_unaffected(
     stolen.write_bytes(acme.keys.online.read_bytes())
 
     for _ in range(20):
-        vendor_keys.rotate_online(acme.folder, acme.keys, acme.now)
+        vendor_keys.rotate(acme.folder, acme.keys, "online", acme.now)
 
     assert acme.root == first
     for state in ("acme-state", "new"):

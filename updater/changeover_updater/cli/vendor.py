@@ -1,17 +1,17 @@
-"""The vendor's commands: init, smoke, register, publish, withdraw, renew, carry, places, keys list, keys rotate."""
+"""The vendor's commands: init, smoke, register, publish, withdraw, renew, carry, places; keys."""
 
 import os
 import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from changeover_updater.cli import vendor_places
+from changeover_updater.cli import vendor_keys, vendor_places
 from changeover_updater.cli._context import JsonFlag, invocation
-from changeover_updater.cli._output import emit, escape, mark, notice, progress, rows, say
+from changeover_updater.cli._output import emit, escape, mark, notice, progress, say
 
 if TYPE_CHECKING:
     from changeover_updater.vendor import Smoked
@@ -23,8 +23,7 @@ app = typer.Typer(
     help="For vendors: prove, register, sign and publish releases.", no_args_is_help=True, rich_markup_mode="rich"
 )
 
-keys = typer.Typer(help="Which keys sign the repository, and new ones in their place.", no_args_is_help=True)
-app.add_typer(keys, name="keys")
+app.add_typer(vendor_keys.app, name="keys")
 vendor_places.add_to(app)
 
 HomeFlag = Annotated[
@@ -214,36 +213,6 @@ def renew(context: typer.Context, home: HomeFlag = None, as_json: JsonFlag = Fal
     place = _home(home)
     roles = vendor.renew(place, invocation(context).now)
     _carry(place, {"renewed": list(roles)}, f"{mark('ok')} renewed: {', '.join(roles)}", as_json=as_json)
-
-
-@keys.command("list")
-def keys_list(context: typer.Context, home: HomeFlag = None, as_json: JsonFlag = False) -> None:
-    """Show which keys sign what, and until when it holds."""
-    from changeover_registry.clock import format_time
-    from changeover_registry.repository.vendor_keys import held_keys
-
-    invocation(context)
-    found = _home(home)
-    held = [(one.role, one.key_id, format_time(one.expires)) for one in held_keys(found.repository, found.keys)]
-    answer = [{"role": role, "key": key, "expires": expires} for role, key, expires in held]
-    lines = [(role, key[:12], expires) for role, key, expires in held]
-    emit(answer, as_json=as_json, show=lambda: rows("keys", ("role", "key", "signed until"), lines))
-
-
-@keys.command("rotate")
-def keys_rotate(
-    context: typer.Context,
-    which: Annotated[Literal["release", "online"], typer.Argument(help="The key of releases, or of dates.")],
-    home: HomeFlag = None,
-) -> None:
-    """Put a new key in the place of the one that signs releases (targets key needed), or dates (root key needed)."""
-    from changeover_registry.repository.vendor_keys import rotate_online, rotate_release
-
-    call, found = invocation(context), _home(home)
-    rotate = rotate_release if which == "release" else rotate_online
-    key = rotate(found.repository, found.keys, call.now)
-    what = "releases" if which == "release" else "dates"
-    _carry(found, {}, f"{mark('ok')} key {key[:12]} signs {what} now; studios follow by sync", as_json=False)
 
 
 def _carry(home: "VendorHome", answer: dict[str, object], line: str, *, as_json: bool) -> None:

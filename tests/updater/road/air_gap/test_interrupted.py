@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from securesystemslib.signer import Signer
+from securesystemslib.signer import CryptoSigner, Signer
 from tuf.api.metadata import Metadata, Root
 
 from changeover_registry import clock
@@ -235,10 +235,10 @@ def test_twenty_roots_are_walked_without_a_network(
 def rotate(repository: Path, signer: Signer, times: int) -> None:
     """Replace the root key so many times; from the tenth on two keys must sign."""
     path = repository / "metadata" / "1.root.json"
-    old = [signer]
+    old: list[Signer] = [signer]
     for number in range(2, times + 2):
         metadata: Metadata[Root] = Metadata.from_bytes(path.read_bytes())
-        new = [Signer.generate_ed25519() for _ in range(2 if number >= 10 else 1)]
+        new: list[Signer] = [CryptoSigner.generate_ed25519() for _ in range(2 if number >= 10 else 1)]
         root = metadata.signed
         for key in list(root.roles["root"].keyids):
             root.revoke_key(key, "root")

@@ -1,0 +1,185 @@
+"""Where a change of a vendor's repository waits for signatures: one file below ``pending/``, named by what it changes.
+
+The file (`VendorChange`) may be carried to another key holder and back. Nothing in it is believed: signatures are
+verified when it is written, targets against the metadata that names them, and a copy that came back only adds what it
+has. Left out: writing a change that is complete (`vendor_change`).
+"""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from securesystemslib.signer import Signer
+from tuf.api.exceptions import RepositoryError
+from tuf.api.metadata import Metadata, Root, Targets
+
+from changeover_registry import canonical
+from changeover_registry._fs import fsync_dir, make_dirs, write_atomic, write_new
+from changeover_registry.clock import format_time, parse_time
+from changeover_registry.errors import InvalidInputError, LostRaceError
+from changeover_registry.records.vendor_change import ChangedFile, ChangedTarget, VendorChange
+from changeover_registry.repository.reached import Reached
+from changeover_registry.repository.vendor_draft import Draft, merged, named_for, same, signed_by
+
+__all__ = ["as_record", "file", "load", "path_of", "read_draft", "remove", "sign_copy", "waiting", "wanted_of"]
+
+_NAME = re.compile(r"[1-9][0-9]{0,11}\.[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
+_LIMIT_BYTES = 16 * 1024 * 1024
+
+
+def file(folder: Path, reached: Reached, draft: Draft) -> Path:
+    """Put a draft where changes wait, with the signatures of one of the same name and content that waits there.
+
+    Returns:
+        Its file.
+
+    Raises:
+        LostRaceError: Another change waits under that name.
+        OSError: The folder cannot be written.
+    """
+    path = path_of(folder, draft.name)
+    make_dirs(path.parent)
+    data = as_record(draft, _wanted(draft, reached)).to_bytes()
+    try:
+        write_new(path, data)
+    except FileExistsError:
+        other = read_draft(path)
+        if not same(other, draft):
+            raise LostRaceError(
+                "change",
+                where=str(path),
+                expected="no other change of that number",
+                actual=f"one that waits for signatures since {format_time(other.when)}: {other.what}",
+                remedy=f"sign it with changeover vendor keys sign {draft.name}, or take it back with --reject",
+            ) from None
+        write_atomic(path, as_record(merged(other, draft), _wanted(draft, reached)).to_bytes())
+    return path
+
+
+def sign_copy(path: Path, signers: Sequence[Signer]) -> tuple[str, ...]:
+    """Add the signatures of these keys to a change in a file, as somebody does who has no home of the vendor.
+
+    They sign what names them: the file's own metadata, or its list of who may. Whether that counts is verified at home.
+
+    Returns:
+        The roles that were signed; none where these keys may sign nothing in it, or have done so.
+
+    Raises:
+        InvalidInputError: It is no such file.
+        ChangeoverError: A key is elsewhere and does not sign.
+        OSError: The file cannot be written.
+    """
+    draft, wanted = read_draft(path), wanted_of(path)
+    signed = signed_by(draft, None, signers, wanted)
+    roles = tuple(
+        role for role, held in signed.files.items() if len(held.signatures) > len(draft.files[role].signatures)
+    )
+    if roles:
+        write_atomic(path, as_record(signed, wanted).to_bytes())
+    return roles
+
+
+def waiting(folder: Path) -> tuple[Path, ...]:
+    """The files of all changes that wait."""
+    return tuple(sorted(path for path in (folder / "pending").glob("*.json") if _NAME.fullmatch(path.stem)))
+
+
+def load(folder: Path, name: str) -> Draft:
+    """The change that waits under a name.
+
+    Raises:
+        InvalidInputError: There is none, or it is none in form.
+    """
+    return read_draft(path_of(folder, name))
+
+
+def read_draft(path: Path) -> Draft:
+    """A change that waits, from its file wherever that is; no signature in it is verified yet.
+
+    Raises:
+        InvalidInputError: It is no such file, or what it would sign names other targets than it holds.
+    """
+    record = _read(path)
+    try:
+        files: dict[str, Metadata[Any]] = {one.role: Metadata.from_bytes(one.text.encode()) for one in record.files}
+    except (RepositoryError, ValueError) as error:
+        raise _no_change(path, f"metadata that cannot be read ({error})") from error
+    targets = {one.path: one.text.encode() for one in record.targets}
+    named: dict[str, str] = {}
+    for role, held in files.items():
+        if not isinstance(held.signed, Root if role == "root" else Targets):
+            raise _no_change(path, f"metadata of another kind in the place of {role}")
+        if isinstance(held.signed, Targets):
+            named |= {name: info.hashes.get("sha256", "") for name, info in held.signed.targets.items()}
+    for name, data in targets.items():
+        if named.get(name) != canonical.digest(data):
+            raise _no_change(path, f"{name}, which its metadata does not name")
+    return Draft(record.what, parse_time(record.when), files, targets)
+
+
+def wanted_of(path: Path) -> dict[str, tuple[str, ...]]:
+    """By role, the ids of the keys that may sign a waiting change, as its file says."""
+    return {one.role: one.signers for one in _read(path).files}
+
+
+def remove(folder: Path, name: str) -> bool:
+    """Take a change that waits away; whether there was one.
+
+    Raises:
+        InvalidInputError: There can be no change of that name.
+        OSError: It cannot be removed.
+    """
+    path = path_of(folder, name)
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    fsync_dir(path.parent)
+    return True
+
+
+def as_record(draft: Draft, wanted: Mapping[str, Collection[str]]) -> VendorChange:
+    """A change as it stands in a file; `wanted` says by role whose keys may sign."""
+    files = tuple(
+        ChangedFile(role=role, text=held.to_bytes().decode(), signers=tuple(sorted(wanted[role])))
+        for role, held in draft.files.items()
+    )
+    targets = tuple(ChangedTarget(path=path, text=data.decode()) for path, data in draft.targets.items())
+    return VendorChange(what=draft.what, when=format_time(draft.when), files=files, targets=targets)
+
+
+def _wanted(draft: Draft, reached: Reached) -> dict[str, set[str]]:
+    return {role: {key for keys in named_for(draft, reached, role) for key in keys} for role in draft.files}
+
+
+def _read(path: Path) -> VendorChange:
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(_LIMIT_BYTES + 1)
+    except FileNotFoundError as error:
+        raise _no_change(path, "no such file") from error
+    if len(data) > _LIMIT_BYTES:
+        raise _no_change(path, "a larger file")
+    return VendorChange.from_bytes(data, where=str(path))
+
+
+def path_of(folder: Path, name: str) -> Path:
+    """Where a change of that name waits.
+
+    Raises:
+        InvalidInputError: There can be no change of that name.
+    """
+    if _NAME.fullmatch(name) is None:
+        raise _no_change(Path(name), "no such file")
+    return folder / "pending" / f"{name}.json"
+
+
+def _no_change(path: Path, actual: str) -> InvalidInputError:
+    return InvalidInputError(
+        "change",
+        where=str(path),
+        expected="a change of a vendor's repository that waits for signatures",
+        actual=actual,
+        remedy="see what waits with: changeover vendor keys sign",
+    )
