@@ -27,6 +27,7 @@ from changeover_registry.errors import (
 from changeover_registry.mlflow_adapter import RECORD, Registered, Registration, Registry, artifact_path
 from changeover_registry.records.release import FileEntry, Port, Release, Variant
 from changeover_registry.repository import vendor as repository
+from changeover_updater.lineage import check_parent
 from changeover_updater.release_folder import (
     SMOKE,
     describe_file,
@@ -155,6 +156,8 @@ def register(
     step(f"reading {folder}")
     release = read_release(folder, progress=_counting(step, f"reading {folder}"))
     _check_own(release, home, folder)
+    if open_question := check_parent(release, _published(home, release), where=str(folder / "release.toml")):
+        notice(open_question)
     draft = read_draft(folder)
     places = {variant.id: variant_folder(folder, variant.id, draft) for variant in release.variants}
     for variant in release.variants:
@@ -311,6 +314,14 @@ def _check_own(release: Release, home: VendorHome, folder: Path) -> None:
             actual=release.model,
             remedy="correct the model's name, or name another home with --home",
         )
+
+
+def _published(home: VendorHome, release: Release) -> tuple[tuple[str, str], ...]:
+    """Model and version of what this vendor published of the model that a release says it descends from."""
+    model = (release.provenance.parent_release or "").partition("@")[0]
+    vendor, _, name = model.partition("/")
+    found = repository.versions(home.repository, home.keys, name) if vendor == home.vendor else ()
+    return tuple((model, version) for version in found)
 
 
 def _need(registry: Registry, model: str, version: str) -> Registered:

@@ -18,6 +18,7 @@ from changeover_updater.cli import (
     demo,
     doctor,
     documents,
+    draft,
     farm,
     fits,
     fleet,
@@ -60,6 +61,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+vendor.app.command()(draft.draft)
 app.add_typer(vendor.app, name="vendor")
 app.add_typer(golden.app, name="golden")
 golden.app.command("score")(score.score)

@@ -289,7 +289,9 @@ def _show_synced(done: "list[Synced]", *, as_json: bool, trusted: bool) -> None:
             said_of = f"{count(len(synced.releases), 'release')}, {len(synced.new)} new"
             say(f"{mark('ok')} {escape(synced.vendor)}: {said_of}")
             for release in synced.new:
-                say(f"    new: [bold]{escape(str(release.ref()))}[/]  {escape(_line(release.changes))}")
+                parent = release.provenance.parent_release
+                said_from = f"; descends from {parent}" if parent else ""
+                say(f"    new: [bold]{escape(str(release.ref()))}[/]  {escape(_line(release.changes) + said_from)}")
             for ref, why in synced.withdrawn:
                 say(f"    {mark('no')} withdrawn: {escape(f'{ref}: {why}')}")
 

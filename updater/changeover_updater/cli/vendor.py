@@ -152,6 +152,8 @@ def register(
         verb = "registered" if made.new else "registered already, nothing changed"
         number = made.registered.number
         say(f"{mark('ok' if made.new else 'skip')} [bold]{release.ref()}[/] {verb}; MLflow version {number}")
+        if parent := release.provenance.parent_release:
+            say(f"    it descends from {escape(parent)}")
         target = f"{release.model.partition('/')[2]}@{release.version}"
         where = f" --home {shlex.quote(str(home))}" if home else ""
         say(f"    publish it with: changeover vendor publish {target}{escape(where)}")
@@ -161,6 +163,7 @@ def register(
         "model": release.model,
         "version": release.version,
         "digest": release.digest(),
+        "parent_release": release.provenance.parent_release,
         "mlflow_version": made.registered.number,
         "new": made.new,
     }
