@@ -15,6 +15,7 @@ from changeover_registry.records.facts import HostFacts, RuntimeFacts
 from changeover_registry.records.policy import Policy
 from changeover_registry.records.release import Release, ReleaseRef
 from changeover_registry.records.verdict import PointReport
+from changeover_registry.telemetry import Switch
 from changeover_updater.settings import Settings
 from changeover_updater.studio import FiledVerdict
 from changeover_validators import tables
@@ -100,6 +101,8 @@ class Diagnosis:
     since: Since | None = None
     planned: Impact | None = None
     troubles: tuple[ChangeoverError, ...] = ()
+    telemetry: tuple[Switch, ...] = ()
+    """What keeps the packages that we use quiet, as it is in this process and in every one that it starts."""
 
     @property
     def exit_code(self) -> int:
@@ -124,6 +127,7 @@ def diagnose(
     since: Since | None = None,
     planned: Impact | None = None,
     troubles: tuple[ChangeoverError, ...] = (),
+    telemetry: tuple[Switch, ...] = (),
 ) -> Diagnosis:
     """Put together what is known of a host."""
     known = facts.runtimes if isinstance(facts.runtimes, tuple) else ()
@@ -136,6 +140,7 @@ def diagnose(
         since=since,
         planned=planned,
         troubles=troubles,
+        telemetry=telemetry,
     )
 
 

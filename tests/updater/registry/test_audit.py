@@ -114,7 +114,7 @@ def policy(world: Any) -> Path:
 
 
 def record(world: Any) -> Path:
-    return min((world.site.root / "trust" / "acme" / "records").glob("*.json"))
+    return Path(min((world.site.root / "trust" / "acme" / "records").glob("*.json")))
 
 
 def verdict(world: Any) -> Path:

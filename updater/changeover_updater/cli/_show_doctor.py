@@ -52,6 +52,10 @@ def doctor_object(found: Diagnosis, checkup: "Checkup | None" = None) -> dict[st
             "impact": impact_object(since.impact) if since.impact else None,
         },
         "planned": impact_object(found.planned) if found.planned else None,
+        "telemetry": {
+            "off": bool(found.telemetry) and all(switch.off for switch in found.telemetry),
+            "variables": {switch.name: switch.actual for switch in found.telemetry},
+        },
         "troubles": [str(error) for error in found.troubles],
         "hashed": checkup.hashed if checkup else 0,
         "health": [_symptom_object(symptom) for symptom in checkup.left] if checkup else [],
@@ -79,6 +83,7 @@ def show_doctor(found: Diagnosis, checkup: "Checkup | None" = None) -> None:
     _show_set(found)
     for gap in found.gaps:
         say(f"{mark('open')} unknown: {escape(gap.fact)}: {escape(gap.why)}; {escape(gap.learn)}")
+    _show_telemetry(found)
     _show_since(found)
     if found.planned is not None:
         say("[bold]if the host's facts became those[/]")
@@ -150,6 +155,17 @@ def _show_set(found: Diagnosis) -> None:
             say(f"    {mark('open')} {escape(problem_text(problem))}")
     for one in found.installed:
         _show_installed(one)
+
+
+def _show_telemetry(found: Diagnosis) -> None:
+    """That MLflow's, onnxruntime's and everybody's telemetry is off in what we start, or which variable is not."""
+    for switch in found.telemetry:
+        if not switch.off:
+            wrong = f"{switch.name} is {switch.actual or 'not set'}, not {switch.must}"
+            say(f"{mark('no')} telemetry: {escape(wrong)}; start changeover by its own command, which sets it")
+    if found.telemetry and all(switch.off for switch in found.telemetry):
+        names = ", ".join(f"{switch.name}={switch.must}" for switch in found.telemetry)
+        say(f"{mark('ok')} telemetry is off in every process that changeover starts: {escape(names)}")
 
 
 def _show_installed(one: Installed) -> None:

@@ -104,6 +104,7 @@ def _reach(call: Invocation) -> "Callable[[], object] | None":
 
 def _diagnosis(call: Invocation, facts: "HostFacts", after: "HostFacts | None") -> "Diagnosis":
     """What can be told with the site and the station that there are; without them the rest is told all the same."""
+    from changeover_registry.telemetry import switches
     from changeover_updater.doctor import diagnose
 
     since: Since | None = None
@@ -113,7 +114,8 @@ def _diagnosis(call: Invocation, facts: "HostFacts", after: "HostFacts | None") 
         since, planned = _with_site(call, facts, after)
     except ChangeoverError as error:
         troubles = (error,)
-    return diagnose(call.settings, facts, since=since, planned=planned, troubles=troubles)
+    telemetry = switches(os.environ)
+    return diagnose(call.settings, facts, since=since, planned=planned, troubles=troubles, telemetry=telemetry)
 
 
 def _with_site(call: Invocation, facts: "HostFacts", after: "HostFacts | None") -> "tuple[Since | None, Impact | None]":
