@@ -26,6 +26,7 @@ __all__ = [
     "Reason",
     "Rollout",
     "Stations",
+    "Withdrawn",
     "class_label",
     "is_of",
     "stations_object",
@@ -67,6 +68,18 @@ class Line:
     serving: tuple[tuple[str, str, str], ...]
     behind: tuple[Behind, ...]
     tried: tuple[Tried, ...]
+    keeps: tuple[str, ...] = ()
+    """What its generation holds beside that: for pins, for scripts that are stamped with it, for the way back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """A release that its vendor took back: the stations whose channels answer it, and those that keep it otherwise."""
+
+    release: str
+    why: str
+    stations: tuple[str, ...]
+    keeps: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +125,7 @@ class Stations:
     rollouts: tuple[Rollout, ...]
     labels: Mapping[str, str]
     chosen: bool
+    withdrawn: tuple[Withdrawn, ...] = ()
 
     def running(self) -> tuple[tuple[str, str, str, int], ...]:
         """How many stations answer what: channel, model, release, count."""
@@ -152,6 +166,7 @@ def stations_of(
     choices: tuple[Choice, ...] | None,
     now: datetime,
     only: tuple[str, ...] = (),
+    withdrawn: Mapping[str, str] | None = None,
 ) -> Stations:
     """Fold the reports of stations.
 
@@ -160,6 +175,7 @@ def stations_of(
         choices: What the studio chose, verified; None where it could not be.
         now: The moment.
         only: Releases (``MODEL@VERSION`` or a key) that alone count; all if there are none.
+        withdrawn: Why its vendor took a release back, by the release's key, verified.
     """
     fold, shares = _Fold(), [share for choice in choices or () for share in choice.shares]
     for report in reports:
@@ -189,7 +205,21 @@ def stations_of(
         if is_of(str(share.release), only)
     )
     coverage = tuple(_coverage(fold, _releases(fold.lines, choices, only)))
-    return Stations(tuple(fold.lines), tuple(fold.unread), coverage, rollouts, fold.labels, choices is not None)
+    taken = tuple(_withdrawn(fold.lines, withdrawn or {}))
+    return Stations(tuple(fold.lines), tuple(fold.unread), coverage, rollouts, fold.labels, choices is not None, taken)
+
+
+def _withdrawn(lines: Iterable[Line], withdrawn: Mapping[str, str]) -> Iterator[Withdrawn]:
+    """Who has what was taken back, the release that most stations serve first; one that nobody has is left out."""
+    serve: dict[str, list[str]] = defaultdict(list)
+    keep: dict[str, list[str]] = defaultdict(list)
+    for line in lines:
+        for key in {key for _, _, key in line.serving} & withdrawn.keys():
+            serve[key].append(line.station)
+        for key in withdrawn.keys() & set(line.keeps):
+            keep[key].append(line.station)
+    for key in sorted({*serve, *keep}, key=lambda key: (-len(serve[key]), key)):
+        yield Withdrawn(key, withdrawn[key], tuple(serve[key]), tuple(keep[key]))
 
 
 def is_of(key: str, only: tuple[str, ...]) -> bool:
@@ -225,6 +255,7 @@ def _line_of(status: StationStatus, choices: tuple[Choice, ...] | None, now: dat
         silent=status.reported_at if overdue else None,
         agent=status.next_report is not None,
         serving=serving,
+        keeps=tuple(key for key in status.releases if is_of(key, only) and key not in {one for _, _, one in serving}),
         behind=tuple(_behind(status, choices or (), overdue=overdue, only=only)),
         tried=tuple(one for one in status.tried or () if is_of(one.key, only)),
     )
@@ -325,6 +356,7 @@ def stations_object(found: Stations) -> dict[str, Any]:
         ],
         "coverage": [_fields(one) for one in found.coverage],
         "rollouts": [_fields(one) for one in found.rollouts],
+        "withdrawn": [_fields(one) for one in found.withdrawn],
         "versions": dict(found.versions()),
     }
 

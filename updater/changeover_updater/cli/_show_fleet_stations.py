@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from changeover_updater.cli._output import count, escape, mark, rows, say
-from changeover_updater.fleet_stations import Coverage, Stations
+from changeover_updater.fleet_stations import Coverage, Stations, Withdrawn
 
 __all__ = ["show_stations"]
 
@@ -21,6 +21,7 @@ def show_stations(found: Stations) -> None:
         say("  none yet: a station tells of itself when it runs changeover update or changeover agent")
         return
     _running(found)
+    _withdrawn(found)
     _coverage(found.coverage)
     _behind(found)
     _rollouts(found)
@@ -38,6 +39,21 @@ def _running(found: Stations) -> None:
         for channel, _, key, number in found.running()
     ]
     rows("who runs what", ("channel", "release", "stations", ""), lines)
+
+
+def _withdrawn(found: Stations) -> None:
+    lines = [
+        (_release(one.release), f"{len(one.stations):,}", f"{len(one.keeps):,}", _taken_back(one))
+        for one in found.withdrawn
+    ]
+    if lines:
+        columns = ("release", "stations", "keep it for pins, scripts, the way back", "why, and such as")
+        rows("withdrawn by the vendor and still in use", columns, lines)
+        say("  promote another release, or go back with: changeover rollback --channel CHANNEL")
+
+
+def _taken_back(one: Withdrawn) -> str:
+    return f"{escape(_short(one.why))} [dim]({_names(one.stations or one.keeps)})[/]"
 
 
 def _coverage(coverage: Sequence[Coverage]) -> None:

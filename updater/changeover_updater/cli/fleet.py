@@ -53,20 +53,26 @@ def _over_stations(call: "Invocation", only: tuple[str, ...], *, as_json: bool) 
     site = call.site()
     with progress() as line:
         line.step("read what the stations report")
-        found = stations_of(iter_statuses(site, now=call.now), _chosen(call, site), call.now, only)
+        chosen, withdrawn = _chosen(call, site)
+        found = stations_of(iter_statuses(site, now=call.now), chosen, call.now, only, withdrawn)
     emit(stations_object(found), as_json=as_json, show=lambda: show_stations(found))
 
 
-def _chosen(call: "Invocation", site: "Site") -> "tuple[Choice, ...] | None":
-    """What the studio chose, verified; None, and why in a notice, where that cannot be done on this machine."""
+def _chosen(call: "Invocation", site: "Site") -> "tuple[tuple[Choice, ...] | None, dict[str, str]]":
+    """What the studio chose and what vendors took back, verified; None for the first where that cannot be done here."""
     from changeover_registry.errors import ChangeoverError
-    from changeover_updater.studio import read_choices
+    from changeover_updater.needed import Needed
+    from changeover_updater.studio import read_studio
 
     try:
-        return read_choices(site, call.station())
+        studio = read_studio(site, call.station(), Needed.chosen(()))
     except ChangeoverError as error:
         notice(f"what is chosen could not be verified: {error}")
-        return None
+        return None, {}
+    for vendor in studio.vendors:
+        if vendor.error is not None:
+            notice(f"what {vendor.entry.vendor} took back is not known: {vendor.error}")
+    return studio.choices, dict(studio.withdrawn())
 
 
 def _on_hosts(
