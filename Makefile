@@ -88,7 +88,7 @@ docs: setup
 	$(BIN)/mkdocs build --strict --site-dir site-docs
 
 reference: setup
-	$(BIN)/python -m changeover_registry.schemas docs/reference/schemas
+	$(BIN)/python -m changeover_registry.schemas docs/reference/schemas docs/reference/record-fields.md
 	$(BIN)/python -m changeover_updater.cli._reference docs/reference/cli.md
 	.ci/constraints
 	.ci/decisions

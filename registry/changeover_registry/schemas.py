@@ -1,6 +1,7 @@
 """The JSON Schema of every record, generated from the records themselves.
 
-``python -m changeover_registry.schemas DIR`` writes one file a record; a test holds ``docs/reference/schemas`` to it.
+``python -m changeover_registry.schemas DIR PAGE`` writes one file a record, and a page that explains all of them field
+by field; a test holds ``docs/reference`` to both.
 What a schema cannot say (that two names differ, that a show speaks for itself alone) stands in the records' validators.
 """
 
@@ -9,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from changeover_registry._schema_page import page
 from changeover_registry.records.base import Record
 from changeover_registry.records.bundle import Bundle, Clearance, Received
 from changeover_registry.records.choice import Back, Choice, Pending
@@ -27,7 +29,7 @@ from changeover_registry.records.station import Current, Event, Generation, Hold
 from changeover_registry.records.vendor_change import VendorChange
 from changeover_registry.records.verdict import Verdict
 
-__all__ = ["RECORDS", "schema", "write_schemas"]
+__all__ = ["RECORDS", "schema", "schema_page", "write_schemas"]
 
 RECORDS: tuple[type[Record], ...] = (
     Back,
@@ -89,5 +91,11 @@ def write_schemas(folder: Path) -> tuple[Path, ...]:
     return tuple(paths)
 
 
+def schema_page() -> str:
+    """All records field by field, as Markdown."""
+    return page({f"{record.NAME}-{record.MAJOR}": schema(record) for record in RECORDS})
+
+
 if __name__ == "__main__":
     write_schemas(Path(sys.argv[1]))
+    Path(sys.argv[2]).write_text(schema_page(), encoding="utf-8", newline="\n")

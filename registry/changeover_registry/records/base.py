@@ -19,6 +19,7 @@ from pydantic import (
     JsonValue,
     StringConstraints,
     ValidationError,
+    WithJsonSchema,
     field_validator,
 )
 
@@ -59,6 +60,11 @@ def _checked(check: Callable[..., object]) -> AfterValidator:
     return AfterValidator(run)
 
 
+def _shown(pattern: str, **more: str) -> WithJsonSchema:
+    """What a JSON Schema says of a text that a function of ours checks; the function may refuse more."""
+    return WithJsonSchema({"type": "string", "pattern": pattern, **more})
+
+
 def _moment(text: str, *, where: str) -> str:
     return format_time(parse_time(text, where=where))
 
@@ -94,19 +100,29 @@ def _canonical_mapping(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
 _MAJOR = re.compile(r"[1-9][0-9]{0,8}")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
-ModelName = Annotated[str, _checked(names.check_model)]
-Name = Annotated[str, _checked(names.check_name)]
-Digest = Annotated[str, _checked(names.check_digest)]
-RelativePath = Annotated[str, _checked(names.check_path)]
-VersionText = Annotated[str, _checked(names.Version.parse)]
-Time = Annotated[str, _checked(_moment)]
+_NAME = "[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?"
+_NUMBER = "(0|[1-9][0-9]{0,8})"
+ModelName = Annotated[str, _checked(names.check_model), _shown(f"^{_NAME}/{_NAME}$")]
+Name = Annotated[str, _checked(names.check_name), _shown(f"^{_NAME}$")]
+Digest = Annotated[str, _checked(names.check_digest), _shown("^[0-9a-f]{64}$")]
+RelativePath = Annotated[str, _checked(names.check_path), _shown(r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$")]
+VersionText = Annotated[
+    str, _checked(names.Version.parse), _shown(rf"^{_NUMBER}\.{_NUMBER}\.{_NUMBER}((a|b|rc){_NUMBER})?$")
+]
+Time = Annotated[
+    str, _checked(_moment), _shown("^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$", format="date-time")
+]
 """UTC in RFC 3339 with seconds: ``2026-11-22T13:45:00Z``."""
+_UNSIGNED = r"(0|[1-9][0-9]*)(\.[0-9]{1,9})?$"
 Decimal6 = Annotated[
-    str, BeforeValidator(_decimal_text), StringConstraints(pattern=r"^-?(0|[1-9][0-9]*)(\.[0-9]{1,9})?$")
+    str,
+    BeforeValidator(_decimal_text),
+    StringConstraints(pattern=f"^-?{_UNSIGNED}"),
+    _shown(f"^-?{_UNSIGNED}"),
 ]
 """A ratio or a measured value as a decimal string; a whole number may be written without quotes."""
 Unsigned6 = Annotated[
-    str, BeforeValidator(_decimal_text), StringConstraints(pattern=r"^(0|[1-9][0-9]*)(\.[0-9]{1,9})?$")
+    str, BeforeValidator(_decimal_text), StringConstraints(pattern=f"^{_UNSIGNED}"), _shown(f"^{_UNSIGNED}")
 ]
 """As `Decimal6`, and never negative."""
 Text = Annotated[str, StringConstraints(min_length=1, max_length=4000, pattern=r"\S"), AfterValidator(_printable)]
