@@ -52,6 +52,8 @@ __all__ = [
 ]
 
 _SITE_PARTS, _SHOW_PARTS = 1, 2
+WAIT_SECONDS = 5.0
+"""How long a writer waits for another, who needs a fraction of a second: then it can say who chose what."""
 
 
 def role_of(scope: str) -> str:
@@ -135,7 +137,7 @@ def locked(folder: Path, scope: str) -> Iterator[None]:
     check_is_repository(folder)
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(lock(folder / "lock", what="the choice"))
+            stack.enter_context(lock(folder / "lock", what="the choice", wait_seconds=WAIT_SECONDS))
         except LostRaceError as error:
             raise lost(folder, scope, peek(folder, scope), "is the newest while somebody writes the next") from error
         yield
