@@ -4,8 +4,7 @@ securesystemslib's signers do the work, each with its own library (an extra of o
 loaded when something is signed. What they raise becomes one line of ours; what they answer is verified with the public
 part that was enrolled, so that an alias which somebody pointed at another key signs nothing in silence.
 
-A token asks for a PIN: it comes from ``CHANGEOVER_HSM_PIN``, or from whoever called `ask_with`, once in a process. Left
-out: whose key it is and what it may sign.
+A token asks for a PIN, which `pins` has. Left out: whose key it is and what it may sign.
 """
 
 import os
@@ -17,12 +16,12 @@ from urllib.parse import urlsplit
 from securesystemslib.exceptions import UnverifiedSignatureError
 from securesystemslib.signer import Key, SecretsHandler, Signature, Signer
 
+from changeover_registry import pins
 from changeover_registry._lean_imports import aws_signer
 from changeover_registry.errors import ChangeoverError, InvalidInputError, TrustError, UnreachableError
 
-__all__ = ["ENV_MODULE", "ENV_PIN", "SCHEMES", "KeptElsewhere", "ask_with", "fetch_public", "file_of"]
+__all__ = ["ENV_MODULE", "SCHEMES", "KeptElsewhere", "fetch_public", "file_of"]
 
-ENV_PIN = "CHANGEOVER_HSM_PIN"
 ENV_MODULE = "PYKCS11LIB"
 """The variable by which securesystemslib finds a token's PKCS#11 library."""
 SCHEMES = ("file", "hsm", "awskms", "gcpkms", "azurekms")
@@ -34,23 +33,6 @@ _INSTALL = {
 }
 _DENIED = frozenset({"AccessDeniedException", "UnrecognizedClientException", "InvalidSignatureException"})
 _VAULT_PARTS = 2
-
-
-class _Secrets:
-    """Who is asked for a PIN, and the one that was given."""
-
-    def __init__(self) -> None:
-        self.ask: SecretsHandler | None = None
-        self.known: dict[str, str] = {}
-
-
-_SECRETS = _Secrets()
-
-
-def ask_with(handler: SecretsHandler | None) -> None:
-    """Have `handler` asked for a token's PIN, where the environment holds none; None: nobody is."""
-    _SECRETS.ask = handler
-    _SECRETS.known.clear()
 
 
 class KeptElsewhere(Signer):
@@ -71,7 +53,7 @@ class KeptElsewhere(Signer):
     def from_priv_key_uri(
         cls, priv_key_uri: str, public_key: Key, secrets_handler: SecretsHandler | None = None
     ) -> "KeptElsewhere":
-        """As securesystemslib makes signers; the secrets come from `ask_with`."""
+        """As securesystemslib makes signers; the secrets come from `pins`."""
         del secrets_handler
         return cls(priv_key_uri, public_key, priv_key_uri)
 
@@ -105,7 +87,7 @@ class KeptElsewhere(Signer):
         _check_module(self._uri, self._where)
         if self._uri.startswith("awskms:"):
             aws_signer()
-        return Signer.from_priv_key_uri(self._uri, self._public, _secret)
+        return Signer.from_priv_key_uri(self._uri, self._public, pins.pin)
 
 
 def fetch_public(uri: str) -> bytes:
@@ -160,7 +142,7 @@ def _import_hsm(uri: str) -> Key:
 
     parts = urlsplit(uri)
     number = int(parts.path) if parts.path else None
-    return HSMSigner.import_(number, dict(parse_qsl(parts.query)).get("label"), _secret)[1]
+    return HSMSigner.import_(number, dict(parse_qsl(parts.query)).get("label"), pins.pin)[1]
 
 
 def _import_awskms(uri: str) -> Key:
@@ -193,23 +175,6 @@ _IMPORTS: dict[str, Callable[[str], Key]] = {
 }
 
 
-def _secret(name: str) -> str:
-    """A PIN: of the environment, as it was given before, or from whoever may be asked."""
-    if given := os.environ.get(ENV_PIN):
-        return given
-    if name not in _SECRETS.known:
-        if _SECRETS.ask is None:
-            raise InvalidInputError(
-                "token's PIN",
-                where=ENV_PIN,
-                expected="the PIN, in this variable or typed at a terminal",
-                actual="neither",
-                remedy=f"set {ENV_PIN} for this command, or run it at a terminal",
-            )
-        _SECRETS.known[name] = _SECRETS.ask(name)
-    return _SECRETS.known[name]
-
-
 def _check_module(uri: str, where: str) -> None:
     if uri.startswith("hsm:") and not Path(os.environ.get(ENV_MODULE) or "-").is_file():
         raise InvalidInputError(
@@ -227,7 +192,7 @@ def _asked(uri: str, where: str, ask: Callable[[], Any]) -> Any:  # noqa: ANN401
     except ChangeoverError:
         raise
     except Exception as error:  # noqa: BLE001 - each signer raises what its store's library does
-        _SECRETS.known.clear()
+        pins.forget()
         _fail(uri, where, error)
 
 
@@ -244,7 +209,7 @@ def _fail(uri: str, where: str, error: Exception) -> NoReturn:
     if kind in {"PinIncorrect", "PinLenRange", "PinInvalid"}:
         said["actual"] = "another one; a token locks itself after a few"
         raise InvalidInputError(
-            "token's PIN", expected="the token's PIN", remedy=f"correct {ENV_PIN}, or type it again", **said
+            "token's PIN", expected="the token's PIN", remedy=f"correct {pins.ENV_PIN}, or type it again", **said
         ) from error
     if kind == "PinLocked":
         said["actual"] = "a token that locked itself after wrong PINs"

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "at_hand",
+    "ensure_folder",
     "ensure_key",
     "key_record",
     "load_signer",
@@ -62,10 +63,19 @@ def ensure_key(path: Path) -> "Key":
     Raises:
         InvalidInputError: A file is there and is no private key.
     """
-    make_dirs(path.parent.parent)
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    fsync_dir(path.parent.parent)
+    ensure_folder(path.parent)
     return public_key(load_signer(path)) if path.exists() else new_key(path)
+
+
+def ensure_folder(folder: Path) -> None:
+    """Make a folder for keys, mode 0700, if it is not there.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    make_dirs(folder.parent)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    fsync_dir(folder.parent)
 
 
 def new_key_elsewhere(path: Path, uri: str, public: Path | None = None) -> "Key":

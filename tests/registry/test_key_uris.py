@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tuf.api.metadata import Metadata, Root
 
-from changeover_registry import key_uris, signing
+from changeover_registry import key_uris, pins, signing
 from changeover_registry.clock import now as moment
 from changeover_registry.errors import ChangeoverError, InvalidInputError, TrustError, UnreachableError
 from changeover_registry.records.key import KeyRecord
@@ -55,9 +55,9 @@ def softhsm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def token(softhsm: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv(key_uris.ENV_MODULE, str(softhsm))
-    monkeypatch.setenv(key_uris.ENV_PIN, PIN)
+    monkeypatch.setenv(pins.ENV_PIN, PIN)
     yield
-    key_uris.ask_with(None)
+    pins.ask_with(None)
 
 
 # moto hashes once more what it is told is a hash (5.2.5: "DIGEST is not yet implemented"); AWS does not.
@@ -139,7 +139,7 @@ def test_a_key_of_a_token_is_read_without_asking_it(tmp_path: Path, monkeypatch:
     key = signing.new_key_elsewhere(tmp_path / "a.key", P256)
     (tmp_path / "a.pub").write_bytes(signing.public_pem(tmp_path / "a.key"))
     monkeypatch.delenv(key_uris.ENV_MODULE)
-    monkeypatch.delenv(key_uris.ENV_PIN)
+    monkeypatch.delenv(pins.ENV_PIN)
 
     assert signing.new_key_elsewhere(tmp_path / "b.key", P256, tmp_path / "a.pub") == key
     assert signing.load_signer(tmp_path / "b.key").public_key == key
@@ -149,7 +149,7 @@ def test_a_key_of_a_token_is_read_without_asking_it(tmp_path: Path, monkeypatch:
 @pytest.mark.usefixtures("token")
 def test_a_pin_is_asked_once_and_a_wrong_one_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     signing.new_key_elsewhere(tmp_path / "a.key", P256)
-    monkeypatch.delenv(key_uris.ENV_PIN)
+    monkeypatch.delenv(pins.ENV_PIN)
     signer = signing.load_signer(tmp_path / "a.key")
     refusal(lambda: signer.sign(b"x"), InvalidInputError, "CHANGEOVER_HSM_PIN", "neither")
     asked: list[str] = []
@@ -159,7 +159,7 @@ def test_a_pin_is_asked_once_and_a_wrong_one_is_one_line(tmp_path: Path, monkeyp
         asked.append(name)
         return answers[len(asked) - 1]
 
-    key_uris.ask_with(ask)
+    pins.ask_with(ask)
     refusal(lambda: signer.sign(b"x"), InvalidInputError, "token's PIN", "another one")
     signer.sign(b"x")
     signer.sign(b"y")

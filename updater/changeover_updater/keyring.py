@@ -64,11 +64,16 @@ class Enrolment:
     co_signers: tuple[Path, ...] = ()
 
 
-def new_key(folder: Path, name: str) -> NewKey:
+def new_key(folder: Path, name: str, uri: str | None = None, public: Path | None = None) -> NewKey:
     """Make an Ed25519 key, mode 0600, and its public part beside it, to be given to whoever enrols it.
 
+    With `uri` the private key is where that says, and a record of it stands in its place; the token or key store is
+    asked for the public part, unless `public` has it.
+
     Raises:
-        InvalidInputError: `name` is no file's name, or something else stands in its place.
+        InvalidInputError: `name` is no file's name, something else stands in its place, or there is no such key.
+        TrustError: The key store denies it.
+        UnreachableError: Token or key store do not answer.
         OSError: The folder cannot be written.
     """
     if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name) is None:
@@ -79,13 +84,17 @@ def new_key(folder: Path, name: str) -> NewKey:
             actual=repr(name),
             remedy="give another name",
         )
-    private = folder / f"{name}.pem"
+    private = folder / f"{name}.{'key' if uri else 'pem'}"
     there = private.exists()
-    key = signing.ensure_key(private)
-    public = folder / f"{name}.pub"
-    if not public.exists():
-        write_new(public, signing.public_pem(private))
-    return NewKey(private, public, key.keyid, there)
+    if uri is None:
+        signing.ensure_key(private)
+    elif not there:
+        signing.ensure_folder(folder)
+        signing.new_key_elsewhere(private, uri, public)
+    key, published = signing.load_signer(private).public_key, folder / f"{name}.pub"
+    if not published.exists():
+        write_new(published, signing.public_pem(private))
+    return NewKey(private, published, key.keyid, there)
 
 
 def scope_named(text: str) -> str:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from changeover_registry import clock
+from changeover_registry import clock, pins
 from changeover_registry.errors import InvalidInputError
 from changeover_updater.settings import Settings, load_settings
 
@@ -118,8 +119,17 @@ def start(
     )
     # What it tries again it warns of line by line; the one error at the end says that the address does not answer.
     logging.getLogger("urllib3").setLevel(logging.NOTSET if verbose else logging.ERROR)
+    # A token's PIN is asked for where somebody can answer, and never before something is signed with it.
+    pins.ask_with(_ask_secret if sys.stdin is not None and sys.stdin.isatty() else None)
     settings = load_settings(os.environ, config=config, site=site, store=store, station=station)
     context.obj = Invocation(settings=settings, now=clock.now(), verbose=verbose)
+
+
+def _ask_secret(name: str) -> str:
+    """A secret that somebody types unseen."""
+    import getpass
+
+    return getpass.getpass(f"{name} of the token: ")
 
 
 def read_facts(path: Path) -> "HostFacts":

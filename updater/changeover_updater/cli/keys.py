@@ -31,13 +31,20 @@ def keys_new(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="The key's name: NAME.pem is private, NAME.pub is to be enrolled.")],
     out: Annotated[Path | None, typer.Option(help="The folder; else keys/online beside host.toml.")] = None,
+    uri: Annotated[
+        str | None,
+        typer.Option(help="Where the private key is: hsm:2?label=TOKEN, awskms:alias/NAME, gcpkms:, azurekms:, file:."),
+    ] = None,
+    public: Annotated[
+        Path | None, typer.Option(help="With --uri: its public part as PEM, so that nobody is asked for it.")
+    ] = None,
 ) -> None:
-    """Make a key of your own; the private part stays on this machine."""
+    """Make a key of your own, which stays on this machine; or take one of a token or a cloud's key store into use."""
     from changeover_updater.keyring import new_key
 
     call = invocation(context)
     folder = (out or call.settings.config.parent / "keys" / "online").absolute()
-    made = new_key(folder, name)
+    made = new_key(folder, name, uri, public)
     say(f"{mark('skip' if made.there else 'ok')} {escape(str(made.private))}" + (" is there already" * made.there))
     say(f"  key {made.key_id[:12]}; give {escape(str(made.public))} to whoever has the targets key, who runs:")
     say(f"  changeover keys enrol {made.public.name} --scope site --role promoter --owner YOUR-NAME --reason ...")
