@@ -44,6 +44,7 @@ __all__ = [
 ]
 
 Notice = Callable[[str], None]
+_THUMBNAILS = 4
 
 
 def wanted_verdict(site: Site, studio: Studio, text: str) -> FiledVerdict:
@@ -159,7 +160,10 @@ def _tell_mlflow(site: Site, studio: Studio, filed: FiledVerdict, notice: Notice
     sources = gather(site, studio, filed, outside=True)
     owned = filed.verdict.golden_set is not None and not (sources.golden_set and sources.golden_set.owner_show is None)
     documents = _documents(site, sources, pictures=studio.policy.mlflow_pictures)
-    log_verdict(site, _outside(sources), filed.digest, notice, documents, keep_envelope=not owned)
+    # A show's own pictures stay in its report, where the policy lets them go at all; a page shows nobody's shots.
+    small = _thumbnails(site, sources) if studio.policy.mlflow_pictures and not owned else {}
+    shown = {**documents, **small}
+    log_verdict(site, _outside(sources), filed.digest, notice, shown, keep_envelope=not owned, pictures=tuple(small))
 
 
 def _outside(sources: Sources) -> Verdict:
@@ -192,6 +196,21 @@ def _documents(site: Site, sources: Sources, *, pictures: bool) -> dict[str, byt
                     crop = "-crop" if picture.crop else ""
                     documents[f"pictures/{shot.alias}/{picture.kind}{crop}.{ending}"] = data
     return documents
+
+
+def _thumbnails(site: Site, sources: Sources) -> dict[str, bytes]:
+    """A small plate and matte of the worst shots, by path: what a release's page shows of a set that is nobody's."""
+    from changeover_validators.golden.report.lighter import thumbnail
+
+    report = build_report(sources)
+    shots = report.points[0].shots[:_THUMBNAILS] if report.points else ()
+    found = {}
+    for shot in shots:
+        for picture in (shot.picture("plate"), shot.picture("candidate")):
+            data = _picture(site, shot.key, picture) if picture else None
+            if picture is not None and data is not None and (small := thumbnail(data)):
+                found[f"thumbnails/{shot.alias}/{picture.kind}.jpg"] = small
+    return found
 
 
 def gather(
