@@ -129,8 +129,14 @@ class Registry:
         """
         return self._register(release, Parcel({}, documents or {}), "studio", lambda _: None)
 
-    def know_releases(self, releases: Iterable[Release]) -> None:
+    def know_releases(
+        self, releases: Iterable[Release], documents: Callable[[Release], Mapping[str, bytes]] = lambda _: {}
+    ) -> None:
         """Let a studio's MLflow know these releases; one look at each model shows which it knows already.
+
+        Args:
+            releases: The releases.
+            documents: Asked for what lies beside a release that is new there, by file name.
 
         Raises:
             RefusedError: A version is known with other content.
@@ -142,7 +148,7 @@ class Registry:
                 found = self.versions(release.model)
                 known[release.model] = frozenset((entry.version, entry.digest) for entry in found)
             if (release.version, release.digest()) not in known[release.model]:
-                self.know_release(release)
+                self.know_release(release, documents(release))
 
     def fetch(self, registered: Registered, path: str, folder: Path) -> Path:
         """Copy one artifact of a release into `folder`, under its own `path`, once its bytes were compared.

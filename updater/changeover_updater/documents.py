@@ -18,13 +18,14 @@ from changeover_registry.records.repository import Document, Index, IndexEntry
 from changeover_registry.repository.documents import fetch_document, put_documents
 from changeover_registry.repository.objects import object_path
 from changeover_registry.transport.interface import NotThereError
-from changeover_updater.site import VendorFolder
+from changeover_updater.site import Site, VendorFolder
 
 if TYPE_CHECKING:
     from changeover_registry.transport import Transport
 
 __all__ = [
     "Listed",
+    "Shelf",
     "bring_documents",
     "entry_of",
     "find_document",
@@ -129,11 +130,44 @@ def find_document(listed: Listed, name: str, *, where: str) -> bytes:
     )
 
 
+class Shelf:
+    """The documents of any release of a site, as far as they are in it; each vendor's index is read once."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._entries: dict[str, Mapping[str, IndexEntry]] = {}
+
+    def of(self, release: Release) -> dict[str, bytes]:
+        """The documents of a release that are here, by name; none of a release that its vendor's index does not list.
+
+        Raises:
+            TrustError: The site's mirror of the vendor's repository is not what was signed.
+        """
+        folder = self._site.vendor_of(release.model)
+        if folder.vendor not in self._entries:
+            self._entries[folder.vendor] = _entries(folder)
+        entry = self._entries[folder.vendor].get(release.digest())
+        return {one.name: data for one in _listed(entry) if (data := _read(folder, one)) is not None}
+
+
 def read_documents(folder: Path, entry: IndexEntry, *, signature_only: bool = False) -> dict[str, bytes]:
     """Of the documents of a release those that are in a repository or mirror with the signed bytes, by sha256."""
     wanted = [d for d in entry.documents or () if not signature_only or d.name in {SIGNATURE, PUBLIC_KEY}]
     found = ((document, _bytes(folder / object_path(document.sha256), document)) for document in wanted)
     return {document.sha256: data for document, data in found if data is not None}
+
+
+def _entries(folder: VendorFolder) -> Mapping[str, IndexEntry]:
+    from changeover_updater._bundle_parts import read_repository
+
+    if not (folder.mirror / "metadata" / "timestamp.json").is_file():
+        return {}
+    indexes = read_repository(folder.mirror, folder.pinned_root()).indexes
+    return {entry.record: entry for index in indexes for entry in index.releases}
+
+
+def _listed(entry: IndexEntry | None) -> tuple[Document, ...]:
+    return (entry.documents or ()) if entry else ()
 
 
 def _path(folder: VendorFolder, document: Document) -> Path:

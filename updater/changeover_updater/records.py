@@ -24,10 +24,12 @@ Notice = Callable[[str], None]
 
 
 def know_releases(site: Site, releases: tuple[Release, ...], notice: Notice) -> None:
-    """Have MLflow know these releases; a notice says where it does not."""
+    """Have MLflow know these releases, with their documents; a notice says where it does not."""
 
     def tell() -> None:
-        _registry(site).know_releases(releases)
+        from changeover_updater.documents import Shelf
+
+        _registry(site).know_releases(releases, Shelf(site).of)
 
     if releases:
         _tell(tell, notice)

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from changeover_registry import canonical, clock
 from changeover_registry.bom import BOM_NAME, validate_bom
 from changeover_registry.errors import InvalidInputError, RefusedError
+from changeover_registry.mlflow_adapter import Registry
 from changeover_registry.model_card import CARD_NAME
 from changeover_registry.openssf import PUBLIC_KEY, SIGNATURE, sign_release
 from changeover_registry.records.release import Release
@@ -206,6 +207,32 @@ def test_documents_come_with_a_sync_and_are_shown(
     assert customer.ok("documents", "tiny-roto@1.0.0", "LICENCE.txt") == LICENCE.decode()
     customer.ok("documents", "tiny-roto@1.0.0", "--out", str(tmp_path / "out"))
     assert tree(tmp_path / "out") == documents
+
+
+def test_the_studios_mlflow_has_a_copy_of_the_documents(
+    world: World, home: VendorHome, registered: tuple[Release, dict[str, bytes]], tmp_path: Path
+) -> None:
+    world.ok("trust", "remove", "acme")
+    world.ok("trust", "add", "acme", str(home.repository), "--root", str(home.keys.anchor))
+    world.ok("sync")
+    registry = Registry(world.site.mlflow_uri(), world.site.root / "mlflow" / "artifacts")
+    known = registry.find("acme/tiny-roto", "1.0.0")
+    assert known is not None
+    for name, data in registered[1].items():
+        assert registry.fetch(known, name, tmp_path).read_bytes() == data
+
+
+def test_a_mirror_that_has_the_document_stands_in_for_one_that_lies(
+    world: World, registered: tuple[Release, dict[str, bytes]], home: VendorHome, tmp_path: Path
+) -> None:
+    world.without_mlflow()
+    world.ok("trust", "remove", "acme")
+    liar = shutil.copytree(home.repository, tmp_path / "liar")
+    (liar / object_path(canonical.digest(LICENCE))).write_bytes(LICENCE.upper())
+    anchor = ("--root", str(home.keys.anchor), "--mirror", str(home.repository))
+    world.ok("trust", "add", "acme", str(liar), *anchor)
+    world.ok("sync")
+    assert world.ok("documents", "tiny-roto@1.0.0", "LICENCE.txt") == LICENCE.decode()
 
 
 def test_an_unknown_document_is_named_with_those_there_are(customer: World) -> None:
