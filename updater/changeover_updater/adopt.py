@@ -28,7 +28,7 @@ from changeover_updater.adopted import (
 )
 from changeover_updater.cats import CatFile, look_for
 from changeover_updater.own_vendor import open_own, own_name
-from changeover_updater.permitted import case_of, check_adoption
+from changeover_updater.permitted import case_of, check_adoption, check_client
 from changeover_updater.site import Site
 from changeover_updater.studio import Studio, read_studio
 from changeover_updater.vendors import sync_vendor
@@ -177,6 +177,7 @@ def _check_show(studio: Studio, channel: str, release: Release, model: str | Non
     def known(held: ReleaseRef) -> bool:
         return held == ref or is_adopted(studio.release(held))
 
+    check_client(studio.choices, scope, ref, studio.policy)
     own = next((choice for choice in studio.choices if choice.scope == scope), None)
     check_place(own, channel, ref, model, known)
     if own is None or own.pointer(channel, release.model) is None:

@@ -15,7 +15,7 @@ from changeover_registry.records.release import ReleaseRef
 from changeover_updater.adopted import check_place, is_adopted
 from changeover_updater.differences import differences, new_baselines, new_pins, new_pointers
 from changeover_updater.needed import Needed
-from changeover_updater.permitted import case_of, check_adoption, earlier_of, permission_of
+from changeover_updater.permitted import case_of, check_adoption, check_client, earlier_of, permission_of
 from changeover_updater.site import Site
 from changeover_updater.studio import Studio, read_studio
 
@@ -125,6 +125,7 @@ def _adopts(
         return False
     if any(isinstance(e, Pointer) and e.channel == entry.channel for e in earlier_of(call, site, release, scope)):
         return False
+    check_client(studio.choices, scope, entry.release, studio.policy)
     check_adoption(case_of(call, site, studio, release, scope, entry.channel))
     check_place(before, entry.channel, entry.release, None, lambda ref: is_adopted(studio.release(ref)))
     return True

@@ -75,7 +75,7 @@ def open_own(call: "Invocation", site: Site, vendor: str) -> VendorHome:
         _fs.make_dirs(repository.parent)
         made = make_home(folder, vendor, "", call.now, repository=repository, ask_mlflow=False)
         root = made.root.read_bytes()
-        trust_own(site, vendor, made.home.repository, root, who=call.settings.who, now=call.now)
+        trust_own(site, vendor, str(made.home.repository), root, who=call.settings.who, now=call.now)
         return made.home
     if not folder.is_dir():
         entry = trusted.entry()

@@ -5,13 +5,15 @@ whoever approves.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from changeover_registry.errors import InvalidInputError, RefusedError, UndecidedError
-from changeover_registry.records.choice import Baseline, Pin, Pointer
-from changeover_registry.records.release import Release
+from changeover_registry.records.choice import Baseline, Choice, Pin, Pointer
+from changeover_registry.records.findings import Refused
+from changeover_registry.records.policy import Policy
+from changeover_registry.records.release import Release, ReleaseRef
 from changeover_updater.adopted import check_only_adopted, is_adopted
 from changeover_updater.eligible import release_findings
 from changeover_updater.permission import Case, permitting_verdict
@@ -22,7 +24,7 @@ from changeover_updater.studio import Studio, read_verdicts
 if TYPE_CHECKING:
     from changeover_updater.cli._context import Invocation
 
-__all__ = ["baseline_of", "case_of", "check_adoption", "earlier_of", "permission_of"]
+__all__ = ["baseline_of", "case_of", "check_adoption", "check_client", "earlier_of", "permission_of"]
 
 _CHANNEL = re.compile(r"stable|beta|show/[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 
@@ -130,6 +132,23 @@ def _instead(studio: Studio, baseline: Baseline) -> Release:
             remedy="run changeover sync",
         )
     return found
+
+
+def check_client(choices: Iterable[Choice], scope: str, release: ReleaseRef, policy: Policy) -> None:
+    """Check that a show's client agreed to a release, where the policy asks for that.
+
+    Raises:
+        RefusedError: It did not; the message says how it is written down once it has.
+    """
+    for finding in check_client_approval(release, terms_of(choices, scope), policy):
+        if isinstance(finding, Refused):
+            raise RefusedError(
+                finding.rule,
+                where=str(release),
+                expected=finding.expected,
+                actual=finding.actual,
+                remedy=f"adopt it without --show first; {finding.remedy}",
+            )
 
 
 def check_adoption(case: Case) -> None:

@@ -93,8 +93,8 @@ def add_trust(  # noqa: PLR0913 - each is what one flag of `trust add` says
     return _add(site, entry, root, bundle)
 
 
-def trust_own(site: Site, vendor: str, repository: Path, root: bytes, *, who: str, now: datetime) -> TrustEntry:
-    """Trust the studio itself as a vendor, by a repository in the site that its own keys sign.
+def trust_own(site: Site, vendor: str, location: str, root: bytes, *, who: str, now: datetime) -> TrustEntry:
+    """Trust the studio itself as a vendor: a repository in the site that its own keys sign, or a bundle of it.
 
     It is trusted as any other is, with formats that are code, since what a studio adopts is nothing else; and it alone
     may say of a release that the studio adopted it.
@@ -102,17 +102,19 @@ def trust_own(site: Site, vendor: str, repository: Path, root: bytes, *, who: st
     Raises:
         InvalidInputError: The name is bad, or a vendor of that name is trusted already.
         TrustError: The repository does not verify with that root.
+        UnreachableError: The repository does not answer.
     """
+    bundle = _bundle(location)
     entry = TrustEntry(
         vendor=check_name(vendor, where="vendor"),
-        location=str(repository),
+        location=str(site.root / "trust" / vendor / "mirror") if bundle else _absolute(location),
         root=canonical.digest(root),
         allow_executable=True,
         added_by=who,
         added_at=format_time(now),
         local=True,
     )
-    return _add(site, entry, root, None)
+    return _add(site, entry, root, bundle)
 
 
 def _add(site: Site, entry: TrustEntry, root: bytes, bundle: Path | None) -> TrustEntry:

@@ -268,6 +268,40 @@ def test_what_was_withdrawn_is_not_adopted_again(studio: Any) -> None:
     assert "not ours" in line
 
 
+def test_show_whose_client_must_agree_has_it_once_the_client_did(studio: Any) -> None:
+    policy, path = studio.site.root / "policy.toml", str(cat(studio))
+    policy.write_text(policy.read_text() + "\n[shows.atlas]\nclient_approval = true\n")
+    studio.ok("promote", "--policy", "--reason", "the client asks")
+
+    code, line = refused(studio, path, "--show", "atlas")
+    assert (code, "changeover show approve atlas" in line) == (3, True)
+
+    answer(studio, path)
+    agreed = ("--by", "Jane of the client", "--evidence", "mail of 3 March", "--reason", "they use it")
+    studio.ok("show", "approve", "atlas", "hair-matte@0.1.0", *agreed)
+    answer(studio, path, "--show", "atlas")
+    studio.ok("update")
+    assert studio.station.in_use().channels[0].channel == "show/atlas"
+
+
+def test_another_site_of_the_studio_takes_what_was_adopted_and_a_stranger_does_not(
+    studio: Any, world_at: Callable[[Path], Any]
+) -> None:
+    answer(studio, str(cat(studio)), "--show", "atlas")
+    root = home(studio) / "keys" / "online" / "root.json"
+    place = str(studio.site.root / "local" / "studio")
+    for name, flags in (("own", ["--own"]), ("stranger", ["--allow-executable"])):
+        other = world_at(studio.root / name)
+        other.without_mlflow()
+        other.ok("trust", "add", "studio", place, "--root", str(root), *flags)
+        other.ok("sync")
+
+        code, _, line = other.run("check", "hair-matte@0.1.0")
+
+        refusal = "adopted elsewhere" in line + other.run("verdict", "list")[1]
+        assert (code, refusal) == ((4, False) if name == "own" else (3, True))
+
+
 def test_run_that_was_killed_before_the_site_knew_is_finished_by_the_next(studio: Any) -> None:
     path, kept = str(cat(studio)), studio.root / "kept"
     answer(studio, str(cat(studio, "b/first.cat", b"first")))
@@ -345,7 +379,7 @@ def test_dates_of_the_studios_own_vendor_are_signed_again_by_sync(studio: Any) -
     folder = studio.site.root / "local" / "studio"
     past = studio.now - timedelta(days=20)
     made = make_home(home(studio), "studio", "", past, repository=folder, ask_mlflow=False)
-    vendors.trust_own(studio.site, "studio", folder, made.root.read_bytes(), who="td", now=past)
+    vendors.trust_own(studio.site, "studio", str(folder), made.root.read_bytes(), who="td", now=past)
 
     def expires() -> Any:
         return Metadata.from_bytes((folder / "metadata" / "timestamp.json").read_bytes()).signed.expires

@@ -146,7 +146,7 @@ def _named(path: Path | None, flag: str) -> Path:
 
 
 @trust.command("add")
-def trust_add(
+def trust_add(  # noqa: PLR0917 - each is one flag
     context: typer.Context,
     vendor: Annotated[str, typer.Argument(help="The vendor's name: the first part of its models' names.")],
     location: Annotated[
@@ -165,10 +165,13 @@ def trust_add(
         Path | None,
         typer.Option(metavar="KEY.pub", help="Take only releases with an OpenSSF signature by this public key."),
     ] = None,
+    own: Annotated[
+        bool, typer.Option("--own", help="It is this studio itself, at another site: take what it adopted there too.")
+    ] = False,
 ) -> None:
     """Trust a vendor."""
     from changeover_registry.openssf import read_public_pem
-    from changeover_updater.vendors import add_trust
+    from changeover_updater.vendors import add_trust, trust_own
 
     call = invocation(context)
     site = call.site()
@@ -177,21 +180,37 @@ def trust_add(
         raise InvalidInputError(
             "root metadata", where=str(root), expected="a file", actual=actual, remedy="ask the vendor for root.json"
         )
-    entry = add_trust(
-        site,
-        vendor,
-        (location, *(mirror or ())),
-        root.read_bytes(),
-        allow_executable=allow_executable,
-        who=call.settings.who,
-        now=call.now,
-        models=tuple(name.removeprefix(f"{vendor}/") for name in model or ()),
-        model_signing=read_public_pem(model_signing_key) if model_signing_key else None,
-    )
-    formats = ", executable formats allowed" if allow_executable else ""
+    if own:
+        _check_alone(model, mirror, model_signing_key)
+        entry = trust_own(site, vendor, location, root.read_bytes(), who=call.settings.who, now=call.now)
+    else:
+        entry = add_trust(
+            site,
+            vendor,
+            (location, *(mirror or ())),
+            root.read_bytes(),
+            allow_executable=allow_executable,
+            who=call.settings.who,
+            now=call.now,
+            models=tuple(name.removeprefix(f"{vendor}/") for name in model or ()),
+            model_signing=read_public_pem(model_signing_key) if model_signing_key else None,
+        )
+    formats = ", executable formats allowed" if entry.allow_executable else ""
     say(f"{mark('ok')} {vendor} is trusted{formats}")
     say(f"  compare with the vendor: sha256 {entry.root}")
     say(f"  next: changeover {f'import {escape(location)}' if Path(location).is_file() else 'sync'}")
+
+
+def _check_alone(*others: object) -> None:
+    """Refuse what says less of the studio itself than that it is the studio itself."""
+    if any(others):
+        raise InvalidInputError(
+            "usage",
+            where="trust add --own",
+            expected="--own, without --model, --mirror and --model-signing-key",
+            actual="one of them too",
+            remedy="leave it out",
+        )
 
 
 @trust.command("list")
