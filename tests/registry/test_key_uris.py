@@ -5,6 +5,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from changeover_registry import key_uris, pins, signing
 from changeover_registry.clock import now as moment
 from changeover_registry.errors import ChangeoverError, InvalidInputError, TrustError, UnreachableError
 from changeover_registry.records.key import KeyRecord
-from changeover_registry.repository import metadata
+from changeover_registry.repository import choice, enrolment, metadata, pending, vendor, vendor_keys, vendor_terms
 from changeover_servers.process import answers, free_ports, start
 
 MODULES = ("/usr/lib/softhsm/libsofthsm2.so", "/usr/lib64/pkcs11/libsofthsm2.so")
@@ -263,3 +265,85 @@ def test_at_hand_asks_files_alone(tmp_path: Path) -> None:
     assert signing.at_hand(tmp_path / "a.pem")
     assert not signing.at_hand(tmp_path / "b.pem")
     assert not signing.at_hand(None)
+
+
+@pytest.mark.usefixtures("token")
+def test_a_vendor_publishes_with_keys_in_a_token_and_in_a_key_store(acme: Any, tmp_path: Path, kms: Any) -> None:
+    """Root and targets in the token, releases and dates in the cloud: studios verify what they signed."""
+    acme.publish(acme.make())
+    alias = f"vendor-{tmp_path.name.lower()}"
+    places = {
+        "root": P256,
+        "targets": "hsm:3?label=acme",
+        "release": made(kms, alias),
+        "online": made(kms, f"{alias}-o"),
+    }
+    for role in vendor_terms.ROLES:
+        uri = places[role]
+        signing.new_key_elsewhere(tmp_path / f"{role}.key", uri)
+        vendor_keys.rotate(acme.folder, acme.keys, role, acme.now, new=tmp_path / f"{role}.key")
+
+    acme.publish(acme.make(version="1.1.0", content=b"more"))
+    acme.publish(acme.make("hair", content=b"hair"))
+    vendor.renew(acme.folder, acme.keys, acme.now)
+
+    assert b"PRIVATE" not in b"".join(getattr(acme.keys, role).read_bytes() for role in places)
+    view = acme.view(tmp_path / "state")
+    assert [entry.version for entry in view.indexes["person-roto"].releases] == ["1.0.0", "1.1.0"]
+
+
+@pytest.mark.usefixtures("token")
+def test_a_key_store_that_does_not_answer_leaves_the_repository_as_it_was(
+    acme: Any, tmp_path: Path, kms: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acme.publish(acme.make())
+    signing.new_key_elsewhere(tmp_path / "release.key", made(kms, f"away-{tmp_path.name.lower()}"))
+    vendor_keys.rotate(acme.folder, acme.keys, "release", acme.now, new=tmp_path / "release.key")
+    before = {path: path.read_bytes() for path in acme.folder.rglob("*") if path.is_file()}
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+
+    refusal(lambda: acme.publish(acme.make(version="1.1.0", content=b"more")), UnreachableError, "127.0.0.1:9")
+
+    assert {path: path.read_bytes() for path in acme.folder.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.usefixtures("token")
+def test_a_token_that_is_not_here_keeps_the_dates_from_expiring_no_less(
+    acme: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acme.publish(acme.make())
+    signing.new_key_elsewhere(tmp_path / "root.key", P256)
+    vendor_keys.rotate(acme.folder, acme.keys, "root", acme.now, new=tmp_path / "root.key")
+    monkeypatch.delenv(pins.ENV_PIN)
+
+    signed = vendor.renew(acme.folder, acme.keys, acme.now + timedelta(days=200))
+
+    assert signed == ("targets", "person-roto", "snapshot", "timestamp")
+
+
+@pytest.mark.usefixtures("token")
+def test_a_promoter_signs_with_a_token_and_another_with_a_key_store(studio: Any, tmp_path: Path, kms: Any) -> None:
+    """Both must sign; one alone is filed, as with keys in files."""
+    ana, bob = tmp_path / "ana.key", tmp_path / "bob.key"
+    new = enrolment.owned(signing.new_key_elsewhere(ana, P256), "ana")
+    other = enrolment.owned(signing.new_key_elsewhere(bob, made(kms, f"bob-{tmp_path.name.lower()}")), "bob")
+    entry = studio.choice("site", "two of us").entry
+    keep = enrolment.Anew(lambda holds: holds.model_copy(update={"entry": entry}), (ana,))
+    mine = signing.load_signer(studio.keys.promoter).public_key.keyid
+    enrol = enrolment.Rekeying(promoters=(new, other), entry=entry)
+    enrolment.rekey(studio.folder, studio.keys, "site", enrol, keep, studio.now)
+    leave = enrolment.Rekeying(revoked=frozenset({mine}), threshold=2, entry=entry)
+    keys = replace(studio.keys, promoter=ana)
+    enrolment.rekey(studio.folder, keys, "site", leave, replace(keep, co_signers=(bob,)), studio.now)
+    number = studio.read(tmp_path / "state")["site"].number
+
+    alone = choice.write(studio.folder, keys, "site", lambda _: studio.choice("site", "one"), studio.now)
+    assert (alone.chosen, studio.read(tmp_path / "state")["site"].number) == (False, number)
+    pending.discard(studio.folder, alone.entry or "")
+    both = choice.write(
+        studio.folder, keys, "site", lambda _: studio.choice("site", "both"), studio.now, co_signers=(bob,)
+    )
+
+    assert both.chosen
+    assert studio.read(tmp_path / "state")["site"].entry.what == "both"
