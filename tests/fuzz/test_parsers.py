@@ -1,5 +1,6 @@
 """Whatever stands in a file from outside, a parser answers with a value or a refusal of ours; ``make fuzz`` insists."""
 
+import base64
 import io
 import json
 from functools import partial
@@ -7,15 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from securesystemslib.dsse import Envelope
 
 from changeover_registry import canonical
 from changeover_registry.bundle_file import Piece, open_bundle, write_container
 from changeover_registry.errors import ChangeoverError
+from changeover_registry.openssf import PUBLIC_KEY, SIGNATURE, check_signature
 from changeover_registry.records.base import Record
 from changeover_registry.records.bundle import Bundle, BundleMember
 from changeover_registry.records.policy import Policy
+from changeover_registry.records.release import Release
 from changeover_registry.schemas import RECORDS
 from changeover_updater.nuke_script import parse_script
 from changeover_updater.release_toml import ReleaseToml
@@ -157,3 +164,51 @@ def test_a_bundle_is_read_or_refused_and_no_member_lies_outside_it(tmp_path: Pat
         return
 
     assert all(found.offsets[name] + member.size <= len(data) for name, member in found.members.items())
+
+
+KEY = ec.generate_private_key(ec.SECP256R1())
+RELEASE = Release.from_bytes((SAMPLES / "release-1.json").read_bytes(), where="sample")
+
+
+def statement() -> bytes:
+    """What an OpenSSF signature of the sample release is made over."""
+    files = {f"{variant.id}/{file.path}": file.sha256 for variant in RELEASE.variants for file in variant.files}
+    items = [{"name": name, "algorithm": "sha256", "digest": digest} for name, digest in sorted(files.items())]
+    root = canonical.digest(b"".join(bytes.fromhex(item["digest"]) for item in items))
+    return json.dumps(
+        {
+            "_type": "https://in-toto.io/Statement/v1",
+            "subject": [{"name": "model", "digest": {"sha256": root}}],
+            "predicateType": "https://model_signing/signature/v1.0",
+            "predicate": {"serialization": {"method": "files", "hash_type": "sha256"}, "resources": items},
+        }
+    ).encode()
+
+
+def signature(payload: bytes) -> bytes:
+    """A Sigstore bundle with a valid signature over any payload."""
+    kind = "application/vnd.in-toto+json"
+    made = KEY.sign(Envelope(payload, kind, {}).pae(), ec.ECDSA(hashes.SHA256()))
+    signed = {"sig": base64.b64encode(made).decode(), "keyid": ""}
+    envelope = {"payload": base64.b64encode(payload).decode(), "payloadType": kind, "signatures": [signed]}
+    media = "application/vnd.dev.sigstore.bundle.v0.3+json"
+    return json.dumps({"mediaType": media, "verificationMaterial": {}, "dsseEnvelope": envelope}).encode()
+
+
+@fuzzed
+@given(choice=st.data())
+def test_a_signature_of_model_files_holds_or_is_refused(choice: st.DataObject) -> None:
+    """Also what a vendor's own key signed: whoever holds that may still put anything under it."""
+    whole, key = signature(statement()), KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    assert check_signature({SIGNATURE: whole, PUBLIC_KEY: key}, RELEASE, where="fuzz")
+    odd = choice.draw(edited(statement()) | bent(statement()))
+
+    for data, public in (
+        (signature(odd), key),
+        (choice.draw(edited(whole) | bent(whole)), key),
+        (whole, choice.draw(edited(key))),
+    ):
+        try:
+            check_signature({SIGNATURE: data, PUBLIC_KEY: public}, RELEASE, where="fuzz")
+        except ChangeoverError:
+            continue

@@ -188,6 +188,7 @@ def _check_show(studio: Studio, channel: str, release: Release, model: str | Non
 def _publish(call: "Invocation", site: Site, wish: _Wish, files: tuple[CatFile, ...], step: Step) -> tuple[Taken, ...]:
     """Sign what is new into the repository of the studio's own vendor, and let the site know it."""
     from changeover_registry.repository import vendor as repository
+    from changeover_updater.vendor_documents import plain_documents
 
     home = open_own(call, site, wish.vendor)
     with _fs.lock(home.lock, what=f"the home of {wish.vendor}", wait_seconds=_LOCK_SECONDS):
@@ -198,8 +199,8 @@ def _publish(call: "Invocation", site: Site, wish: _Wish, files: tuple[CatFile, 
             if one.new:
                 step(f"signing {one.release.ref()}")
                 (file,) = one.release.variants[0].files
-                data = one.release.to_bytes()
-                repository.publish(home.repository, home.keys, data, {file.sha256: one.path}, call.now)
+                data, beside = one.release.to_bytes(), plain_documents(one.release, call.now)
+                repository.publish(home.repository, home.keys, data, {file.sha256: one.path}, call.now, beside)
         sync_vendor(site.vendor(wish.vendor))
     return taken
 

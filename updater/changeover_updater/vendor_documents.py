@@ -5,13 +5,14 @@ MLflow has copies, which nobody trusts. What was kept once stays as it is, so th
 change nothing; what was not there yet is added.
 """
 
+import contextlib
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 
 from changeover_registry._fs import make_dirs, remove_tree, write_atomic
 from changeover_registry.bom import BOM_NAME, make_bom
-from changeover_registry.errors import InvalidInputError
+from changeover_registry.errors import InvalidInputError, UndecidedError
 from changeover_registry.mlflow_adapter import RECORD
 from changeover_registry.model_card import CARD_NAME, complete_card, is_written_here, write_card
 from changeover_registry.names import digest12
@@ -26,6 +27,7 @@ __all__ = [
     "keep_documents",
     "kept_documents",
     "make_documents",
+    "plain_documents",
     "published_documents",
     "write_beside",
 ]
@@ -77,6 +79,17 @@ def make_documents(
             notice(f"{name} stays as it was registered; a release with another one needs a new version")
     documents = {**made, **kept}
     describe_documents(documents)
+    return documents
+
+
+def plain_documents(release: Release, now: datetime) -> dict[str, bytes]:
+    """A model card, and a bill of materials where the library for it is here and takes what the record says.
+
+    For releases that no vendor registered, such as one that a studio adopted.
+    """
+    documents = {CARD_NAME: write_card(release)}
+    with contextlib.suppress(InvalidInputError, UndecidedError):
+        documents[BOM_NAME] = make_bom(release, now)
     return documents
 
 
