@@ -32,7 +32,7 @@ __all__ = [
     "held",
     "new_key",
     "revoke",
-    "rotate_site",
+    "rotate",
     "scope_named",
     "with_verdict_key",
     "without_verdict_key",
@@ -189,11 +189,13 @@ def held(call: "Invocation") -> "tuple[Held, ...]":
     return (*enrolment.held_keys(folder, keys), *verdicts)
 
 
-def rotate_site(call: "Invocation", reason: str) -> "Rotated":
-    """Have a new online key sign snapshot and timestamp; the old one counts no more anywhere.
+def rotate(
+    call: "Invocation", which: Literal["root", "targets", "site"], reason: str, new: Path | None = None
+) -> "Rotated":
+    """Have a new key sign in the place of the site's online key, or of an offline one; the old one counts no more.
 
     Raises:
-        InvalidInputError: The root key is not here.
+        InvalidInputError: The root key is not here, or the one to be replaced.
         TrustError: It is not the repository's.
         LostRaceError: Another process is writing.
     """
@@ -201,8 +203,13 @@ def rotate_site(call: "Invocation", reason: str) -> "Rotated":
     from changeover_updater.signed import change_of, studio_keys
 
     call.key("root")
-    entry = change_of(call, reason).entry("a new online key")
-    return rotation.rotate_online(call.site().choice, studio_keys(call), entry, call.now)
+    folder, keys = call.site().choice, studio_keys(call)
+    if which == "site":
+        entry = change_of(call, reason).entry("a new online key")
+        return rotation.rotate_online(folder, keys, entry, call.now, new=new)
+    call.key(which)
+    entry = change_of(call, reason).entry(f"a new {which} key")
+    return rotation.rotate_offline(folder, keys, which, entry, call.now, new=new)
 
 
 def with_verdict_key(last: Choice | None, key: VerdictKey, change: choose.Change) -> Choice:

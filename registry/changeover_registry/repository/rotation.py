@@ -1,17 +1,19 @@
-"""A new online key for a repository, where the one that signs snapshot and timestamp may have been stolen.
+"""New top keys for a studio's choice; the online one above all, where that may have been stolen.
 
-The root, whose key is offline, names the new key; readers walk from the root that they were given to this one and throw
-away every timestamp and snapshot that they knew, so that numbers which a thief drove up bind nobody. What the old key
-signed is not believed here either: the new snapshot is made from the role files on the disk, the newest of each that
-its own keys signed.
+A new root or targets key is a change as vendors make them (`vendor_change`): what is written holds before and after,
+and the root comes last. With a new online key that is not wanted: the root, whose key is offline, names the new key;
+readers walk from the root that they were given to this one and throw away every timestamp and snapshot that they knew,
+so that numbers which a thief drove up bind nobody. What the old key signed is not believed here either: the new
+snapshot is made from the role files on the disk, the newest of each that its own keys signed.
 
-Order of writes: the new key beside the old one, the root, snapshot and timestamp, the new key in the old one's place.
-Killed between root and timestamp, readers refuse until this is called again; it then goes on with the same new key.
+Its order of writes: the new key beside the old one, the root, snapshot and timestamp, the new key in its place. Killed between root and timestamp, readers refuse until this is called again; it then goes on with the same new key.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 from securesystemslib.signer import Signer
 from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
@@ -19,14 +21,14 @@ from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 from changeover_registry._fs import write_atomic
 from changeover_registry.errors import TrustError
 from changeover_registry.records.choice import Entry
-from changeover_registry.repository import metadata
-from changeover_registry.repository.keys import StudioKeys
+from changeover_registry.repository import metadata, vendor_change, vendor_draft, vendor_terms
+from changeover_registry.repository.keys import StudioKeys, next_place
 from changeover_registry.repository.metadata import RoleFile
 from changeover_registry.repository.reached import Delegator, Reached, anchor_bytes, newest_root, read_role, read_target
-from changeover_registry.repository.scopes import is_back, locked, scope_of
+from changeover_registry.repository.scopes import is_back, locked, scope_of, writing
 from changeover_registry.signing import ensure_key, load_signer
 
-__all__ = ["Rotated", "free_number", "newest_roles", "rotate", "rotate_online"]
+__all__ = ["Rotated", "free_number", "newest_roles", "rotate_offline", "rotate_online"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class Rotated:
     forged: tuple[str, ...] = ()
 
 
-def rotate_online(folder: Path, keys: StudioKeys, entry: Entry, now: datetime) -> Rotated:
+def rotate_online(folder: Path, keys: StudioKeys, entry: Entry, now: datetime, *, new: Path | None = None) -> Rotated:
     """Have a new key sign snapshot and timestamp of the choice, and put it in the place of the old one.
 
     Args:
@@ -51,6 +53,7 @@ def rotate_online(folder: Path, keys: StudioKeys, entry: Entry, now: datetime) -
         keys: Of these `root` signs; the new key comes to stand at `site`.
         entry: Who does it, when and why; kept in the root.
         now: The moment of signing.
+        new: A private key, or a record of one that is elsewhere, to be taken instead of one made here.
 
     Raises:
         InvalidInputError: There is no repository, or no root key here.
@@ -59,39 +62,94 @@ def rotate_online(folder: Path, keys: StudioKeys, entry: Entry, now: datetime) -
         OSError: The folder or the key's place cannot be written.
     """
     with locked(folder, "site"):
-        return rotate(folder, keys.root, keys.site, keys.anchor, entry, now)
-
-
-def rotate(folder: Path, root_key: Path, place: Path, anchor: Path, entry: Entry | None, now: datetime) -> Rotated:
-    """`rotate_online` for whoever holds the repository's lock; `place` is where the online key stands.
-
-    Raises:
-        InvalidInputError: There is no root key here, or no trusted root.
-        TrustError: The root key is not the repository's, or a role file was changed.
-        OSError: The folder or the key's place cannot be written.
-    """
-    signer = load_signer(root_key)
-    root = newest_root(folder, anchor_bytes(anchor))
-    beside = place.with_name(f"{place.stem}.next.pem")
-    ensure_key(beside)
-    online = load_signer(beside)
-    if online.public_key.keyid not in root.roles["timestamp"].keyids:
-        root = _write_root(folder, _next_root(root, online, entry, now), root, signer)
-    roles, forged = newest_roles(folder, root)
-    files = [RoleFile(role, signed.version, b"") for role, signed in roles.items()]
-    files = [replace(file, data=file.path(folder).read_bytes()) for file in files]
-    nothing = Reached(root, Timestamp(), Snapshot(version=free_number(folder), meta={}), {})
-    metadata.reach(folder, nothing, files, online, now)
-    write_atomic(place, beside.read_bytes(), mode=0o600)
-    beside.unlink()
+        signer, root = load_signer(keys.root), newest_root(folder, anchor_bytes(keys.anchor))
+        online = _made_beside(keys.site, new)
+        if online.public_key.keyid not in root.roles["timestamp"].keyids:
+            root = _write_root(folder, _next_root(root, online, entry, now), root, signer)
+        roles, forged = newest_roles(folder, root)
+        files = [RoleFile(role, signed.version, b"") for role, signed in roles.items()]
+        files = [replace(file, data=file.path(folder).read_bytes()) for file in files]
+        nothing = Reached(root, Timestamp(), Snapshot(version=free_number(folder), meta={}), {})
+        metadata.reach(folder, nothing, files, online, now)
+        _put_in_place(keys.site)
     heads = tuple((scope_of(r), signed.version) for r, signed in roles.items() if r != "targets" and not is_back(r))
     return Rotated(root.version, online.public_key.keyid, heads, forged)
 
 
-def _next_root(root: Root, online: Signer, entry: Entry | None, now: datetime) -> Root:
+def rotate_offline(
+    folder: Path,
+    keys: StudioKeys,
+    role: Literal["root", "targets"],
+    entry: Entry,
+    now: datetime,
+    *,
+    new: Path | None = None,
+) -> Rotated:
+    """Have a new key sign as root, or as targets, and put it in the place of the old one.
+
+    Args:
+        folder: The choice's repository.
+        keys: Of these `root` signs, the old key of `role` once more, and `site`.
+        role: Which.
+        entry: As `rotate_online`.
+        now: The moment of signing.
+        new: As `rotate_online`.
+
+    Raises:
+        InvalidInputError: A key that must sign is not here.
+        TrustError: A key is not the repository's, or the repository was changed by somebody else.
+        LostRaceError: Another process is writing.
+        OSError: The folder or the key's place cannot be written.
+    """
+    place: Path = getattr(keys, role)
+    with writing(folder, keys, "site", now) as reached:
+        signers, key = [load_signer(keys.root), load_signer(place)], _made_beside(place, new)
+        root = reached.root
+        if key.public_key.keyid not in root.roles[role].keyids:
+            old = signers[1].public_key.keyid
+            edit = vendor_terms.without_key(old, key.public_key)
+            newer, _ = vendor_terms.edited(reached, role, edit, now)
+            if newer is None:
+                raise _not_its_key(role, old, root.roles[role].keyids)
+            newer.unrecognized_fields[metadata.ENTRY] = entry.model_dump(mode="json")
+            draft = vendor_draft.rekeyed(f"a new {role} key", reached, newer, None, now, folder)
+            signed = vendor_change.prepare(folder, reached, draft, [*signers, key])
+            vendor_change.write(folder, reached, signed, [load_signer(keys.site)], now)
+            root = newer
+        _put_in_place(place)
+    heads = tuple((scope_of(r), one.version) for r, one in reached.roles.items() if r != "targets" and not is_back(r))
+    return Rotated(root.version, key.public_key.keyid, heads)
+
+
+def _made_beside(place: Path, new: Path | None) -> Signer:
+    """The key that is to follow the one at `place`; one that a killed rotation left is taken again."""
+    beside = next_place(place)
+    if new is not None and not beside.exists():
+        load_signer(new)
+        write_atomic(beside, new.read_bytes(), mode=0o600)
+    ensure_key(beside)
+    return load_signer(beside)
+
+
+def _put_in_place(place: Path) -> None:
+    beside = next_place(place)
+    write_atomic(place, beside.read_bytes(), mode=0o600)
+    beside.unlink()
+
+
+def _not_its_key(role: str, old: str, named: Sequence[str]) -> TrustError:
+    return TrustError(
+        "signing key",
+        where=f"role {role}",
+        expected=f"1 of the keys {', '.join(key[:12] for key in named)}",
+        actual=old[:12],
+        remedy="give the key that the repository names for this role; nothing was written",
+    )
+
+
+def _next_root(root: Root, online: Signer, entry: Entry, now: datetime) -> Root:
     newer = metadata.renewed(root, "root", now)
-    if entry is not None:
-        newer.unrecognized_fields[metadata.ENTRY] = entry.model_dump(mode="json")
+    newer.unrecognized_fields[metadata.ENTRY] = entry.model_dump(mode="json")
     for role in ("snapshot", "timestamp"):
         for keyid in tuple(newer.roles[role].keyids):
             newer.revoke_key(keyid, role)

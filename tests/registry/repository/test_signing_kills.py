@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -141,6 +141,45 @@ def test_wherever_a_rotation_is_killed_it_goes_on_with_the_same_key(
         assert again.read(tmp_path / f"state-{number}")["site"].number == 3
     assert refusals, "no state lay between root and timestamp: the sweep did not meet it"
     assert all("json: expected 1 signature" in line for line in refusals)
+
+
+@pytest.mark.parametrize("role", ["root", "targets"])
+def test_wherever_a_new_offline_key_is_killed_every_reader_verifies_and_it_goes_on_with_the_same_key(
+    studio: Studio, tmp_path: Path, disk_states: Any, role: Literal["root", "targets"]
+) -> None:
+    studio.write("site", "second")
+    studio.read(tmp_path / "old")
+    entry = studio.choice("site", "rotate").entry
+    with disk_states.watching(tmp_path / "studio", tmp_path / "states") as states:
+        rotation.rotate_offline(studio.folder, studio.keys, role, entry, studio.now)
+    assert len(states) > 5
+    for number, state in enumerate(states):
+        again = type(studio)(state, studio.now)
+        shutil.copytree(tmp_path / "old", tmp_path / f"old-{number}")
+        for reader in (f"new-{number}", f"old-{number}"):
+            assert again.read(tmp_path / reader)["site"].number == 2
+        rotation.rotate_offline(again.folder, again.keys, role, entry, studio.now)
+        bob = signing.new_key(tmp_path / f"bob-{number}.pem")
+        what = Rekeying(promoters=(enrolment.owned(bob, "bob"),))
+        enrolment.rekey(again.folder, again.keys, "site", what, same(again), again.now)
+        assert again.write("site", "third").number == 3
+        for reader in (f"new-{number}", f"old-{number}"):
+            assert again.read(tmp_path / reader)["site"].number == 3
+
+
+@pytest.mark.parametrize("role", ["root", "targets"])
+def test_an_offline_key_that_is_not_the_repositorys_replaces_nothing(
+    studio: Studio, role: Literal["root", "targets"]
+) -> None:
+    place = getattr(studio.keys, role)
+    place.unlink()
+    signing.new_key(place)
+    before = sorted((studio.folder / "metadata").iterdir())
+
+    with pytest.raises(TrustError, match=f"role {role}"):
+        rotation.rotate_offline(studio.folder, studio.keys, role, studio.choice("site", "x").entry, studio.now)
+
+    assert sorted((studio.folder / "metadata").iterdir()) == before
 
 
 def test_rotation_passes_over_what_no_key_of_a_role_signed_and_names_it(studio: Studio, tmp_path: Path) -> None:

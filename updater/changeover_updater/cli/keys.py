@@ -123,15 +123,24 @@ def keys_list(
 @app.command("rotate")
 def keys_rotate(
     context: typer.Context,
-    which: Annotated[Literal["site"], typer.Argument(help="site: the online key of snapshot and timestamp.")],
+    which: Annotated[
+        Literal["site", "targets", "root"],
+        typer.Argument(help="site: the online key of snapshot and timestamp; targets and root: the offline ones."),
+    ],
     reason: Reason,
+    to: Annotated[
+        Path | None, typer.Option("--to", help="A key file of keys new, such as one in a token; else one is made.")
+    ] = None,
 ) -> None:
-    """Replace the site's online key, with the offline root key; nothing that the old one signed counts any more."""
-    from changeover_updater.keyring import rotate_site
+    """Replace the site's online key or an offline one, with the root key; the old one signs nothing from then on."""
+    from changeover_updater.keyring import rotate
 
-    del which
-    done = rotate_site(invocation(context), reason)
-    say(f"{mark('ok')} key {done.key_id[:12]} signs snapshot and timestamp now (root {done.root})")
+    done = rotate(invocation(context), which, reason, to)
+    what = "snapshot and timestamp" if which == "site" else which
+    say(f"{mark('ok')} key {done.key_id[:12]} signs {what} now (root {done.root})")
+    if which != "site":
+        say("  put the new key on its disk in place of the old one; stations follow by themselves")
+        return
     stand = ", ".join(f"{scope} {number}" for scope, number in done.heads)
     say(f"  the choices stand at {escape(stand)}: compare with what you know")
     for name in done.forged:
