@@ -4,8 +4,10 @@
 # make faults kills, power cuts, full and failing disks, many writers at once, at every call that changes a disk (40 minutes
 #             as root, who may mount); `make faults FAULTS=bounded` an even part of it in minutes, RIGS="kills space" some
 # make fuzz   every parser of a file from outside, on twenty thousand damaged files each (half an hour)
+# make sweeps the registry's tests with MLflow and S3 cut at every request and eighty registrations at once (half an hour)
 # make bench  a changeover and the way back with 1,000 models, metadata of 50,000 files, every metric against the obvious
-#             way, a shot of 300 4K frames, memory predicted and measured, 1 GiB beside MLflow and curl (an hour)
+#             way, a shot of 300 4K frames, memory predicted and measured, 1 GiB beside MLflow and curl, a promotion among
+#             10,000 releases (an hour)
 # make drift  memory predicted and measured on ten releases of onnxruntime, each in an environment of its own
 # make gpu    what a GPU takes of memory, with the python3 that is found; tells by part what could not be measured
 # make tuf-conformance SUITE=DIR  our client under a checkout of theupdateframework/tuf-conformance (needs faketime)
@@ -23,7 +25,7 @@ export DO_NOT_TRACK := true
 # Material prints a notice on a later MkDocs, which this checkout does not use.
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: setup demo test tuf-conformance bench drift lint format docs demo-models reference tables gpu clean
+.PHONY: setup demo test tuf-conformance sweeps bench drift lint format docs demo-models reference tables gpu clean
 
 setup: .venv/.ready
 
@@ -51,6 +53,9 @@ faults: setup
 fuzz: setup
 	@$(BIN)/python -m pytest -q -p no:cacheprovider --timeout=3600 --hypothesis-profile=long tests/fuzz
 
+sweeps: setup
+	@$(BIN)/python -m pytest -q -p no:cacheprovider --whole tests/registry tests/updater/registry
+
 bench: setup
 	@$(BIN)/python -m changeover_updater.bench_switch
 	@$(BIN)/python -m changeover_updater.bench_refresh
@@ -60,6 +65,7 @@ bench: setup
 	@$(BIN)/python -m changeover_validators.vram.bench --large
 	@$(BIN)/python -m changeover_updater.bench_transfer
 	@$(BIN)/python -m changeover_updater.bench_stations
+	@$(BIN)/python -m changeover_updater.bench_registry
 	@$(BIN)/python tests/plugins/nuke/bench_resolve.py
 	@$(MAKE) --no-print-directory drift
 

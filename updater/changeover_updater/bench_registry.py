@@ -3,8 +3,9 @@
 Two studios are made, signed as the product signs them, and the same commands are run on both in one process: one with
 10 models of 10 releases, 10 choices and 100 verdicts, one with 100 models of 100 releases, 1,000 choices and 10,000
 verdicts. Printed: the median and the 95th percentile of ``promote``, ``status`` and ``log`` on each, their ratios, and
-what ``log --at`` and ``log --verify --choice`` take over the long history. MLflow is left out: it is on nobody's way
-here. Promotions with nothing but a channel's earlier release to stand on are measured too, since they read the past.
+what reads the long past: ``log --at``, ``log MODEL``, ``log --choice --verify``, and a promotion that has nothing to
+stand on but that the channel held the release before. Left out: the start of a process, which is the same for both and
+would make the ratios smaller, and MLflow, which is not reached.
 """
 
 import argparse
@@ -165,8 +166,9 @@ def _on_the_large(studio: Studio) -> Iterator[str]:
         f"log {_name(0)}": lambda: studio.run("log", _name(0)),
         "promote what stable held first": lambda: studio.run("promote", next(firsts), "--reason", "bench"),
     }
+    times = min(_LEAST, studio.size.models - 1)
     for name, act in acts.items():
-        yield f"{name:<32} {min(_seconds(act) for _ in range(_LEAST)):7.3f} s with {studio.size.choices} choices"
+        yield f"{name:<32} {min(_seconds(act) for _ in range(times)):7.3f} s with {studio.size.choices} choices"
 
 
 def _line(name: str, small: list[float], large: list[float]) -> str:

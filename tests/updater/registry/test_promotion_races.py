@@ -14,6 +14,7 @@ from changeover_registry import clock
 from changeover_registry.errors import LostRaceError
 from changeover_updater import signed
 from changeover_updater.cli._context import Invocation
+from changeover_updater.permitted import permission_of
 from changeover_updater.settings import load_settings
 from changeover_updater.studio import choice_history
 
@@ -91,14 +92,14 @@ def test_somebody_who_chose_between_the_reading_and_the_writing_is_named(
     studio: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The release was judged against what the channel had; now it has something else."""
-    permission_of = signed.permission_of
+    name = "changeover_updater.signed.permission_of"
 
     def slowly(*case: Any) -> Any:
-        monkeypatch.setattr(signed, "permission_of", permission_of)
+        monkeypatch.setattr(name, permission_of)
         signed.promote(call_of(studio, "eve"), "tiny-roto@1.1.0", None, "quicker")
         return permission_of(*case)
 
-    monkeypatch.setattr(signed, "permission_of", slowly)
+    monkeypatch.setattr(name, slowly)
 
     code, _, err = studio.run("promote", "tiny-roto@1.0.0", "--reason", "slow")
 
