@@ -839,10 +839,32 @@ def test_published_again_changes_nothing(home: VendorHome, ready: Path) -> None:
 
 
 def test_release_published_from_another_home_than_it_was_registered_from(home: VendorHome, ready: Path) -> None:
+    """It needs the record that was registered: what MLflow says of it may be anything."""
     vendor.register(home, ready, NOW)
     shutil.rmtree(home.folder / "registered")
+    before, record = tree(home.repository), (ready / "release.json").read_bytes()
 
-    assert vendor.publish(home, "acme/person-roto", "1.0.0", NOW).new
+    with pytest.raises(TrustError, match="MLflow's word alone") as caught:
+        vendor.publish(home, "acme/person-roto", "1.0.0", NOW)
+
+    assert "--record release.json" in caught.value.remedy
+    assert tree(home.repository) == before
+    assert vendor.publish(home, "acme/person-roto", "1.0.0", NOW, record=record).new
+    assert home.own_record("acme/person-roto", "1.0.0").read_bytes() == record
+
+
+def test_record_that_is_brought_and_is_not_the_registered_one_signs_nothing(home: VendorHome, ready: Path) -> None:
+    vendor.register(home, ready, NOW)
+    own, before = home.own_record("acme/person-roto", "1.0.0"), tree(home.repository)
+
+    with pytest.raises(TrustError, match="which was brought here"):
+        vendor.publish(home, "acme/person-roto", "1.0.0", NOW, record=b"{}")
+    own.unlink()
+    with pytest.raises(TrustError, match=r"release\.json"):
+        vendor.publish(home, "acme/person-roto", "1.0.0", NOW, record=b"{}")
+
+    assert tree(home.repository) == before
+    assert not own.exists()
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "smoke.npz", "release.json"])
@@ -891,7 +913,7 @@ def test_record_of_another_version_under_this_ones_tags_is_not_signed(home: Vend
         client.create_model_version("acme.person-roto", source, tags=tags, model_id=made.registered.holder)
 
     with pytest.raises(TrustError, match=r"9\.0\.0"):
-        vendor.publish(home, "acme/person-roto", "9.0.0", NOW)
+        vendor.publish(home, "acme/person-roto", "9.0.0", NOW, record=release.to_bytes())
 
 
 def test_version_that_is_not_registered_lists_those_that_are(home: VendorHome, ready: Path) -> None:

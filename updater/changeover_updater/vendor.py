@@ -185,12 +185,28 @@ def register(
     return release, made
 
 
-def publish(home: VendorHome, model: str, version: str, now: datetime, *, step: Step = lambda _: None) -> Published:
+def publish(
+    home: VendorHome,
+    model: str,
+    version: str,
+    now: datetime,
+    *,
+    record: bytes | None = None,
+    step: Step = lambda _: None,
+) -> Published:
     """Take a registered release out of MLflow, compare every file with its record, and sign it into the repository.
+
+    Args:
+        home: The vendor's home.
+        model: ``vendor/name``.
+        version: The version.
+        now: The moment of signing.
+        record: The ``release.json`` that was registered, brought from where that was, for a home that did not do it.
+        step: Told what is being done.
 
     Raises:
         InvalidInputError: It is not registered.
-        TrustError: A file or the record is not what was registered; nothing was signed.
+        TrustError: A file or the record is not what was registered, or MLflow alone says what was; nothing was signed.
         RefusedError: This version was published with other content.
         UnreachableError: MLflow does not answer.
         LostRaceError: Another process is publishing.
@@ -198,7 +214,7 @@ def publish(home: VendorHome, model: str, version: str, now: datetime, *, step: 
     registry = home.registry()
     known = _need(registry, model, version)
     with _workplace(home) as folder:
-        release = _take_record(home, registry, known, folder)
+        release = _take_record(home, registry, known, folder, record)
         files = {}
         for variant in release.variants:
             for file in variant.files:
@@ -338,19 +354,45 @@ def _need(registry: Registry, model: str, version: str) -> Registered:
     )
 
 
-def _take_record(home: VendorHome, registry: Registry, known: Registered, folder: Path) -> Release:
-    """The record out of MLflow, held against its digest there and against what this home registered."""
+def _take_record(
+    home: VendorHome, registry: Registry, known: Registered, folder: Path, record: bytes | None
+) -> Release:
+    """The record out of MLflow, held against its digest there and against what was registered, which is kept here."""
     where = f"{known.model}@{known.version} in {registry.location}: {RECORD}"
+    expected = _registered_digest(home, known, where, record)
     data = registry.fetch(known, RECORD, folder).read_bytes()
-    own = home.own_record(known.model, known.version)
-    expected = canonical.digest(own.read_bytes()) if own.is_file() else known.digest
     for found in (canonical.digest(data), known.digest):
         if found != expected:
             raise _changed(where, expected, found)
     release = Release.from_bytes(data, where=where)
     if (release.model, release.version) != (known.model, known.version):
         raise _changed(where, f"{known.model} {known.version}", f"{release.model} {release.version}")
+    own = home.own_record(known.model, known.version)
+    if not own.is_file():
+        own.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(own, data)
     return release
+
+
+def _registered_digest(home: VendorHome, known: Registered, where: str, record: bytes | None) -> str:
+    """What was registered, by this home or by the record that was brought here; what MLflow says of it is no word."""
+    own = home.own_record(known.model, known.version)
+    kept = [canonical.digest(own.read_bytes())] if own.is_file() else []
+    brought = [canonical.digest(record)] if record is not None else []
+    if kept and brought and kept != brought:
+        raise _changed(
+            where, f"{kept[0]}, which was registered from this home", f"{brought[0]}, which was brought here"
+        )
+    if not kept and not brought:
+        raise TrustError(
+            "registered record",
+            where=where,
+            expected="a record that was kept by whoever registered it",
+            actual=f"MLflow's word alone, for sha256 {known.digest}",
+            remedy="bring release.json from where it was registered: "
+            f"changeover vendor publish {known.model}@{known.version} --record release.json; nothing was signed",
+        )
+    return (kept or brought)[0]
 
 
 def _take_file(registry: Registry, known: Registered, variant: Variant, file: FileEntry, folder: Path) -> Path:

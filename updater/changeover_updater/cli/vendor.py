@@ -171,7 +171,15 @@ def register(
 
 
 @app.command()
-def publish(context: typer.Context, release: Target, home: HomeFlag = None, as_json: JsonFlag = False) -> None:
+def publish(
+    context: typer.Context,
+    release: Target,
+    record: Annotated[
+        Path | None, typer.Option(help="release.json as it was registered, for a home that did not register it.")
+    ] = None,
+    home: HomeFlag = None,
+    as_json: JsonFlag = False,
+) -> None:
     """Take a release out of MLflow, compare every digest, sign it into the repository, and carry it to every place."""
     from changeover_updater import vendor
     from changeover_updater.vendor_home import which_release
@@ -179,7 +187,8 @@ def publish(context: typer.Context, release: Target, home: HomeFlag = None, as_j
     with progress() as line:
         place = _home(home)
         model, version = which_release(release, place.vendor)
-        done = vendor.publish(place, model, version, invocation(context).now, step=line.step)
+        kept = record.read_bytes() if record is not None else None
+        done = vendor.publish(place, model, version, invocation(context).now, record=kept, step=line.step)
     verb = "published" if done.new else "published already, nothing changed"
     line_of = (
         f"{mark('ok' if done.new else 'skip')} [bold]{done.release.ref()}[/] {verb}: {escape(str(place.repository))}"
