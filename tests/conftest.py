@@ -17,8 +17,11 @@ ROOT = Path(__file__).parents[1]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The flag by which golden files are written anew, on purpose."""
+    """The flag by which golden files are written anew, on purpose, and the one for `make sweeps`."""
     parser.addoption("--update-goldens", action="store_true", help="write the golden files anew; then look at them")
+    parser.addoption(
+        "--whole", action="store_true", help="every point of each sweep, where else a few of them are tried"
+    )
 
 
 def pip(python: Path | str, *arguments: str) -> None:
@@ -26,6 +29,12 @@ def pip(python: Path | str, *arguments: str) -> None:
     command = [str(python), "-m", "pip", "--disable-pip-version-check", "-q", *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="session")
+def whole(request: pytest.FixtureRequest) -> bool:
+    """Whether a sweep is to try every point: `make sweeps` does, `make test` has no time for it."""
+    return bool(request.config.getoption("--whole"))
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,7 @@ class Cut:
 
     Args:
         request: The number of the request, from 1, counted over all connections since this cut was set.
+        path: Or the first request whose method and path, ``PUT /where``, have this in them.
         byte: Or how many bytes go through, counted likewise; the rest does not.
         when: The request never arrives; or half of it does; or all of it does, and its answer does not come back.
         direction: Whose bytes are counted: those that the client sends (up) or gets (down).
@@ -34,6 +35,7 @@ class Cut:
     """
 
     request: int | None = None
+    path: str | None = None
     byte: int | None = None
     when: When = "before"
     direction: Literal["up", "down"] = "up"
@@ -44,6 +46,7 @@ class Cut:
 class _State:
     cut: Cut | None = None
     down: bool = False
+    happened: threading.Event = field(default_factory=threading.Event)
     seen: list[str] = field(default_factory=list)
     up_bytes: int = 0
     down_bytes: int = 0
@@ -87,6 +90,10 @@ class CuttingProxy:
     def was_cut(self) -> bool:
         """Whether the cut that was set has happened."""
         return self._state.down
+
+    def await_cut(self, seconds: float = 60) -> None:
+        """Return once the cut has happened."""
+        assert self._state.happened.wait(seconds), "nothing was cut"
 
     def cut(self, cut: Cut) -> None:
         """Set the one cut, and count from here."""
@@ -139,7 +146,9 @@ class CuttingProxy:
                 return "before"
             state.seen.append(line)
             cut = state.cut
-            return cut.when if cut and cut.request == len(state.seen) else None
+            if cut is None or not (cut.request == len(state.seen) or (cut.path and cut.path in line)):
+                return None
+            return cut.when
 
     def _allowed(self, direction: Literal["up", "down"], length: int) -> int:
         """How many of so many bytes may go through, counting them."""
@@ -161,6 +170,7 @@ class CuttingProxy:
             state = self._state
             once = state.cut is not None and state.cut.once
             state.down = True
+            state.happened.set()
             if not once:
                 state.cut = None
         if not once:

@@ -3,6 +3,7 @@
 import hashlib
 from pathlib import Path
 
+from changeover_registry.records.findings import Passed
 from changeover_registry.records.release import (
     BLOCK_BYTES,
     Contract,
@@ -14,10 +15,12 @@ from changeover_registry.records.release import (
     Requires,
     TensorIn,
     TensorOut,
+    Tile,
     Variant,
 )
+from changeover_registry.records.verdict import GoldenSetRef, OperatingPoint, PointReport, ShotScore, Verdict
 
-__all__ = ["put_files", "small_release"]
+__all__ = ["accepted", "put_files", "small_release"]
 
 VARIANT = "onnx-fp32"
 
@@ -67,3 +70,25 @@ def put_files(folder: Path, content: bytes) -> dict[str, Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return {f"{VARIANT}/model.onnx": path}
+
+
+def accepted(candidate: Release, jaccard: str = "0.91") -> Verdict:
+    """A verdict that accepts it, with one score of one shot."""
+    digest = candidate.digest()
+    point = OperatingPoint(variant=VARIANT, precision="fp32", tile=Tile(size=256, overlap=32), provider="cpu")
+    score = ShotScore(shot="shot-010", metric="jaccard", frames=12, candidate=jaccard, current="0.9")
+    return Verdict(
+        candidate=candidate.ref(),
+        decision="accept",
+        reason="every lower bound lies above its margin",
+        made_at="2026-11-22T13:45:00Z",
+        made_by="td@host",
+        host="host",
+        host_class=digest,
+        facts=digest,
+        policy=digest,
+        sandbox="bubblewrap",
+        golden_set=GoldenSetRef(name="atlas", version=2, digest=digest),
+        findings=(Passed(check="trust"),),
+        points=(PointReport(point=point, frame_us=1500, scores=(score,)),),
+    )
