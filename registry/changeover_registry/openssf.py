@@ -191,7 +191,10 @@ def _listed(payload: bytes, where: str) -> dict[str, str]:
         (subject,) = statement["subject"]
         predicate = statement["predicate"]
         how = (predicate["serialization"]["method"], predicate["serialization"]["hash_type"])
-        items = [(item["name"], item["algorithm"], bytes.fromhex(item["digest"])) for item in predicate["resources"]]
+        items = [
+            (_word(item["name"]), _word(item["algorithm"]), bytes.fromhex(item["digest"]))
+            for item in predicate["resources"]
+        ]
         root = subject["digest"]["sha256"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _distrust(where, "an in-toto statement of model files", "something else") from error
@@ -201,7 +204,14 @@ def _listed(payload: bytes, where: str) -> dict[str, str]:
     names = [name for name, _, _ in items]
     if len(set(names)) != len(names) or hashlib.sha256(b"".join(digest for *_, digest in items)).hexdigest() != root:
         raise _distrust(where, "each file once, and the digest of all of them", "a list that contradicts itself")
-    return {str(name): digest.hex() for name, _, digest in items}
+    return {name: digest.hex() for name, _, digest in items}
+
+
+def _word(value: object) -> str:
+    if not isinstance(value, str):
+        message = f"expected text, found {value!r}"
+        raise TypeError(message)
+    return value
 
 
 def _load_public(data: bytes, where: str) -> "EllipticCurvePublicKey":

@@ -180,6 +180,8 @@ def add_file(statement: Any) -> None:
         lambda statement: statement["predicate"]["serialization"].update(hash_type="blake3"),
         lambda statement: statement["predicate"]["serialization"].update(method="shards"),
         lambda statement: statement["predicate"]["resources"][0].update(algorithm="blake2"),
+        lambda statement: statement["predicate"]["resources"][0].update(algorithm=[]),
+        lambda statement: statement["predicate"]["resources"][0].update(name=["onnx-fp32/model.onnx"]),
         lambda statement: statement["predicate"]["resources"][0].update(digest="no hex"),
         lambda statement: statement["predicate"]["resources"].append(statement["predicate"]["resources"][0]),
         lambda statement: statement.pop("predicate"),
