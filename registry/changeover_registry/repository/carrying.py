@@ -29,7 +29,7 @@ from changeover_registry.repository.outlet import (
     root_path,
     total,
 )
-from changeover_registry.repository.reading import Reach, contents, piece_of, reach_of, read_master
+from changeover_registry.repository.reading import Reach, contents, holds_under, piece_of, reach_of, read_master
 from changeover_registry.transport.interface import NotThereError
 from changeover_registry.transport.writing import Place
 
@@ -83,11 +83,12 @@ def carry(folder: Path, anchor: bytes, place: Place, *, whole: bool = False, ste
     """
     master = read_master(folder, anchor)
     found, standing = _judged(folder, master, place)
-    if standing == "current" and not whole:
+    follows = _follows(folder, master, place) if found.timestamp is not None else ()
+    if standing == "current" and not whole and not follows:
         return Carried(place.location, standing, 0, 0)
     old = None if whole or found.timestamp is None else _reach(folder, found.timestamp)
-    pieces = _wanted(folder, master, old)
-    put = []
+    pieces = [piece for piece in _wanted(folder, master, old) if piece not in follows]
+    put: list[Piece] = []
     for number, piece in enumerate(pieces, 1):
         step(f"{place.location}: file {number} of {len(pieces)}, {total(pieces) / 1e6:.1f} MB in all")
         if _bring(folder, place, piece, step):
@@ -96,6 +97,7 @@ def carry(folder: Path, anchor: bytes, place: Place, *, whole: bool = False, ste
         step(f"{place.location}: the timestamp")
         _move(place, found.timestamp, master.timestamp)
         put.append(Piece(TIMESTAMP, canonical.digest(master.timestamp), len(master.timestamp)))
+    put += [piece for piece in follows if _bring(folder, place, piece, step)]
     return Carried(place.location, standing, len(put), total(put))
 
 
@@ -163,6 +165,20 @@ def _roots(folder: Path, place: Place) -> list[Piece]:
             break
         pieces.append(piece)
     return pieces
+
+
+def _follows(folder: Path, master: Master, place: Place) -> tuple[Piece, ...]:
+    """The newest root, where the place lacks it alone and the new state also holds under the one before it.
+
+    It ends the old keys and nothing else, so that it comes after the timestamp: readers verify at every instant.
+    """
+    newest = root_path(len(master.roots))
+    if len(master.roots) == 1 or place.find(newest, limit=_LIMIT_BYTES) is not None:
+        return ()
+    before = root_path(len(master.roots) - 1)
+    if place.find(before, limit=_LIMIT_BYTES) is None or not holds_under(folder, master.roots[-2].signed):
+        return ()
+    return (piece_of(folder, newest),)
 
 
 def _reach(folder: Path, timestamp: bytes) -> Reach | None:

@@ -8,7 +8,8 @@ The repository in the vendor's home is the master: it is signed there first, and
    and compared, or put there and read again, before anything names it.
 3. Order: files, records and documents; targets; roles; snapshot; roots, the newest first, since readers walk up from
    theirs and see none before the last of them is there; ``timestamp.json`` last. Until it moves, readers see the old
-   repository; a file that it does not reach is served to nobody.
+   repository; a file that it does not reach is served to nobody. One new root alone, before which the new state holds
+   as well, comes after the timestamp: there is no moment in which readers refuse.
 
 Values in, values out: `reading` fills them from disk and place, `carrying` does what they say. Left out: taking
 anything away.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tuf.api.metadata import Metadata, MetaFile, Snapshot, Targets, Timestamp
+from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timestamp
 
 from changeover_registry import canonical
 from changeover_registry._fs import lock
@@ -18,10 +18,10 @@ from changeover_registry.errors import TrustError
 from changeover_registry.records.release import Release
 from changeover_registry.records.repository import Index, IndexEntry
 from changeover_registry.repository.objects import object_path
-from changeover_registry.repository.outlet import Contents, Master, Piece, root_path
+from changeover_registry.repository.outlet import TIMESTAMP, Contents, Master, Piece, root_path
 from changeover_registry.repository.reached import check_is_repository, read_reached, target_path
 
-__all__ = ["Reach", "contents", "piece_of", "reach_of", "read_master"]
+__all__ = ["Reach", "contents", "holds_under", "piece_of", "reach_of", "read_master"]
 
 _LOCK_SECONDS = 60.0
 
@@ -49,6 +49,18 @@ def read_master(folder: Path, anchor: bytes) -> Master:
         newest = read_reached(folder, anchor).root.version
         roots = tuple(_metadata(folder / root_path(number)) for number in range(1, newest + 1))
         return Master((folder / "metadata" / "timestamp.json").read_bytes(), roots)
+
+
+def holds_under(folder: Path, root: Root) -> bool:
+    """Whether what the timestamp in `folder` reaches at the top is signed by the keys of `root`, newest or not."""
+    top: Metadata[Timestamp] = _metadata(folder / TIMESTAMP)
+    snapshot: Metadata[Snapshot] = _metadata(folder / f"metadata/{top.signed.snapshot_meta.version}.snapshot.json")
+    number = snapshot.signed.meta["targets.json"].version
+    held: dict[str, Metadata[Any]] = {"timestamp": top, "snapshot": snapshot}
+    held["targets"] = _metadata(folder / f"metadata/{number}.targets.json")
+    return all(
+        root.get_verification_result(role, one.signed_bytes, one.signatures).verified for role, one in held.items()
+    )
 
 
 def reach_of(folder: Path, timestamp: bytes) -> Reach:

@@ -6,7 +6,8 @@ readers walk from the root that they were given to this one and throw away every
 so that numbers which a thief drove up bind nobody. What the old key signed is not believed here either: the new
 snapshot is made from the role files on the disk, the newest of each that its own keys signed.
 
-Its order of writes: the new key beside the old one, the root, snapshot and timestamp, the new key in its place. Killed between root and timestamp, readers refuse until this is called again; it then goes on with the same new key.
+Its order of writes: the new key beside the old one, the root, snapshot and timestamp, the new key in its place. Killed
+between root and timestamp, readers refuse until this is called again; it then goes on with the same new key.
 """
 
 from collections.abc import Sequence
