@@ -6,7 +6,7 @@ and the link to its predecessor are looked at; the record itself is read where s
 When a choice held: from the moment that its entry names or, where others had to sign it too, from the last signature's.
 These moments are what the signers' clocks said, and signed; of two choices the later number holds, whatever they say.
 
-`check_signed_past` goes further than the digests: each choice's role file must have been signed to the threshold that
+`check_past` goes further than the digests: each choice's role file must have been signed to the threshold that
 some version of the top-level role asked for. Keys that were revoked since vouched for what they signed in their time.
 """
 
@@ -33,10 +33,11 @@ from changeover_registry.repository.reached import (
     read_reached,
     read_role,
     read_target,
+    walked_roots,
 )
 from changeover_registry.repository.scopes import check_place, choice_path, past_of, role_of
 
-__all__ = ["Held", "Link", "changes_of", "check_signed_past", "held_at", "links_of", "read_past"]
+__all__ = ["Held", "Link", "changes_of", "check_past", "held_at", "links_of", "read_past"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,17 +163,28 @@ def changes_of(folder: Path, reached: Reached, scope: str, model: str) -> tuple[
     return tuple(reversed(found))
 
 
-def check_signed_past(folder: Path, reached: Reached, scope: str) -> int:
-    """Check every choice of a scope: its digest in the next one, its number, and its signatures; how many there are.
+def check_past(folder: Path, reached: Reached, scope: str, root: bytes | None) -> int:
+    """Check every choice of a scope: its digest in the next one, its number, its form, and its signatures.
+
+    Args:
+        folder: The choice's repository.
+        reached: What its timestamp reaches.
+        scope: Whose choices.
+        root: The root that the reader was given; None where the folder follows another one's choice, and has of the
+            past the choices and not the files that say who signed them.
+
+    Returns:
+        How many there are.
 
     Raises:
         TrustError: A file is missing, changed, or was never signed as its scope asked for.
+        InvalidInputError: A choice is none that this build reads.
     """
-    roots, count = _roots(folder, reached.root), 0
-    tops = _tops(folder, reached, roots)
-    role = role_of(scope)
+    tops = None if root is None else _tops(folder, reached, walked_roots(folder, root))
+    count = 0
     for link in links_of(folder, reached, scope):
-        _check_signed(folder, role, link, tops)
+        if tops is not None:
+            _check_signed(folder, role_of(scope), link, tops)
         link.choice()
         count += 1
     return count
@@ -204,21 +216,11 @@ def _verifies(top: Targets, role: str, signed: "Metadata[Any]") -> bool:
     return top.get_verification_result(role, signed.signed_bytes, signed.signatures).verified
 
 
-def _roots(folder: Path, newest: Root) -> list[Root]:
-    """Every root up to the newest, which vouches for the ones before it by having been walked from them."""
-    found = [newest]
-    for version in range(newest.version - 1, 0, -1):
-        path = folder / "metadata" / f"{version}.root.json"
-        with contextlib.suppress(OSError, ValueError):
-            found.append(Metadata[Root].from_bytes(path.read_bytes()).signed)
-    return found
-
-
 def _tops(folder: Path, reached: Reached, roots: Sequence[Root]) -> list[Targets]:
     """Every version of the top-level role that one of the roots' keys signed, the newest first."""
     found = [reached.targets]
     for version in range(reached.version("targets") - 1, 0, -1):
-        for root in roots:
+        for root in reversed(roots):
             with contextlib.suppress(ChangeoverError):
                 found.append(read_role(folder, "targets", version, root))
                 break

@@ -28,6 +28,7 @@ __all__ = [
     "read_role",
     "read_target",
     "target_path",
+    "walked_roots",
 ]
 
 Delegator: TypeAlias = Root | Targets
@@ -138,14 +139,24 @@ def newest_root(folder: Path, anchor: bytes) -> Root:
     Raises:
         TrustError: One on the way was not signed by the one before it and by itself.
     """
-    root = _verified(anchor, "root.json", Root, None, "root")
-    while (folder / "metadata" / f"{root.version + 1}.root.json").exists():
-        name = f"{root.version + 1}.root.json"
-        newer = _read(folder, name, Root, root, None)
-        if newer.version != root.version + 1:
-            raise _distrust("version", f"metadata/{name}", f"version {root.version + 1}", f"version {newer.version}")
-        root = newer
-    return root
+    return walked_roots(folder, anchor)[-1]
+
+
+def walked_roots(folder: Path, anchor: bytes) -> tuple[Root, ...]:
+    """Every root from the one that is kept beside the keys to the newest in the folder, each signed by the one before.
+
+    Raises:
+        TrustError: One on the way was not signed by the one before it and by itself.
+    """
+    roots = [_verified(anchor, "root.json", Root, None, "root")]
+    while (folder / "metadata" / f"{roots[-1].version + 1}.root.json").exists():
+        expected = roots[-1].version + 1
+        name = f"{expected}.root.json"
+        newer = _read(folder, name, Root, roots[-1], None)
+        if newer.version != expected:
+            raise _distrust("version", f"metadata/{name}", f"version {expected}", f"version {newer.version}")
+        roots.append(newer)
+    return tuple(roots)
 
 
 def anchor_bytes(anchor: Path) -> bytes:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from securesystemslib.signer import CryptoSigner
+from tuf.api.metadata import Metadata
 
 from changeover_registry import clock, signing
 from changeover_registry.clock import format_time
@@ -184,6 +186,25 @@ def test_a_past_that_somebody_changed_is_5_and_names_the_file(past: Any, minutes
     assert path.name.removeprefix("1.") in err or name.removeprefix("*.") in err
 
 
+def test_a_site_that_follows_has_the_choices_of_the_past_and_not_who_signed_them(past: Any, minutes: Any) -> None:
+    """A bundle brings the newest role files alone; the chain of digests from them is whole all the same."""
+    minutes(90)
+    world = past
+    old = world.site.choice / "metadata" / "3.site.json"
+    kept = old.read_bytes()
+    old.unlink()
+    follows = world.site.follows / "root.json"
+    follows.parent.mkdir()
+    follows.write_bytes((world.site.choice / "metadata" / "1.root.json").read_bytes())
+    try:
+        out = world.ok("log", "--choice", "--verify")
+    finally:
+        old.write_bytes(kept)
+        shutil.rmtree(follows.parent)
+
+    assert "who signed them stands at the site that chose" in out
+
+
 def test_a_role_of_another_choice_in_its_place_proves_nothing(past: Any, minutes: Any) -> None:
     """Both are signed: what stands under number 3 is what was signed as number 2."""
     minutes(90)
@@ -196,6 +217,21 @@ def test_a_role_of_another_choice_in_its_place_proves_nothing(past: Any, minutes
         third.write_bytes(kept)
 
     assert (code, "a role that names another choice" in err) == (5, True)
+
+
+def test_a_strangers_signature_under_a_past_choice_proves_nothing(past: Any, minutes: Any) -> None:
+    minutes(90)
+    third = past.site.choice / "metadata" / "3.site.json"
+    kept = third.read_bytes()
+    forged = Metadata.from_bytes(kept)
+    forged.sign(CryptoSigner.generate_ed25519())
+    third.write_bytes(forged.to_bytes())
+    try:
+        code, _, err = past.run("log", "--choice", "--verify")
+    finally:
+        third.write_bytes(kept)
+
+    assert (code, "which no version of the scope's keys asked for" in err) == (5, True), err
 
 
 def test_a_note_of_the_signatures_that_was_changed_moves_no_release_in_time(past: Any, minutes: Any) -> None:

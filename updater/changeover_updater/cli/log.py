@@ -87,17 +87,23 @@ def _show_choices(call: Invocation, *, verify: bool, as_json: bool) -> None:
     columns = ("scope", "n", "when", "who", "what", "why")
     emit(answer, as_json=as_json, show=lambda: rows("choices", columns, lines))
     if verify and not as_json:
-        say(f"{mark('ok')} {count(proved, 'choice')}: each follows from the one before, and its scope's keys signed it")
+        signed = "who signed them stands at the site that chose" if _follows(site) else "and its scope's keys signed it"
+        say(f"{mark('ok')} {count(proved, 'choice')}: each follows from the one before, {signed}")
 
 
 def _verified(call: Invocation, site: "Site") -> int:
     """Verify what holds as a station does, then every choice of every scope; how many there are."""
-    from changeover_registry.repository.past import check_signed_past
+    from changeover_registry.repository.past import check_past
     from changeover_updater.studio import read_choices
 
     scopes = [choice.scope for choice in read_choices(site, call.station())]
-    reached = _reached(call, site)
-    return sum(check_signed_past(site.choice, reached, scope) for scope in scopes)
+    reached, root = _reached(call, site), None if _follows(site) else _root(call)
+    return sum(check_past(site.choice, reached, scope, root) for scope in scopes)
+
+
+def _follows(site: "Site") -> bool:
+    """Whether the site has another one's choice, of whose past a bundle brings the choices alone."""
+    return (site.follows / "root.json").is_file()
 
 
 def _show_model(call: Invocation, name: str, *, as_json: bool) -> None:
@@ -182,7 +188,12 @@ def _reached(call: Invocation, site: "Site") -> "Reached":
     """The choice's metadata, verified against the root that this station was given."""
     from changeover_registry.repository.past import read_past
 
-    return read_past(site.choice, (call.station().folder / "trust" / "choice" / "root.json").read_bytes())
+    return read_past(site.choice, _root(call))
+
+
+def _root(call: Invocation) -> bytes:
+    """The root of the choice that this station was given."""
+    return (call.station().folder / "trust" / "choice" / "root.json").read_bytes()
 
 
 def _model(site: "Site", name: str) -> str:
