@@ -35,17 +35,22 @@ from changeover_validators.fits import memory_of, preference, rank
 from changeover_validators.vram.footprint import Footprint
 
 __all__ = [
+    "WITHDRAWAL",
     "Candidate",
     "Eligible",
     "PassedOver",
     "answered",
     "blocking",
     "describe",
+    "is_withdrawal",
     "judge_release",
     "overridden",
     "release_findings",
+    "stands_by",
 ]
 
+WITHDRAWAL: CheckName = "withdrawal"
+_WITHDRAWN = "withdrawn"
 LOADERS: tuple[Loader, ...] = ("nuke-inference", "mlserver", "flame", "python")
 
 
@@ -55,7 +60,7 @@ class Candidate:
 
     `baseline` is what it would take the place of. `named` is the verdict that the signed choice names for it: a later
     check against something else, for another channel, does not undo what the promoters signed. `terms` are those of the
-    show that it was chosen for, if it was one.
+    show that it was chosen for, if it was one. `pinned` is one that a pin names and no channel.
     """
 
     release: Release
@@ -68,6 +73,7 @@ class Candidate:
     now: datetime
     named: str | None = None
     terms: ShowTerms | None = None
+    pinned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +131,8 @@ def judge_release(candidate: Candidate) -> Eligible:
     show = candidate.terms.show if candidate.terms else None
     release = release_findings(candidate.release, candidate.vendor, candidate.baseline, candidate.policy, show)
     client = check_client_approval(candidate.release.ref(), candidate.terms, candidate.policy)
-    findings = _pass_over((*release, *client), passes)
+    pin = f"{candidate.release.model}@{candidate.release.version}" if candidate.pinned else None
+    findings = _pass_over(stands_by((*release, *client), passes, pin), passes)
     answers: list[Answer] = []
     passed: list[PassedOver] = []
     for loader, nuke in _callers(candidate):
@@ -166,6 +173,27 @@ def blocking(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     return tuple(finding for finding in findings if isinstance(finding, (Refused, NotRun)))
 
 
+def stands_by(findings: Iterable[Finding], passes: tuple[CheckName, ...], pin: str | None) -> tuple[Finding, ...]:
+    """The findings, of which a withdrawal stops no pin where an override says so: for shots delivered with the release.
+
+    No channel comes to what its vendor took back, whatever is overridden. `pin` is ``MODEL@VERSION`` where a pin, and
+    no channel, asks.
+    """
+    return tuple(_of_pin(f, passes, pin) if pin and is_withdrawal(f) else f for f in findings)
+
+
+def is_withdrawal(finding: Finding) -> bool:
+    """Whether a finding says that the vendor took the release back."""
+    return isinstance(finding, Refused) and finding.check == "trust" and finding.rule == _WITHDRAWN
+
+
+def _of_pin(finding: Finding, passes: tuple[CheckName, ...], pin: str) -> Finding:
+    if WITHDRAWAL in passes:
+        return NotApplicable(check=finding.check, subject=finding.subject, rule="overridden", detail=describe(finding))
+    remedy = f"pin another release, or for shots that were delivered with it: changeover override add {pin}"
+    return finding.model_copy(update={"remedy": f"{remedy} --check {WITHDRAWAL} --reason ... --until ..."})
+
+
 def answered(check: CheckName, findings: Iterable[Finding]) -> bool:
     """Whether findings answer a check, one way or the other; what was spared or passed over is no answer.
 
@@ -194,7 +222,7 @@ def _trust(withdrawn: str | None) -> Finding:
         return Passed(check="trust", detail="signed by the vendor, and the record's digest is the one in its index")
     return Refused(
         check="trust",
-        rule="withdrawn",
+        rule=_WITHDRAWN,
         expected="a release that its vendor stands by",
         actual=f"withdrawn by the vendor: {withdrawn}",
         remedy="promote another release",

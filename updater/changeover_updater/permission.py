@@ -10,7 +10,7 @@ from changeover_registry.records.choice import Override
 from changeover_registry.records.findings import CHECKS, CheckName, Finding, Refused
 from changeover_registry.records.policy import Policy
 from changeover_registry.records.release import Release, ReleaseRef
-from changeover_updater.eligible import answered, blocking, describe, overridden
+from changeover_updater.eligible import answered, blocking, describe, overridden, stands_by
 from changeover_updater.show_terms import CLIENT_APPROVAL
 from changeover_updater.sign_off import first_of, in_order, problem_of
 from changeover_updater.studio import FiledVerdict
@@ -40,6 +40,8 @@ class Case:
     now: datetime
     held_before: bool = False
     """Whether the channel had this release before: the way back needs no new verdict."""
+    pinned: bool = False
+    """Whether a pin is asked for, and no channel."""
 
 
 def permitting_verdict(case: Case) -> str | None:
@@ -53,7 +55,8 @@ def permitting_verdict(case: Case) -> str | None:
         UndecidedError: No verdict holds; the message says what is missing.
     """
     passes = overridden(case.overrides, case.now)
-    against = tuple(finding for finding in blocking(case.findings) if not _passed_over(case, finding, passes))
+    found = blocking(stands_by(case.findings, passes, _named(case) if case.pinned else None))
+    against = tuple(finding for finding in found if not _passed_over(case, finding, passes))
     newest = _newest(case)
     holds = newest is not None and newest.verdict.decision == "accept" and _stale(case, newest) is None
     missing = () if holds or case.held_before else _open_checks(case, newest, passes)
@@ -187,7 +190,7 @@ def _speaking(case: Case, finding: Finding) -> dict[str, str]:
     """What one finding asks for: expected, actual, remedy."""
     remedy = getattr(finding, "remedy", "") or "mend it"
     if finding.check == "trust":
-        remedy = "promote another release"
+        remedy = remedy if case.pinned else "promote another release"
     elif not (isinstance(finding, Refused) and finding.rule == CLIENT_APPROVAL):
         remedy = f"{remedy}, or: changeover override add {_named(case)}"
     return {

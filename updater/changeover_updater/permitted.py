@@ -46,6 +46,7 @@ def case_of(call: "Invocation", site: Site, studio: Studio, release: Release, sc
         policy_digest=studio.policy_digest,
         baseline=baseline.ref() if baseline else None,
         now=call.now,
+        pinned=channel is None,
     )
 
 

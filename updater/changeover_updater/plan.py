@@ -248,6 +248,7 @@ def _judge(known: Known, target: Target) -> Judged:
             now=known.now,
             named=target.verdict,
             terms=terms_of(known.studio.choices, target.scope),
+            pinned=target.pin is not None,
         )
     )
 

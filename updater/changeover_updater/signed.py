@@ -17,6 +17,7 @@ from changeover_registry.records.findings import CHECKS, CheckName
 from changeover_registry.records.release import Release
 from changeover_registry.records.verdict import Verdict
 from changeover_updater import choose
+from changeover_updater.eligible import WITHDRAWAL
 from changeover_updater.needed import ALL, Needed
 from changeover_updater.permitted import case_of, earlier_of, permission_of
 from changeover_updater.show_terms import without_their_own
@@ -427,11 +428,11 @@ def write_choice(
 
 
 def _checks(names: tuple[str, ...]) -> tuple[CheckName, ...]:
-    known = {check: check for check in CHECKS}
+    known: dict[str, CheckName] = {check: check for check in (*CHECKS, WITHDRAWAL)}
     for name in names:
         if name not in known:
             raise InvalidInputError(
-                "check", where="--check", expected=", ".join(CHECKS), actual=name, remedy="correct the name"
+                "check", where="--check", expected=", ".join(known), actual=name, remedy="correct the name"
             )
     if "trust" in names:
         raise TrustError(

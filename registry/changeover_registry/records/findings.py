@@ -8,7 +8,9 @@ from changeover_registry.records.base import Text, Value
 
 __all__ = ["CHECKS", "CheckName", "Finding", "NotApplicable", "NotRun", "Passed", "Refused"]
 
-CheckName = Literal["trust", "licence", "format", "interface", "hardware", "vram", "speed", "golden", "smoke"]
+CheckName = Literal[
+    "trust", "licence", "format", "interface", "hardware", "vram", "speed", "golden", "smoke", "withdrawal"
+]
 CHECKS: tuple[CheckName, ...] = (
     "trust",
     "licence",
@@ -20,7 +22,10 @@ CHECKS: tuple[CheckName, ...] = (
     "golden",
     "smoke",
 )
-"""All checks in the order in which they run: cheap first."""
+"""All checks in the order in which they run: cheap first.
+
+``withdrawal`` is none of them: an override names it for shots that are pinned to what their vendor took back.
+"""
 
 
 class _Finding(Value):

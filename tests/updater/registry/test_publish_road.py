@@ -218,3 +218,39 @@ def _home_of(world: Any, place: Path) -> Path:
     ]
     (home / "vendor.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return home
+
+
+def test_shots_that_were_delivered_with_a_withdrawn_release_get_it_by_an_override_alone(
+    make_world: Callable[..., Any],
+) -> None:
+    """A machine that comes later renders a delivered shot again; no channel ever comes to the release."""
+    from changeover_registry.repository import vendor as repository
+    from changeover_updater import vendors
+
+    world = make_world()
+    world.without_mlflow()
+    first = world.served("1.0.0")
+    second = world.publish("1.1.0")
+    world.accept(second, current=first)
+    world.ok("pin", "tiny-roto@1.1.0", "--show", "atlas", "--sequence", "sq010", "--reason", "delivered with it")
+    repository.withdraw(world.repository, world.keys, "tiny-roto", "1.1.0", "tears", world.now)
+    vendors.sync_vendor(world.site.vendor("acme"))
+
+    code, out, _ = world.run("update")
+    assert code == 3
+    assert "changeover override add acme/tiny-roto@1.1.0 --check withdrawal" in out
+    assert world.station.in_use().pins == ()
+
+    until = ("--until", "30d", "--reason", "sq010 is delivered")
+    world.ok("override", "add", "tiny-roto@1.1.0", "--check", "withdrawal", "--show", "atlas", *until)
+    world.ok("update")
+
+    assert [pin.key for pin in world.station.in_use().pins] == [str(second.ref())]
+    assert "WITHDRAWN: tears" in world.ok("status")
+    world.ok("pin", "tiny-roto@1.1.0", "--show", "atlas", "--sequence", "sq020", "--reason", "delivered with it too")
+    for channel in ("stable", "show/atlas"):
+        refused = world.run("promote", "tiny-roto@1.1.0", "--channel", channel, "--reason", "x")
+        assert refused[0] == 5
+        assert "promote another release" in refused[2]
+    assert world.run("pin", "tiny-roto@1.1.0", "--show", "borealis", "--reason", "x")[0] == 5
+    assert world.run("override", "add", "tiny-roto@1.1.0", "--check", "trust", *until)[0] == 5

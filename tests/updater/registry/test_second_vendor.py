@@ -101,7 +101,8 @@ def it_serves_what_acme_signed(rival: Rival) -> None:
     shutil.copytree(world.repository / "targets", rival.folder / "targets", dirs_exist_ok=True)
     shutil.copytree(world.repository / "objects", rival.folder / "objects", dirs_exist_ok=True)
     shutil.copyfile(world.repository / path, rival.folder / path)
-    key = theirs.targets.delegations.keys[theirs.targets.get_delegated_role("tiny-roto").keyids[0]]
+    delegations: Any = theirs.targets.delegations
+    key = delegations.keys[theirs.targets.get_delegated_role("tiny-roto").keyids[0]]
     metadata.delegate(targets, "tiny-roto", "tiny-roto/*", [key], 1)
     copied = metadata.RoleFile("tiny-roto", role.version, (world.repository / path).read_bytes())
     card = VendorCard(vendor="beta", models=("tiny-roto",)).to_bytes()
