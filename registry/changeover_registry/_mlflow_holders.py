@@ -152,6 +152,7 @@ def copy(client: "MlflowClient", holder: str, path: str, folder: Path, where: st
     store = _store_with(client, holder, path)
     if store is None:
         raise missing(where)
+    folder.mkdir(parents=True, exist_ok=True)
     return Path(store.download_artifacts(path, str(folder)))
 
 

@@ -92,7 +92,7 @@ def keep(
             client.log_artifact(made, str(local), path.rpartition("/")[0] or None)
     before_last(made)
     client.set_tag(made, *last)
-    client.set_terminated(made)
+    client.set_terminated(made, end_time=run.moment_ms)
     return made
 
 
@@ -109,7 +109,7 @@ def keep_series(client: "MlflowClient", experiment: str, verdict: Verdict, candi
         made = client.create_run(experiment, start_time=milliseconds(verdict), run_name=f"{name} over the versions")
         run = str(made.info.run_id)
         client.log_batch(run, tags=[RunTag("changeover.model", candidate.model), RunTag(_SERIES, name)])
-        client.set_terminated(run)
+        client.set_terminated(run, end_time=milliseconds(verdict))
     _log(client, run, values, None)
 
 

@@ -133,7 +133,8 @@ def _fitting(release: Release, fixed: tuple[str, ...]) -> Page:
     summary, changes, rest = _plain(release.summary), _plain(release.changes), [part for part in fixed if part]
 
     def compose(first: str, second: str) -> str:
-        return "\n\n".join((first, f"**Changes:** {second}", *rest, _OURS))
+        # MLflow's list of versions shows its own numbers, and the first words of this.
+        return "\n\n".join((f"{release.version}: {first}", f"**Changes:** {second}", *rest, _OURS))
 
     whole = compose(summary, changes)
     if len(whole) <= MOST_CHARS:
