@@ -136,6 +136,11 @@ path = ""
 # [farm]
 # "gpu" stops a render that would run a model on its CPU.
 # device = "any"
+
+# What one show's client asks for: its agreement first (changeover show approve), and weights of these licences alone.
+# [shows.atlas]
+# client_approval = true
+# weights = ["Apache-2.0"]
 """
 
 SITE_TOML = """\

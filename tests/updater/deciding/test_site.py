@@ -14,6 +14,7 @@ from changeover_registry.records.policy import (
     Policy,
     RetentionPolicy,
     RolloutPolicy,
+    ShowPolicy,
     SpeedPolicy,
 )
 from changeover_registry.records.repository import TrustEntry
@@ -44,7 +45,7 @@ def test_starter_policy_says_the_defaults() -> None:
 
 def test_keys_that_the_starter_policy_leaves_out_are_named_with_what_holds_without_them() -> None:
     """Each commented key, put in force as it stands, changes no limit."""
-    lines = [re.sub(r"^# (\w+ = |\[\w+\]$)", r"\1", line) for line in STARTER_POLICY.splitlines()]
+    lines = [re.sub(r"^# (\w+ = |\[[\w.]+\]$)", r"\1", line) for line in STARTER_POLICY.splitlines()]
     policy = Policy.from_toml("\n".join(lines).encode(), where="starter")
     said, guards = policy.golden.model_fields_set, policy.golden.guards
     assert said == {*GoldenPolicy.model_fields}
@@ -53,6 +54,7 @@ def test_keys_that_the_starter_policy_leaves_out_are_named_with_what_holds_witho
     assert policy.speed.model_fields_set == {*SpeedPolicy.model_fields}
     assert (policy.rollout, policy.agent) == (RolloutPolicy(), AgentPolicy())
     assert (policy.retention, policy.farm) == (RetentionPolicy(), FarmPolicy())
+    assert policy.shows == {"atlas": ShowPolicy(client_approval=True, weights=("Apache-2.0",))}
     check_margins(policy.golden, where="starter")
 
 
