@@ -31,8 +31,6 @@ LARGE = bytes(range(256)) * 4096 * 20
 """More than one part."""
 LARGE_CUTS = len(LARGE) // 16
 NUMBERS = count()
-WHOLE = os.environ.get("CHANGEOVER_TEST_SWEEP") == "whole"
-"""Whether to cut at every request and at many bytes, which takes minutes; `make faults` does."""
 
 
 @dataclass
@@ -178,7 +176,7 @@ def begin(acme: Acme, bucket: Bucket, tmp: Path) -> Story:
 
 @pytest.mark.parametrize(("change", "when"), [("publish", "before"), ("publish", "after"), ("withdraw", "within")])
 def test_cut_at_any_request_the_old_repository_holds_and_the_next_try_completes(
-    acme: Acme, bucket: Bucket, tmp_path: Path, change: str, when: Literal["before", "within", "after"]
+    acme: Acme, bucket: Bucket, tmp_path: Path, whole: bool, change: str, when: Literal["before", "within", "after"]
 ) -> None:
     story = begin(acme, bucket, tmp_path)
     CHANGES[change](acme)
@@ -189,7 +187,7 @@ def test_cut_at_any_request_the_old_repository_holds_and_the_next_try_completes(
     requests = len(bucket.proxy.requests)
     after = seen(acme, bucket.reader(prefix), tmp_path / "after")
 
-    numbers = sample(requests, bucket.store.name, when)
+    numbers = sample(requests, bucket.store.name, when, whole=whole)
     cuts = [story.cut_and_retry(Cut(request=n, when=when), f"{n}", after) for n in numbers]
 
     assert story.before != after
@@ -197,26 +195,26 @@ def test_cut_at_any_request_the_old_repository_holds_and_the_next_try_completes(
     assert all(cuts)
 
 
-def sample(requests: int, store: str, when: str) -> list[int]:
-    """At which requests to cut: every one in `make faults`, else some, and the one that moves the timestamp."""
-    if WHOLE:
+def sample(requests: int, store: str, when: str, *, whole: bool) -> list[int]:
+    """At which requests to cut: every one in `make sweeps`, else some, and the one that moves the timestamp."""
+    if whole:
         return list(range(1, requests + 1))
     if store == "swift" and when == "within":
-        pytest.skip("part of make faults")
+        pytest.skip("part of make sweeps")
     every = 7 if (store, when) == ("moto", "before") else requests
     return sorted({*range(every, requests, every), requests - 1})
 
 
 @pytest.mark.parametrize("direction", ["up", "down"])
 def test_cut_at_any_byte_of_a_large_file_nothing_of_it_is_left_behind(
-    acme: Acme, bucket: Bucket, tmp_path: Path, direction: Literal["up", "down"]
+    acme: Acme, bucket: Bucket, tmp_path: Path, whole: bool, direction: Literal["up", "down"]
 ) -> None:
     story = begin(acme, bucket, tmp_path)
     acme.publish(acme.make("hair", "2.0.0", LARGE))
     after = ("hair@2.0.0", "person-roto@1.0.0")
-    if bucket.store.name == "swift" and not WHOLE:
-        pytest.skip("part of make faults")
-    cuts = range(LARGE_CUTS // 2, len(LARGE), LARGE_CUTS) if WHOLE else (len(LARGE) * 3 // 4,)
+    if bucket.store.name == "swift" and not whole:
+        pytest.skip("part of make sweeps")
+    cuts = range(LARGE_CUTS // 2, len(LARGE), LARGE_CUTS) if whole else (len(LARGE) * 3 // 4,)
 
     for byte in cuts:
         assert story.cut_and_retry(Cut(byte=byte, direction=direction), f"{byte}", after)
