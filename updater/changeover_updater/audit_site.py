@@ -159,6 +159,9 @@ def _site(site: Site, root: bytes) -> Iterator[Item | Difference]:
         yield from _refused(lambda folder=folder: _vendor(site, folder))  # type: ignore[misc]
     for path in sorted(site.verdicts.glob("*.json")):
         yield _named(site.root, path, path.stem)
+    for path in sorted((site.root / "local").glob("*/objects/*/*")):
+        # The studio's own vendors have no other repository than this.
+        yield _named(site.root, path, path.name)
 
 
 def _choice(site: Site, root: bytes) -> Iterator[Item | Difference]:

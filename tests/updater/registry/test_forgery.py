@@ -476,6 +476,17 @@ def test_published_files_that_were_changed_in_mlflow_are_named_with_both_digests
     assert difference["actual"] == f"sha256 {hashlib.sha256(b'evil').hexdigest()}"
 
 
+def test_document_that_was_changed_in_mlflow_is_named(home: Home, module_world: Any) -> None:
+    path = home.mlflow.files("1.0.0") / "README.md"
+    path.write_text("use me for anything", encoding="utf-8")
+
+    code, out, _ = module_world.run("audit", "mlflow", "--home", str(home.home.folder), "--json")
+
+    (difference,) = json.loads(out)["parts"][0]["differences"]
+    assert (code, difference["kind"]) == (5, "altered")
+    assert difference["place"].endswith("README.md")
+
+
 def test_file_that_was_added_beside_a_releases_own_is_named_and_not_published(home: Home, module_world: Any) -> None:
     (home.mlflow.files("1.1.0") / "onnx-fp32" / "evil.so").write_bytes(b"evil")
 
