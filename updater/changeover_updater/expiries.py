@@ -8,7 +8,7 @@ that it is told from 7 days on. Left out: who may renew, which the repositories 
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -27,11 +27,15 @@ _TOP = ("root", "timestamp", "snapshot", "targets")
 
 @dataclass(frozen=True, slots=True)
 class Expires:
-    """One role of one repository, and when it ends. `owner` is a vendor's name, or `CHOICE`."""
+    """One role of one repository, and when it ends. `owner` is a vendor's name, or `CHOICE`.
+
+    `own` is whether that vendor is the studio itself, whose repository lies in the site.
+    """
 
     owner: str
     role: str
     at: datetime
+    own: bool = False
 
     def said(self, now: datetime) -> str:
         """One sentence on how much time is left."""
@@ -49,6 +53,8 @@ class Expires:
 
     def remedy(self) -> str:
         """Who renews it, by which command."""
+        if self.own:
+            return f"run changeover sync on the host that has the keys of {self.owner}, the studio's own vendor"
         if self.owner != CHOICE:
             return f"ask {self.owner} to run changeover vendor renew, then run changeover sync"
         keys = {"root": "root", "targets": "targets", "snapshot": "site", "timestamp": "site"}
@@ -83,7 +89,9 @@ def read_expiries(station: Station, site: Path | None) -> tuple[Expires, ...]:
     for state in sorted(path for path in (trust / "vendors").glob("*") if path.is_dir()):
         vendor = state.name
         if site is None or (site / "trust" / vendor).is_dir() or not (site / "trust").is_dir():
-            found += _of(vendor, site / "trust" / vendor / "mirror" if site else None, state)
+            own = site is not None and (site / "local" / vendor).is_dir()
+            of_vendor = _of(vendor, site / "trust" / vendor / "mirror" if site else None, state)
+            found += [replace(expires, own=own) for expires in of_vendor]
     return tuple(found)
 
 

@@ -14,6 +14,7 @@ from tuf.api.metadata import Metadata
 from changeover_registry.clock import format_time
 from changeover_registry.repository import vendor as repository
 from changeover_updater import vendors
+from changeover_updater.expiries import read_expiries
 from changeover_updater.own_vendor import home_of
 from changeover_updater.studio import choice_log
 from changeover_updater.vendor_home import make_home, open_home
@@ -385,6 +386,12 @@ def test_dates_of_the_studios_own_vendor_are_signed_again_by_sync(studio: Any) -
         return Metadata.from_bytes((folder / "metadata" / "timestamp.json").read_bytes()).signed.expires
 
     before = expires()
+    vendors.sync_vendor(studio.site.vendor("studio"))
+    (studio.station.folder / "trust" / "vendors" / "studio").mkdir(parents=True)
+    (soon,) = [
+        e for e in read_expiries(studio.station, studio.site.root) if (e.owner, e.role) == ("studio", "timestamp")
+    ]
+    assert "run changeover sync on the host that has the keys of studio" in soon.remedy()
     studio.ok("sync")
     after = expires()
     studio.ok("sync")
