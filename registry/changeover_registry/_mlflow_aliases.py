@@ -7,7 +7,18 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from changeover_registry._mlflow_entries import find, models, versions
-from changeover_registry.mlflow_aliases import DRAWN, Chosen, Drawing, Held, MovedAlias, alias_of, drawings, requests
+from changeover_registry.mlflow_aliases import (
+    DRAWN,
+    Chosen,
+    Drawing,
+    Held,
+    MovedAlias,
+    alias_of,
+    drawings,
+    known_number,
+    note_of,
+    requests,
+)
 from changeover_registry.mlflow_view import registered_name
 
 if TYPE_CHECKING:
@@ -17,18 +28,18 @@ if TYPE_CHECKING:
 __all__ = ["draw", "draw_promoted", "moved"]
 
 
-def draw(client: "MlflowClient", held: Iterable[Held]) -> tuple[str, ...]:
+def draw(client: "MlflowClient", choice: Iterable[Held]) -> tuple[str, ...]:
     """Have the aliases show all that the choice gives its channels; returns ``vendor/name alias`` of each that changed.
 
     A release that MLflow does not have, or has with another digest, is not drawn.
     """
-    by_model = _by_model(held)
+    by_model = _by_model(choice)
     changed = []
     for known in tuple(models(client)):
         model = str(known.tags["changeover.model"])
-        chosen = _numbers(client, by_model.get(model, ()))
-        for drawing in drawings(chosen, known.tags):
-            _apply(client, registered_name(model), drawing)
+        held = by_model.get(model, ())
+        for drawing in drawings(_numbers(client, held, known.tags), known.tags):
+            _apply(client, registered_name(model), drawing, held)
             changed.append(f"{model} {drawing.alias}")
     return tuple(changed)
 
@@ -36,8 +47,8 @@ def draw(client: "MlflowClient", held: Iterable[Held]) -> tuple[str, ...]:
 def draw_promoted(client: "MlflowClient", held: Iterable[Held]) -> None:
     """Draw what was promoted just now, wherever its aliases were: what somebody asked for there is answered."""
     for one in held:
-        for chosen in _numbers(client, (one,)):
-            _apply(client, registered_name(one.release.model), Drawing(alias_of(one.channel), chosen.number))
+        for chosen in _numbers(client, (one,), {}):
+            _apply(client, registered_name(one.release.model), Drawing(alias_of(one.channel), chosen.number), (one,))
 
 
 def moved(client: "MlflowClient", held: Iterable[Held]) -> tuple[MovedAlias, ...]:
@@ -52,7 +63,7 @@ def moved(client: "MlflowClient", held: Iterable[Held]) -> tuple[MovedAlias, ...
 
 def _moved(client: "MlflowClient", known: "RegisteredModel", held: Iterable[Held]) -> tuple[MovedAlias, ...]:
     model = str(known.tags["changeover.model"])
-    found = requests(_numbers(client, held), _aliases(known), known.tags)
+    found = requests(_numbers(client, held, known.tags), _aliases(known), known.tags)
     named = {entry.number: entry.version for entry in versions(client, model)} if found else {}
     chosen = {one.channel: one.release.version for one in held}
     return tuple(
@@ -67,12 +78,20 @@ def _moved(client: "MlflowClient", known: "RegisteredModel", held: Iterable[Held
     )
 
 
-def _numbers(client: "MlflowClient", held: Iterable[Held]) -> tuple[Chosen, ...]:
-    """The versions of what the channels hold, for what MLflow has with the digest that was chosen."""
-    found = ((one, find(client, one.release.model, one.release.version)) for one in held)
-    return tuple(
-        Chosen(one.channel, entry.number) for one, entry in found if entry and entry.digest == one.release.digest
-    )
+def _numbers(client: "MlflowClient", held: Iterable[Held], tags: Mapping[str, str]) -> tuple[Chosen, ...]:
+    """The versions of what the channels hold, for what MLflow has with the digest that was chosen.
+
+    What was drawn before is not looked for again: a hundred models that stay as they are cost one question.
+    """
+    found = []
+    for one in held:
+        number = known_number(one, tags)
+        if number is None:
+            entry = find(client, one.release.model, one.release.version)
+            number = entry.number if entry and entry.digest == one.release.digest else None
+        if number is not None:
+            found.append(Chosen(one.channel, number))
+    return tuple(found)
 
 
 def _by_model(held: Iterable[Held]) -> Mapping[str, tuple[Held, ...]]:
@@ -86,15 +105,16 @@ def _aliases(known: "RegisteredModel") -> dict[str, int]:
     return {str(alias): int(number) for alias, number in known.aliases.items()}
 
 
-def _apply(client: "MlflowClient", name: str, drawing: Drawing) -> None:
+def _apply(client: "MlflowClient", name: str, drawing: Drawing, held: Iterable[Held]) -> None:
     """The alias first, the note of it last: killed in between it is drawn again."""
+    releases = {alias_of(one.channel): one.release for one in held}
     note = f"{DRAWN}{drawing.alias}"
     if drawing.number is None:
         client.delete_registered_model_alias(name, drawing.alias)
         client.delete_registered_model_tag(name, note)
         return
     _set(client, name, drawing.alias, str(drawing.number))
-    client.set_registered_model_tag(name, note, str(drawing.number))
+    client.set_registered_model_tag(name, note, note_of(drawing.number, releases[drawing.alias]))
 
 
 def _set(client: "MlflowClient", name: str, alias: str, number: str) -> None:

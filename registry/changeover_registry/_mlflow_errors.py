@@ -19,12 +19,13 @@ _EXTRAS = {"boto3": "changeover[s3]", "botocore": "changeover[s3]", "psycopg": "
 _RETRIES = re.compile(r"too many (\d{3}) error responses")
 _STATUS = re.compile(r"error code (\d{3}) !=|\b(\d{3}) (?:Client|Server) Error")
 _WHO = re.compile(r"(?<=//)[^/@\s]+:[^/@\s]+@")
-_HOST = re.compile(r"host='([^']+)'|for url: \w+://(?:[^/@\s]*@)?([^/:\s]+)")
+_POOL = re.compile(r"host='([^']+)', port=(\d+)")
+_URL = re.compile(r"for url: \w+://(?:[^/@\s]*@)?([^/\s]+)")
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What a foreign error says of itself: its text, MLflow's name for it, an HTTP status, and the server's host."""
+    """What a foreign error says: its text, MLflow's name for it, an HTTP status; and the server's host:port."""
 
     text: str
     code: str = ""
@@ -39,10 +40,10 @@ class Failure:
         return int(next(group for group in found.groups() if group)) if found else None
 
     def elsewhere(self) -> str | None:
-        """The host that was asked where it is another than MLflow's: a store that the client is sent to."""
-        found = _HOST.search(self.text)
-        host = next((group for group in found.groups() if group), "") if found else ""
-        return host if host and self.host and host != self.host else None
+        """The host and port that were asked where they are others than MLflow's: a store that the client is sent to."""
+        pool, url = _POOL.search(self.text), _URL.search(self.text)
+        asked = f"{pool.group(1)}:{pool.group(2)}" if pool else url.group(1) if url else ""
+        return asked if asked and self.host and asked not in {self.host, self.host.partition(":")[0]} else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,11 @@ class Connection:
             return self.uri
         return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{parts.netloc.rpartition('@')[2]}"))
 
+    def _host(self) -> str:
+        """The server's host and port, as errors name them."""
+        parts = urlsplit(self.uri)
+        return f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+
     @contextlib.contextmanager
     def session(self, *, hurried: bool = False) -> "Iterator[MlflowClient]":
         """A client for the length of the block; `hurried` gives a server five seconds and no second try.
@@ -83,7 +88,7 @@ class Connection:
             except ImportError as error:
                 raise not_installed(self.location, error) from error
             except _foreign_errors() as error:
-                failure = _failure(error, urlsplit(self.uri).hostname or "")
+                failure = _failure(error, self._host() if self.is_server else "")
                 raise full_disk(failure) or unreachable(self.location, failure) from error
 
     @contextlib.contextmanager

@@ -10,13 +10,27 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from changeover_registry.names import digest12
 from changeover_registry.records.release import ReleaseRef
 
-__all__ = ["DRAWN", "Chosen", "Drawing", "Held", "MovedAlias", "Request", "alias_of", "drawings", "requests"]
+__all__ = [
+    "DRAWN",
+    "Chosen",
+    "Drawing",
+    "Held",
+    "MovedAlias",
+    "Request",
+    "alias_of",
+    "drawings",
+    "known_number",
+    "note_of",
+    "requests",
+]
 
 DRAWN = "changeover.drawn."
-"""The tag's name before the alias: which MLflow version was drawn."""
+"""The tag's name before the alias: which MLflow version was drawn, and which release that was."""
 
+_DIGITS = 10
 _ALIAS = re.compile(r"(stable|beta|show-[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?)")
 
 
@@ -73,6 +87,18 @@ def alias_of(channel: str) -> str:
     return channel.replace("/", "-", 1)
 
 
+def note_of(number: int, release: ReleaseRef) -> str:
+    """What is noted of a drawing: ``4 4.2.0-0123456789ab``."""
+    return f"{number} {release.version}-{digest12(release.digest)}"
+
+
+def known_number(held: Held, tags: Mapping[str, str]) -> int | None:
+    """The number under which this very release was drawn for this channel, so that nobody must look for it again."""
+    note = tags.get(f"{DRAWN}{alias_of(held.channel)}", "")
+    number = _number(note)
+    return number if number is not None and note == note_of(number, held.release) else None
+
+
 def drawings(chosen: Iterable[Chosen], tags: Mapping[str, str]) -> tuple[Drawing, ...]:
     """What must be drawn of one model, so that its aliases show the choice and requests stay as they are.
 
@@ -108,4 +134,10 @@ def _channel(alias: str) -> str:
 def _drawn(tags: Mapping[str, str]) -> dict[str, int]:
     """Which version each alias was drawn at, as far as the tags can be read."""
     named = {key.removeprefix(DRAWN): value for key, value in tags.items() if key.startswith(DRAWN)}
-    return {alias: int(value) for alias, value in named.items() if value.isdecimal() and _ALIAS.fullmatch(alias)}
+    numbers = {alias: _number(value) for alias, value in named.items() if _ALIAS.fullmatch(alias)}
+    return {alias: number for alias, number in numbers.items() if number is not None}
+
+
+def _number(note: str) -> int | None:
+    first = note.partition(" ")[0]
+    return int(first) if first.isdecimal() and len(first) < _DIGITS else None

@@ -1,6 +1,17 @@
 """What must be drawn, and what is a request: decided on values."""
 
-from changeover_registry.mlflow_aliases import Chosen, Drawing, Request, alias_of, drawings, requests
+from changeover_registry.mlflow_aliases import (
+    Chosen,
+    Drawing,
+    Held,
+    Request,
+    alias_of,
+    drawings,
+    known_number,
+    note_of,
+    requests,
+)
+from changeover_registry.records.release import ReleaseRef
 
 STABLE = Chosen("stable", 2)
 ATLAS = Chosen("show/atlas", 3)
@@ -56,3 +67,15 @@ def test_aliases_of_people_and_notes_of_nonsense_are_nobodys_request() -> None:
 
     assert requests((STABLE,), aliases, tags) == ()
     assert drawings((STABLE,), tags) == ()
+
+
+def test_what_was_drawn_is_known_by_its_note_alone() -> None:
+    release = ReleaseRef(model="acme/person-roto", version="4.2.0", digest="0123456789ab" + "0" * 52)
+    other = release.model_copy(update={"digest": "f" * 64})
+    tags = {"changeover.drawn.show-atlas": note_of(7, release)}
+
+    assert tags["changeover.drawn.show-atlas"] == "7 4.2.0-0123456789ab"
+    assert known_number(Held("show/atlas", release), tags) == 7
+    assert known_number(Held("show/atlas", other), tags) is None
+    assert known_number(Held("stable", release), tags) is None
+    assert known_number(Held("stable", release), {"changeover.drawn.stable": "9" * 400}) is None

@@ -27,7 +27,7 @@ SIGNS = [
     (Failure("403: Invalid Host header - DNS rebinding", status=403), "MLflow's host names", "--allowed"),
     (Failure("failed with error code 413 != 200. Response body: 'x'"), "upload size", "client_max_body_size"),
     (Failure("too many 504 error responses"), "MLflow behind its proxy", "proxy_read_timeout"),
-    (Failure("502 Server Error: Bad Gateway for url: http://m/x", host="m"), "MLflow behind its proxy", "start MLflow"),
+    (Failure("502 Server Error: x for url: http://m/x", host="m:80"), "MLflow behind its proxy", "start MLflow"),
     (Failure("failed with error code 429 != 200"), "MLflow's patience", "wait a minute"),
     (Failure("HTTP error", status=507), "MLflow's disk", "make room"),
     (Failure("INTERNAL_ERROR: [Errno 28] No space left on device: '/srv/x'"), "MLflow's disk", "make room"),
@@ -38,8 +38,8 @@ SIGNS = [
     (Failure('FATAL:  password authentication failed for user "td"'), "MLflow's database", "user, password"),
     (Failure("SSLError(1, '[SSL: CERTIFICATE_VERIFY_FAILED]"), "MLflow's certificate", "CERT_PATH"),
     (Failure('Could not connect to the endpoint URL: "http://s3:9000/b"'), "store behind MLflow", "MULTIPART_UPLOAD"),
-    (Failure(REFUSED.replace("'mlflow'", "'s3.studio'"), host="mlflow"), "store behind MLflow", "MULTIPART_DOWNLOAD"),
-    (Failure(REFUSED, host="mlflow"), "MLflow", "start it"),
+    (Failure(REFUSED.replace("port=5000", "port=9000"), host="mlflow:5000"), "store behind MLflow", "DOWNLOAD"),
+    (Failure(REFUSED, host="mlflow:5000"), "MLflow", "start it"),
     (Failure("Connection broken: IncompleteRead(10 bytes read, 90 more expected)"), "transfer", "run this again"),
     (Failure("('Connection aborted.', ConnectionResetError(104, 'Connection reset by peer'))"), "transfer", "again"),
     (Failure("x", code="ENDPOINT_NOT_FOUND"), "MLflow's address", "correct the address"),
@@ -66,8 +66,8 @@ def test_what_was_found_is_in_the_servers_own_words() -> None:
     assert said(Failure(f"error code 413 != 200. Response body: '{page}'")) == "HTTP 413: 413 Request Entity Too Large"
     assert said(Failure(f"valid JSON format. Response body: '{page}'")) == "a web page (413 Request Entity Too Large)"
     assert said(Failure("too many 503 error responses")) == "HTTP 503"
-    assert said(Failure(REFUSED, host="mlflow")) == "no connection (Connection refused)"
-    assert said(Failure(REFUSED, host="other")) == "no connection (Connection refused) (to mlflow)"
+    assert said(Failure(REFUSED, host="mlflow:5000")) == "no connection (Connection refused)"
+    assert said(Failure(REFUSED, host="other:80")) == "no connection (Connection refused) (to mlflow:5000)"
     assert said(Failure("IncompleteRead(10 bytes read, 90 more expected)")) == (
         "a connection that ended after 10 bytes, 90 more expected"
     )
@@ -75,7 +75,7 @@ def test_what_was_found_is_in_the_servers_own_words() -> None:
 
 
 def test_password_in_an_address_is_never_told() -> None:
-    failure = Failure("401 Client Error: x for url: https://td:secret@mlflow/api", host="mlflow")
+    failure = Failure("401 Client Error: x for url: https://td:secret@mlflow/api", host="mlflow:443")
 
     assert "secret" not in str(unreachable("https://td:***@mlflow", failure))
     assert "secret" not in str(unreachable("m", Failure("cannot reach postgresql://td:secret@db/mlflow")))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from changeover_registry import _mlflow_entries, _mlflow_holders
+from changeover_registry import _mlflow_aliases, _mlflow_entries, _mlflow_holders
 from changeover_registry.errors import InvalidInputError, TrustError, UnreachableError
 from changeover_registry.mlflow_adapter import Held, Registry, local_uri
 from changeover_registry.mlflow_page import WHOLE
@@ -291,7 +291,7 @@ def test_long_texts_and_aliases_go_through_every_server(
     ]
 
 
-def test_version_that_was_deleted_under_its_alias_is_drawn_no_more(registry: Registry) -> None:
+def test_version_that_was_deleted_under_its_alias_is_seen(registry: Registry) -> None:
     registry.know_release(RELEASE)
     held_by = (Held("stable", RELEASE.ref()),)
     assert registry.show_aliases(held_by) == (f"{MODEL} stable",)
@@ -299,6 +299,20 @@ def test_version_that_was_deleted_under_its_alias_is_drawn_no_more(registry: Reg
     with registry._session() as client:
         client.delete_model_version("acme.person-roto", "1")
 
-    assert registry.show_aliases(held_by) == (f"{MODEL} stable",)
+    (taken,) = registry.moved_aliases(held_by)
 
-    assert registry.moved_aliases(held_by) == ()
+    assert (taken.alias, taken.asked, taken.chosen) == ("stable", None, "1.0.0")
+    assert registry.show_aliases(()) == (f"{MODEL} stable",)
+    assert registry.moved_aliases(()) == ()
+
+
+def test_aliases_that_stay_cost_one_question(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry.know_release(RELEASE)
+    held_by = (Held("stable", RELEASE.ref()), Held("show/atlas", RELEASE.ref()))
+    registry.show_aliases(held_by)
+    looked: list[str] = []
+    monkeypatch.setattr(_mlflow_aliases, "find", lambda *asked: looked.append(asked[2]))
+
+    assert (registry.show_aliases(held_by), registry.moved_aliases(held_by)) == ((), ())
+
+    assert looked == []
