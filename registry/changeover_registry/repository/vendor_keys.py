@@ -235,6 +235,7 @@ def renewals(
             continue
         if vendor_draft.short_of(signed, reached):
             waits.append(_waits(folder, reached, signed))
+            _LOG.warning("the renewal of %s waits for other holders: changeover vendor keys sign", held)
         elif held == "root":
             root = RootFile(signed.files[held].signed, vendor_draft.trimmed(signed, reached, held))
         else:
