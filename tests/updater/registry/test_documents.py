@@ -18,6 +18,7 @@ from changeover_registry.records.release import Release
 from changeover_registry.repository import vendor as repository
 from changeover_registry.repository.objects import object_path
 from changeover_updater import vendor
+from changeover_updater.bundle import own_indexes
 from changeover_updater.release_folder import read_release
 from changeover_updater.vendor_documents import kept_documents
 from changeover_updater.vendor_home import VendorHome, make_home
@@ -148,6 +149,30 @@ def test_a_card_of_the_vendors_own_is_published_with_front_matter(
     assert card.startswith(b"---\nlicense: cc-by-4.0\n")
     assert card.endswith(b"---\n\n# By hand\n")
     assert (own / "README.md").read_bytes() == b"# By hand\n"
+
+
+def test_what_a_killed_register_kept_is_published(
+    home: VendorHome, release_folders: Path, key: Path, tmp_path: Path
+) -> None:
+    """Killed after MLflow shows the release and before the home has its record: done again, all of it is published."""
+    own = Path(shutil.copytree(release_folders / "1.1.0", tmp_path / "own"))
+    text = (own / "release.toml").read_text(encoding="utf-8").replace('"1.1.0"', '"1.1.1"')
+    (own / "release.toml").write_text(text, encoding="utf-8")
+    (own / "documents").mkdir()
+    (own / "documents" / "LICENCE.txt").write_bytes(LICENCE)
+    release, _ = vendor.register(home, own, clock.now(), model_signing=key)
+    home.own_record(release.model, release.version).unlink()
+    before = kept_documents(home, release)
+    shutil.rmtree(own / "documents")
+
+    assert not vendor.register(home, own, clock.now())[1].new
+    assert vendor.publish(home, release.model, release.version, clock.now()).new
+
+    (entry,) = [one for index in own_indexes(home.repository) for one in index.releases if one.version == "1.1.1"]
+    assert {one.name: one.sha256 for one in entry.documents or ()} == {
+        name: canonical.digest(data) for name, data in before.items()
+    }
+    assert before["LICENCE.txt"] == LICENCE
 
 
 def bad_name(folder: Path) -> str:

@@ -132,6 +132,7 @@ def register(
     Beside it lie its bill of materials, a model card and whatever stands in RELEASE_DIR/documents.
     """
     from changeover_updater import vendor
+    from changeover_updater.vendor_documents import kept_documents
 
     notices: list[str] = []
     with progress() as line:
@@ -147,11 +148,13 @@ def register(
         )
     for text in notices:
         notice(text)
+    documents = sorted(kept_documents(_home(home), release))
 
     def show() -> None:
         verb = "registered" if made.new else "registered already, nothing changed"
         number = made.registered.number
         say(f"{mark('ok' if made.new else 'skip')} [bold]{release.ref()}[/] {verb}; MLflow version {number}")
+        say(f"    beside it: {escape(', '.join(documents))}")
         if parent := release.provenance.parent_release:
             say(f"    it descends from {escape(parent)}")
         target = f"{release.model.partition('/')[2]}@{release.version}"
@@ -165,6 +168,7 @@ def register(
         "digest": release.digest(),
         "parent_release": release.provenance.parent_release,
         "mlflow_version": made.registered.number,
+        "documents": documents,
         "new": made.new,
     }
     emit(answer, as_json=as_json, show=show)

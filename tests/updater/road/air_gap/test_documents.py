@@ -184,3 +184,23 @@ def test_a_bundle_of_a_release_without_the_pinned_signature_is_refused(
         site.carry(bundle)
     after = files_of(site.site.root)
     assert {path: data for path, data in after.items() if not path.startswith("incoming/")} == before
+
+
+def test_a_bundle_from_before_a_document_was_added_still_brings_its_files(
+    here: tuple[World, Path, dict[str, bytes]], there: There, tmp_path: Path
+) -> None:
+    """The site knows newer metadata, which names a document that no bundle brought; the release is whole without it."""
+    world, old, documents = here
+    release = publish(world, "1.0.0", {**documents, "LICENCE.txt": b"Other terms.\n"})
+    world.ok("sync")
+    world.ok("export", "tiny-roto@1.1.0", str(tmp_path / "newer.tar"))
+    there.carry(tmp_path / "newer.tar")
+    (file, *_) = release.variants[0].files
+    assert not (there.site.vendor("acme").mirror / object_path(file.sha256)).exists()
+
+    there.carry(old, files_only=True)
+
+    assert (there.site.vendor("acme").mirror / object_path(file.sha256)).exists()
+    answer = json.loads(there.ok("documents", "tiny-roto@1.0.0", "--json"))
+    assert {one["name"] for one in answer["documents"] if not one["here"]} == {"LICENCE.txt"}
+    assert answer["signed_by"]
