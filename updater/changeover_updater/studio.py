@@ -7,7 +7,7 @@ metadata does not verify (expired, altered) is kept with its error: what is inst
 import base64
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -280,16 +280,17 @@ def read_studio(site: Site, station: Station, needed: Needed = ALL) -> Studio:
     return Studio(choices=choices, vendors=vendors, policy=policy, policy_digest=digest)
 
 
-def read_verdicts(site: Site, studio: Studio, release: str | None = None) -> tuple[FiledVerdict, ...]:
-    """Every verdict that an enrolled key signed, newest first; only those of one release's digest, if given.
+def read_verdicts(site: Site, studio: Studio, of: str | Collection[str] | None = None) -> tuple[FiledVerdict, ...]:
+    """Every verdict that an enrolled key signed, newest first; of one release's digest or of several, if given.
 
     Files that do not verify are left out: an artist or a vendor may have put them there, and they count for nothing.
     """
+    releases = None if of is None else frozenset((of,) if isinstance(of, str) else of)
+    paths = site.verdicts.glob("*.json") if releases is None else speaking_of(site.verdicts, releases, LIMIT_BYTES)
     found: list[FiledVerdict] = []
-    all_files = site.verdicts.glob("*.json")
-    for path in all_files if release is None else speaking_of(site.verdicts, release, LIMIT_BYTES):
+    for path in paths:
         data = _small_file(path)
-        if release is None or _mentions(data, release):
+        if releases is None or _mentions(data, releases):
             found.extend(_verdict(path, data, studio.verdict_keys()))
     return tuple(sorted(found, key=lambda filed: (filed.verdict.made_at, filed.digest), reverse=True))
 
@@ -345,9 +346,10 @@ def _verdict(path: Path, data: bytes, keys: tuple[VerdictKey, ...]) -> tuple[Fil
     return (FiledVerdict(digest=digest, verdict=verdict, signer=key.owner),) if path.stem == digest else ()
 
 
-def _mentions(envelope: bytes, release: str) -> bool:
-    """Whether an envelope's payload names a digest: a cheap look before the signature is verified."""
-    return release.encode() in _payload(envelope)
+def _mentions(envelope: bytes, releases: Collection[str]) -> bool:
+    """Whether an envelope's payload names one of these digests: a cheap look before the signature is verified."""
+    payload = _payload(envelope)
+    return any(release.encode() in payload for release in releases)
 
 
 def _payload(envelope: bytes) -> bytes:

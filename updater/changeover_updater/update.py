@@ -79,12 +79,14 @@ def known_now(site: Site, station: Station, facts: HostFacts, now: datetime) -> 
         TrustError: The choice or the policy does not hold.
     """
     current, latest = station.in_use(), station.newest()
-    held = {(r.model, r.version) for generation in (current, latest) if generation for r in generation.releases}
-    studio = read_studio(site, station, Needed.chosen(held))
+    held = {r for generation in (current, latest) if generation for r in generation.releases}
+    needed = Needed.chosen((r.model, r.version) for r in held)
+    studio = read_studio(site, station, needed)
     station.remember_withdrawn(studio.withdrawn())
+    of = needed.beside(studio.choices).named.union(r.digest for r in held)
     return Known(
         studio=studio,
-        verdicts=read_verdicts(site, studio),
+        verdicts=read_verdicts(site, studio, of),
         facts=facts,
         station=station.id,
         site=str(site.root),

@@ -1,4 +1,4 @@
-"""Which releases each filed verdict speaks of, so that one release's verdicts are found without opening all of them.
+"""Which releases each filed verdict speaks of, so that a release's verdicts are found without opening all of them.
 
 ``verdicts/.index`` holds a line a verdict: its digest, and the digests of the releases that it judges and compares
 with. It decides nothing: what it finds is read and verified like any other file, and a file that it does not list is
@@ -10,7 +10,7 @@ import base64
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from changeover_registry import _fs, canonical
@@ -24,12 +24,12 @@ _BATCH = 64
 _DIGEST_CHARS = 64
 
 
-def speaking_of(folder: Path, release: str, limit: int) -> Iterator[Path]:
+def speaking_of(folder: Path, releases: Collection[str], limit: int) -> Iterator[Path]:
     """The files that may hold a verdict on a release, or against it: those that the index lists, and what it lacks.
 
     Args:
         folder: ``verdicts`` of a site.
-        release: The release's digest.
+        releases: The releases' digests.
         limit: What no verdict is larger than, in bytes; a larger file is none.
     """
     lines = _lines(folder / INDEX)
@@ -39,8 +39,9 @@ def speaking_of(folder: Path, release: str, limit: int) -> Iterator[Path]:
     if len(found) > _BATCH:
         kept = (line for line in lines if line[:_DIGEST_CHARS] in names)
         _write(folder / INDEX, [*kept, *(f"{name} {about}" for name, about in found.items())])
-    speaking = {line[:_DIGEST_CHARS] for line in lines if release in line} & names
-    speaking |= {name for name in unlisted if release in found.get(name, release)}
+    wanted = frozenset(releases)
+    speaking = {line[:_DIGEST_CHARS] for line in lines if not wanted.isdisjoint(line[_DIGEST_CHARS:].split())} & names
+    speaking |= {name for name in unlisted if name not in found or not wanted.isdisjoint(found[name].split())}
     return (folder / f"{name}.json" for name in sorted(speaking))
 
 
