@@ -234,7 +234,9 @@ def _same_home(home: VendorHome, vendor: str, mlflow: str) -> VendorHome:
 
 
 def _check_empty(folder: Path) -> None:
-    found = {path.name for path in folder.iterdir() if _DATABASE not in path.name} if folder.is_dir() else set()
+    there = folder.iterdir() if folder.is_dir() else ()
+    # What a killed command left under a temporary name is this home's own, whatever it was going to be.
+    found = {path.name for path in there if _DATABASE not in path.name and not _is_temporary(path.name)}
     if not found <= _OWN:
         raise RefusedError(
             "vendor's home",
@@ -243,6 +245,10 @@ def _check_empty(folder: Path) -> None:
             actual=f"a folder that holds {', '.join(sorted(found - _OWN)[:5])}",
             remedy="name another folder; nothing was changed",
         )
+
+
+def _is_temporary(name: str) -> bool:
+    return any(name.startswith(f".{own}.") and name.endswith(".tmp") for own in _OWN)
 
 
 def _check_own_repository(home: VendorHome) -> None:
