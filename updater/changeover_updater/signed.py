@@ -367,12 +367,12 @@ def open_release(call: "Invocation", text: str) -> tuple[Site, Studio, Release]:
         TrustError: The choice, the policy or its vendor does not hold.
     """
     site, studio = open_studio(call, Needed.of(text))
-    try:
-        return site, studio, studio.find(text)
-    except InvalidInputError:
-        # What else there is stands in the message, and only this needs to know of all of it.
-        studio = read_studio(site, call.station())
-        return site, studio, studio.find(text)
+    if not studio.several(text.partition("@")[0]):
+        with contextlib.suppress(InvalidInputError):
+            return site, studio, studio.find(text)
+    # What else there is stands in the message, and only this needs to know of all of it.
+    studio = read_studio(site, call.station())
+    return site, studio, studio.find(text)
 
 
 def open_model(call: "Invocation", name: str) -> tuple[Site, Studio, str]:
@@ -383,11 +383,11 @@ def open_model(call: "Invocation", name: str) -> tuple[Site, Studio, str]:
         TrustError: The choice, the policy or its vendor does not hold.
     """
     site, studio = open_studio(call, Needed.of(name))
-    try:
-        return site, studio, studio.model(name)
-    except InvalidInputError:
-        studio = read_studio(site, call.station())
-        return site, studio, studio.model(name)
+    if not studio.several(name):
+        with contextlib.suppress(InvalidInputError):
+            return site, studio, studio.model(name)
+    studio = read_studio(site, call.station())
+    return site, studio, studio.model(name)
 
 
 def change_of(call: "Invocation", reason: str) -> choose.Change:

@@ -154,6 +154,10 @@ class Studio:
             )
         return found[0]
 
+    def several(self, name: str) -> bool:
+        """Whether several vendors' indexes have a model of that bare name, whatever of it is known here."""
+        return sum(index.name == name for vendor in self.vendors for index in vendor.indexes) > 1
+
     def _raise_vendor_error(self, name: str) -> None:
         """A model may be unknown because its vendor does not verify; then that is what must be said."""
         asked = name.partition("/")[0] if "/" in name else None

@@ -4,11 +4,14 @@ import json
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from changeover_registry import clock
 from changeover_registry.clock import format_time
+from changeover_registry.repository import vendor
+from changeover_updater import vendors
 from changeover_updater.bench_registry import SMALL, Size, Studio, build, main
 
 SIZE = Size(models=3, releases=6, choices=9)
@@ -59,6 +62,27 @@ def test_a_release_that_nobody_has_is_said_to_be_unknown_with_the_versions_that_
         studio.run("promote", "model-000@7.0.0", "--reason", "x")
     with pytest.raises(RuntimeError, match="exit code 2"):
         studio.run("promote", "model-777@1.0.0", "--reason", "x")
+
+
+def test_a_bare_name_that_two_vendors_have_is_asked_about_though_one_alone_has_the_version(world: Any) -> None:
+    release = world.publish("1.0.0")
+    world.accept(release)
+    keys = vendor.new_vendor_keys(world.root / "other" / "keys")
+    root = vendor.create(world.root / "other" / "repository", "other", keys, world.now)
+    theirs = release.model_copy(update={"model": "other/tiny-roto", "version": "9.0.0"})
+    folder = world.folders / "1.0.0"
+    files = {f.sha256: folder / one.id / f.path for one in release.variants for f in one.files}
+    vendor.publish(world.root / "other" / "repository", keys, theirs.to_bytes(), files, world.now)
+    place = str(world.root / "other" / "repository")
+    vendors.add_trust(world.site, "other", place, root, allow_executable=False, who="td", now=world.now)
+    vendors.sync_vendor(world.site.vendor("other"))
+
+    code, _, err = world.run("promote", "tiny-roto@1.0.0", "--reason", "whose?")
+
+    assert (code, "several: acme/tiny-roto, other/tiny-roto" in err) == (2, True), err
+    world.ok("promote", "acme/tiny-roto@1.0.0", "--reason", "theirs")
+    code, _, err = world.run("unpin", "tiny-roto", "--reason", "whose?")
+    assert (code, "several" in err) == (2, True), err
 
 
 def test_what_was_live_is_found_in_the_long_past(studio: Studio) -> None:
