@@ -3,9 +3,9 @@
 Two studios are made, signed as the product signs them, and the same commands are run on both in one process: one with
 10 models of 10 releases, 10 choices and 100 verdicts, one with 100 models of 100 releases, 1,000 choices and 10,000
 verdicts. Printed: the median and the 95th percentile of ``promote``, ``status`` and ``log`` on each, their ratios, and
-what reads the long past: ``log --at``, ``log MODEL``, ``log --choice --verify``, and a promotion that has nothing to
-stand on but that the channel held the release before. Left out: the start of a process, which is the same for both and
-would make the ratios smaller, and MLflow, which is not reached.
+what reads the long past or the whole catalogue: ``log --at``, ``log MODEL``, ``log --choice --verify``, ``search``,
+``audit``, and a promotion that has nothing to stand on but that the channel held the release before. Left out: the
+start of a process, which is the same for both and would make the ratios smaller, and MLflow, which is not reached.
 """
 
 import argparse
@@ -35,6 +35,7 @@ from changeover_registry.signing import load_signer
 from changeover_updater import choose, initialise, vendors
 from changeover_updater._fleet_values import verdict_of
 from changeover_updater.bench_refresh import large_vendor
+from changeover_updater.search_index import NAME
 from changeover_updater.site import Site
 from changeover_updater.station import Station
 from changeover_updater.store import Store
@@ -165,10 +166,19 @@ def _on_the_large(studio: Studio) -> Iterator[str]:
         "log --choice --verify": lambda: studio.run("log", "--choice", "--verify"),
         f"log {_name(0)}": lambda: studio.run("log", _name(0)),
         "promote what stable held first": lambda: studio.run("promote", next(firsts), "--reason", "bench"),
+        "search without its index": lambda: _search_anew(studio),
+        "search": lambda: studio.run("search", _name(0), "--fits", "vram<=8GiB", "--json"),
+        "audit site": lambda: studio.run("audit", "site"),
     }
     times = min(_LEAST, studio.size.models - 1)
     for name, act in acts.items():
         yield f"{name:<32} {min(_seconds(act) for _ in range(times)):7.3f} s with {studio.size.choices} choices"
+
+
+def _search_anew(studio: Studio) -> None:
+    """The first search of a site, which reads every record and every verdict."""
+    (studio.root / "site" / NAME).unlink(missing_ok=True)
+    studio.run("search", _name(0), "--json")
 
 
 def _line(name: str, small: list[float], large: list[float]) -> str:
