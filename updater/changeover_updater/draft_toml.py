@@ -158,9 +158,11 @@ def _variant(variant: DraftVariant, ports: Sequence[tuple[str, Sequence[str]]]) 
         yield f"resize = [{size[0]}, {size[1]}]  # the file takes no other size"
     else:
         yield "# multiple = 32  # where height and width must be multiples of something"
-    for info, (port, channels) in zip(images or [None], ports, strict=False):
+    # A file that hides its tensors has one image, by a name that a person knows.
+    names = [info.name for info in images] or [""]
+    for name, (port, channels) in zip(names, ports, strict=False):
         yield "[[variants.contract.inputs]]"
-        yield f"name = {_quoted(info.name if info else '')}"
+        yield f"name = {_quoted(name)}"
         yield f"port = {_quoted(port)}"
         yield f"channels = {_list(channels)}"
     if others:

@@ -323,7 +323,7 @@ def test_run_that_was_killed_before_the_trust_is_finished_by_the_next(studio: An
     make_home(
         home(studio), "studio", "", studio.now, repository=studio.site.root / "local" / "studio", ask_mlflow=False
     )
-    (home(studio) / "vendor.toml").unlink()
+    (home(studio) / "vendor.toml").rename(home(studio) / ".vendor.toml.40bda0c05f76.tmp")
 
     assert answer(studio, str(cat(studio)), "--show", "atlas")["releases"][0]["new"] is True
 
