@@ -61,9 +61,13 @@ class VendorKeys:
         return [load_signer(place) for place in (*places, *self.more) if at_hand(place)]
 
     def online_signers(self) -> "list[Signer]":
-        """The keys that are here and may sign the dates: the online key, the one that is to follow it, further ones."""
-        places = (self.online, next_place(self.online), *self.more)
-        return [load_signer(place) for place in places if at_hand(place)]
+        """The keys that are here and may sign the dates: the online key, the one that is to follow it, further ones.
+
+        Raises:
+            InvalidInputError: There is none.
+        """
+        places = [place for place in (self.online, next_place(self.online), *self.more) if at_hand(place)]
+        return [load_signer(place) for place in places or [self.online]]
 
 
 def next_place(path: Path) -> Path:

@@ -478,3 +478,37 @@ def test_a_timestamp_that_was_broken_in_the_home_is_made_anew_by_the_root(acme: 
 
     for state in ("state", "new"):
         assert versions(acme, tmp_path / state) == ["1.0.0"]
+
+
+def test_without_the_online_key_nothing_that_studios_read_changes(acme: Vendor, tmp_path: Path) -> None:
+    acme.publish(acme.make())
+    before = bytes_of(acme.folder / "metadata")
+    acme.keys.online.unlink()
+
+    ways: tuple[Callable[[], object], ...] = (
+        lambda: acme.publish(acme.make(version="1.1.0", content=b"more")),
+        lambda: vendor.withdraw(acme.folder, acme.keys, "person-roto", "1.0.0", "x", acme.now),
+        lambda: vendor.renew(acme.folder, acme.keys, acme.now),
+        lambda: vendor_keys.rotate(acme.folder, acme.keys, "release", acme.now),
+    )
+    for work in ways:
+        with pytest.raises(InvalidInputError, match=r"online\.pem"):
+            work()
+
+    assert bytes_of(acme.folder / "metadata") == before
+    assert versions(acme, tmp_path / "state") == ["1.0.0"]
+
+
+def test_a_lost_targets_key_is_left_out_by_the_root(acme: Vendor, tmp_path: Path) -> None:
+    acme.publish(acme.make())
+    versions(acme, tmp_path / "state")
+    old = signing.load_signer(acme.keys.targets).public_key.keyid
+    acme.keys.targets.unlink()
+    new = signing.new_key(acme.keys.targets)
+
+    vendor_keys.add(acme.folder, acme.keys, "targets", new, acme.now)
+    vendor_keys.remove(acme.folder, acme.keys, "targets", old, acme.now)
+
+    acme.publish(acme.make("hair", content=b"hair"))
+    for state in ("state", "new"):
+        assert acme.view(tmp_path / state).card.models == ("hair", "person-roto")
