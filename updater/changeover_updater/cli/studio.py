@@ -219,7 +219,7 @@ def trust_list(context: typer.Context, as_json: JsonFlag = False) -> None:
     entries = [folder.entry() for folder in invocation(context).site().vendors()]
     lines = [
         (
-            e.vendor,
+            f"{e.vendor} (this studio)" if e.local else e.vendor,
             escape("\n".join(e.locations())),
             e.root[:12],
             ", ".join(e.models) if e.models else "all",
