@@ -108,6 +108,8 @@ def test_pictures_reach_mlflow_where_the_policy_says_so(studio: Any) -> None:
     assert all(images_in(data) for path, data in kept.files.items() if path.startswith("pictures/"))
     assert len(images_in(kept.files["report.html"])) == 6 * 10 + 3 * 2
     assert images_in(kept.files["report.json"]) == []
+    # The set belongs to a show: its shots stand in its report, and on nobody's page.
+    assert not any(path.startswith("thumbnails/") for path in kept.files)
 
 
 @pytest.mark.parametrize("which", ["plain", "pictured"])
