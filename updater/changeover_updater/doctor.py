@@ -127,7 +127,6 @@ def diagnose(
     since: Since | None = None,
     planned: Impact | None = None,
     troubles: tuple[ChangeoverError, ...] = (),
-    telemetry: tuple[Switch, ...] = (),
 ) -> Diagnosis:
     """Put together what is known of a host."""
     known = facts.runtimes if isinstance(facts.runtimes, tuple) else ()
@@ -140,7 +139,6 @@ def diagnose(
         since=since,
         planned=planned,
         troubles=troubles,
-        telemetry=telemetry,
     )
 
 

@@ -36,6 +36,9 @@ def doctor(
     as_json: JsonFlag = False,
 ) -> None:
     """Show settings, the right runtime set, what changed since the verdict, and what on disk is not as it was made."""
+    from dataclasses import replace
+
+    from changeover_registry.telemetry import switches
     from changeover_updater.cli._show_doctor import doctor_object, show_doctor
 
     call = invocation(context)
@@ -43,8 +46,10 @@ def doctor(
         _migrate(call, as_json=as_json)
         return
     facts = host_facts(call, None) if host is None else read_facts(host)
+    # As this process was started: whatever asks MLflow sets them again.
+    telemetry = switches(os.environ)
     checkup = _checkup(call, facts, repair=repair)
-    found = _diagnosis(call, facts, None if after is None else read_facts(after))
+    found = replace(_diagnosis(call, facts, None if after is None else read_facts(after)), telemetry=telemetry)
     emit(doctor_object(found, checkup), as_json=as_json, show=lambda: show_doctor(found, checkup))
     raise typer.Exit(max(found.exit_code, checkup.exit_code if checkup else 0))
 
@@ -104,7 +109,6 @@ def _reach(call: Invocation) -> "Callable[[], object] | None":
 
 def _diagnosis(call: Invocation, facts: "HostFacts", after: "HostFacts | None") -> "Diagnosis":
     """What can be told with the site and the station that there are; without them the rest is told all the same."""
-    from changeover_registry.telemetry import switches
     from changeover_updater.doctor import diagnose
 
     since: Since | None = None
@@ -114,8 +118,7 @@ def _diagnosis(call: Invocation, facts: "HostFacts", after: "HostFacts | None") 
         since, planned = _with_site(call, facts, after)
     except ChangeoverError as error:
         troubles = (error,)
-    telemetry = switches(os.environ)
-    return diagnose(call.settings, facts, since=since, planned=planned, troubles=troubles, telemetry=telemetry)
+    return diagnose(call.settings, facts, since=since, planned=planned, troubles=troubles)
 
 
 def _with_site(call: Invocation, facts: "HostFacts", after: "HostFacts | None") -> "tuple[Since | None, Impact | None]":
