@@ -108,8 +108,10 @@ def test_release_goes_the_whole_road(road: Road) -> None:
     assert verdict["candidate"]["digest"] == known.digest
     with studio._session() as client:
         alias = client.get_model_version_by_alias(f"{road.vendor}.roto", "stable")
+        experiment = client.get_experiment_by_name(f"changeover.{road.vendor}.roto")
+        assert experiment is not None
         runs = client.search_runs(
-            [client.get_experiment_by_name(f"changeover.{road.vendor}.roto").experiment_id],
+            [experiment.experiment_id],
             f"tags.`changeover.envelope` = '{verdict['verdict']}'",
         )
     assert int(alias.version) == known.number
