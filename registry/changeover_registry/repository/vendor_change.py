@@ -17,13 +17,14 @@ from pathlib import Path
 from securesystemslib.signer import Signer
 from tuf.api.metadata import Root
 
-from changeover_registry.errors import LostRaceError, TrustError, UndecidedError
+from changeover_registry.errors import InvalidInputError, LostRaceError, TrustError, UndecidedError
 from changeover_registry.repository import metadata
 from changeover_registry.repository.metadata import Change, RoleFile, RootFile
 from changeover_registry.repository.reached import Reached
 from changeover_registry.repository.vendor_draft import (
     Draft,
     alike,
+    delegated_by,
     merged,
     required,
     same,
@@ -46,7 +47,8 @@ def prepare(folder: Path, reached: Reached, draft: Draft, signers: Sequence[Sign
     Nothing is written.
 
     Raises:
-        TrustError: No key here may sign a file of it.
+        InvalidInputError: It changes a role that there is none of.
+        TrustError: No key here may sign a file of it, or it would replace a target by one that it does not hold.
         LostRaceError: It builds on what is not the newest state any more.
         ChangeoverError: A key is elsewhere and does not sign.
     """
@@ -57,6 +59,7 @@ def prepare(folder: Path, reached: Reached, draft: Draft, signers: Sequence[Sign
             draft = merged(other, draft)
         elif alike(other, draft):
             draft = other
+    _check_contents(draft, reached)
     signed = signed_by(draft, reached, signers, {})
     _check_next(signed, reached)
     for short in short_of(signed, reached):
@@ -132,6 +135,29 @@ def write(
     else:
         metadata.write_root(folder, root)
         metadata.reach(folder, replace(reached, root=after), named, online, now)
+
+
+def _check_contents(draft: Draft, reached: Reached) -> None:
+    """What a change leaves out of its file is to stay as it stands, or its signers would not see what they sign."""
+    for role, held in draft.files.items():
+        if not any(role in delegated_by(one) for one in required(draft, reached, role)):
+            raise InvalidInputError(
+                "change",
+                where=f"{draft.name}: {role}",
+                expected=f"a model of this vendor: {', '.join(reached.delegated()) or 'there is none'}",
+                actual="none of them",
+                remedy="ask whoever made the file; nothing was signed",
+            )
+        before = reached.roles[role].targets if role in reached.roles else {}
+        for path, info in () if role == "root" else held.signed.targets.items():
+            if path not in draft.targets and info != before.get(path):
+                raise TrustError(
+                    "change",
+                    where=f"{draft.name}: {path}",
+                    expected="the target as it stands, or its new bytes in the file",
+                    actual="another target, whose bytes nobody has seen",
+                    remedy="ask whoever made the file; nothing was signed",
+                )
 
 
 def _check_next(draft: Draft, reached: Reached) -> None:

@@ -10,10 +10,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from securesystemslib.exceptions import UnverifiedSignatureError
 from securesystemslib.signer import Key, Signer
 from tuf.api.metadata import Metadata, Root, Targets
 
 from changeover_registry import canonical
+from changeover_registry.clock import format_time
 from changeover_registry.records.repository import Index, IndexEntry
 from changeover_registry.repository import metadata
 from changeover_registry.repository.metadata import RoleFile
@@ -23,6 +25,7 @@ __all__ = [
     "Draft",
     "Short",
     "alike",
+    "delegated_by",
     "merged",
     "named_for",
     "rekeyed",
@@ -124,7 +127,7 @@ def signed_by(
         named = {*wanted.get(role, ()), *(key for keys in named_for(draft, reached, role) for key in keys)}
         again = Metadata(held.signed, dict(held.signatures))
         for signer in signers:
-            if signer.public_key.keyid in named and signer.public_key.keyid not in again.signatures:
+            if signer.public_key.keyid in named and not _has_signed(again, signer.public_key):
                 metadata.sign(again, signer)
         files[role] = again
     return replace(draft, files=files)
@@ -135,6 +138,9 @@ def short_of(draft: Draft, reached: Reached) -> tuple[Short, ...]:
     found = []
     for role, held in draft.files.items():
         for delegator in required(draft, reached, role):
+            if role not in delegated_by(delegator):
+                found.append(Short(role, 1, ()))
+                continue
             result = delegator.get_verification_result(role, held.signed_bytes, held.signatures)
             if not result.verified:
                 count = result.threshold - len(result.signed)
@@ -198,7 +204,19 @@ def named_for(draft: Draft, reached: Reached | None, role: str) -> list[Sequence
     ]
 
 
+def _has_signed(held: Metadata[Any], key: Key) -> bool:
+    """Whether a key's signature is there and right; a wrong one under its id does not keep its holder from signing."""
+    if key.keyid not in held.signatures:
+        return False
+    try:
+        key.verify_signature(held.signatures[key.keyid], held.signed_bytes)
+    except UnverifiedSignatureError:
+        return False
+    return True
+
+
 def delegated_by(delegator: Delegator) -> Sequence[str]:
+    """The roles whose keys a root, or a targets role, names."""
     if isinstance(delegator, Root):
         return ("root", "targets")
     return tuple((delegator.delegations.roles or {}) if delegator.delegations else ())
@@ -219,6 +237,13 @@ def summary(draft: Draft) -> tuple[str, ...]:
     if draft.top is not None:
         models = {role: draft.top.get_delegated_role(role) for role in delegated_by(draft.top)}
         lines += [f"releases of {role}: {_terms(by.threshold, by.keyids)}" for role, by in models.items()]
+    for role, held in draft.files.items():
+        lines += [f"{role}: version {held.signed.version}, holds until {format_time(held.signed.expires)}"]
+        lines += [
+            f"{path}: sha256 {info.hashes.get('sha256', 'none')}, not in this file: it must be what stands now"
+            for path, info in getattr(held.signed, "targets", {}).items()
+            if path not in draft.targets
+        ]
     for path, data in draft.targets.items():
         lines.append(f"{path}: sha256 {canonical.digest(data)}")
         if path.endswith("/index.json"):

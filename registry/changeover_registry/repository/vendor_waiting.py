@@ -2,7 +2,9 @@
 
 The file (`VendorChange`) may be carried to another key holder and back. Nothing in it is believed: signatures are
 verified when it is written, targets against the metadata that names them, and a copy that came back only adds what it
-has. Left out: writing a change that is complete (`vendor_change`).
+has. What a holder is shown must be all that they sign, so that a file is refused which would say something that is
+never shown: a key under another key's id, a model's role that speaks for another model. Left out: writing a change that
+is complete (`vendor_change`).
 """
 
 import re
@@ -10,14 +12,16 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from securesystemslib.signer import Signer
+from securesystemslib.formats import encode_canonical
+from securesystemslib.signer import Key, Signer
 from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import Metadata, Root, Targets
+from tuf.api.metadata import Delegations, Metadata, Root, Targets
 
 from changeover_registry import canonical
 from changeover_registry._fs import fsync_dir, make_dirs, write_atomic, write_new
 from changeover_registry.clock import format_time, parse_time
 from changeover_registry.errors import InvalidInputError, LostRaceError
+from changeover_registry.names import is_name
 from changeover_registry.records.vendor_change import ChangedFile, ChangedTarget, VendorChange
 from changeover_registry.repository.reached import Reached
 from changeover_registry.repository.vendor_draft import Draft, merged, named_for, same, signed_by
@@ -26,6 +30,8 @@ __all__ = ["as_record", "file", "load", "path_of", "read_draft", "remove", "sign
 
 _NAME = re.compile(r"[1-9][0-9]{0,11}\.[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
 _LIMIT_BYTES = 16 * 1024 * 1024
+_SEE = "see what waits with: changeover vendor keys sign"
+_ASK = "ask whoever made the file; nothing was signed"
 
 
 def file(folder: Path, reached: Reached, draft: Draft) -> Path:
@@ -98,7 +104,8 @@ def read_draft(path: Path) -> Draft:
     """A change that waits, from its file wherever that is; no signature in it is verified yet.
 
     Raises:
-        InvalidInputError: It is no such file, or what it would sign names other targets than it holds.
+        InvalidInputError: It is no such file, what it would sign names other targets than it holds, or it says what no
+            change of ours says and nobody would be shown.
     """
     record = _read(path)
     try:
@@ -112,9 +119,11 @@ def read_draft(path: Path) -> Draft:
             raise _no_change(path, f"metadata of another kind in the place of {role}")
         if isinstance(held.signed, Targets):
             named |= {name: info.hashes.get("sha256", "") for name, info in held.signed.targets.items()}
+        if strange := _strange(role, held.signed):
+            raise _no_change(path, strange, _ASK)
     for name, data in targets.items():
         if named.get(name) != canonical.digest(data):
-            raise _no_change(path, f"{name}, which its metadata does not name")
+            raise _no_change(path, f"{name}, which its metadata does not name", _ASK)
     return Draft(record.what, parse_time(record.when), files, targets)
 
 
@@ -149,6 +158,36 @@ def as_record(draft: Draft, wanted: Mapping[str, Collection[str]]) -> VendorChan
     return VendorChange(what=draft.what, when=format_time(draft.when), files=files, targets=targets)
 
 
+def _strange(role: str, signed: Root | Targets) -> str:
+    """What a file of metadata says that no change of ours does; empty where it says nothing of that kind."""
+    if isinstance(signed, Root):
+        return _strange_keys(signed.keys) or ("" if signed.consistent_snapshot else "a root of another kind")
+    if role != "targets" and not is_name(role):
+        return f"a role of the name {role!r}"
+    others = sorted(signed.targets.keys() - {"vendor.json" if role == "targets" else f"{role}/index.json"})
+    if others:
+        return f"{others[0]!r}, for which {role} does not speak"
+    return "" if signed.delegations is None else _strange_delegations(role, signed.delegations)
+
+
+def _strange_delegations(role: str, delegations: Delegations) -> str:
+    if role != "targets" or delegations.roles is None:
+        return f"roles below {role}"
+    for name, by in delegations.roles.items():
+        if not is_name(name) or by.paths != [f"{name}/*"] or not by.terminating:
+            return f"a role {name!r} that speaks for {', '.join(by.paths or ['other models'])}"
+    return _strange_keys(delegations.keys)
+
+
+def _strange_keys(keys: Mapping[str, Key]) -> str:
+    """TUF lets a file call a key what it likes; people compare ids, so that each has to be its key's own."""
+    for key_id, key in keys.items():
+        known = {"keytype": key.keytype, "scheme": key.scheme, "keyval": key.keyval}
+        if canonical.digest(str(encode_canonical(known)).encode()) != key_id:
+            return f"another key under the id {key_id[:12]}"
+    return ""
+
+
 def _wanted(draft: Draft, reached: Reached) -> dict[str, set[str]]:
     return {role: {key for keys in named_for(draft, reached, role) for key in keys} for role in draft.files}
 
@@ -175,11 +214,11 @@ def path_of(folder: Path, name: str) -> Path:
     return folder / "pending" / f"{name}.json"
 
 
-def _no_change(path: Path, actual: str) -> InvalidInputError:
+def _no_change(path: Path, actual: str, remedy: str = _SEE) -> InvalidInputError:
     return InvalidInputError(
         "change",
         where=str(path),
         expected="a change of a vendor's repository that waits for signatures",
         actual=actual,
-        remedy="see what waits with: changeover vendor keys sign",
+        remedy=remedy,
     )

@@ -158,7 +158,8 @@ def keys_sign(
     from changeover_updater.vendor_signing import sign, waiting
 
     call = invocation(context)
-    found = _home(home) if home is not None or change is None or not keys else _maybe_home()
+    copy = change is not None and not reject and (bool(keys) or change.is_file())
+    found = _maybe_home() if home is None and copy else _home(home)
     if change is None:
         _show_waiting(waiting(_need(found)), as_json=as_json)
         return
