@@ -73,6 +73,7 @@ def _moved(client: "MlflowClient", known: "RegisteredModel", held: Iterable[Held
             one.channel,
             asked=None if one.asked is None else named.get(one.asked, f"MLflow's version {one.asked}"),
             chosen=chosen.get(one.channel),
+            is_release=one.asked is None or one.asked in named,
         )
         for one in found
     )

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from changeover_registry._mlflow_errors import too_many
 from changeover_registry.errors import ChangeoverError, LostRaceError, RefusedError
-from changeover_registry.mlflow_page import Page, is_ours
-from changeover_registry.mlflow_view import registered_name, release_tags
+from changeover_registry.mlflow_page import Page, Side, is_ours
+from changeover_registry.mlflow_view import model_of, registered_name, release_tags
 from changeover_registry.names import Version, check_digest, digest12
 from changeover_registry.records.release import Release
 
@@ -46,6 +46,12 @@ _MODELS = 100
 _TRIES = 5
 
 
+_REMEDIES: dict[Side, str] = {
+    "vendor": "a version never changes; give the new content a new version in release.toml",
+    "studio": "somebody else made that version; delete it in MLflow, then run changeover sync",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Registered:
     """One release as MLflow has it: the version's number there, and the LoggedModel that holds its artifacts."""
@@ -70,7 +76,7 @@ def models(client: "MlflowClient") -> "Iterator[RegisteredModel]":
     token: str | None = None
     while True:
         page = client.search_registered_models(max_results=_MODELS, page_token=token)
-        yield from (one for one in page if registered_name(one.tags.get("changeover.model", "")) == one.name)
+        yield from (one for one in page if model_of(str(one.name), one.tags.get("changeover.model")) is not None)
         token = page.token
         if not token:
             return
@@ -96,8 +102,8 @@ def find(client: "MlflowClient", model: str, version: str) -> Registered | None:
     return next(iter(versions(client, model, version)), None)
 
 
-def same(known: Registered, release: Release, location: str) -> Registered:
-    """The registered release, which must be of the same content.
+def same(known: Registered, release: Release, location: str, side: Side) -> Registered:
+    """The registered release, which must be of the same content; `side` is whose MLflow it is.
 
     Raises:
         RefusedError: It is of other content.
@@ -109,7 +115,7 @@ def same(known: Registered, release: Release, location: str) -> Registered:
         where=f"{release.model}@{release.version} in {location}",
         expected=f"the content that was registered as this version, {digest12(known.digest)}",
         actual=f"other content, {digest12(release.digest())}",
-        remedy="a version never changes; give the new content a new version in release.toml",
+        remedy=_REMEDIES[side],
     )
 
 

@@ -123,6 +123,12 @@ _CAUSES = (
         _answers(408, 429),
     ),
     _Cause(
+        "MLflow's experiment",
+        "an experiment that nobody deleted",
+        "restore it: mlflow experiments restore --experiment-id NUMBER, then run this again",
+        _says(r"experiment .{1,80} must be in the 'active' state"),
+    ),
+    _Cause(
         "MLflow's database",
         "a database whose tables are those of this MLflow",
         "upgrade it once with: mlflow db upgrade ADDRESS, or install the MLflow that last wrote it",

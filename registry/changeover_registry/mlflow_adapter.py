@@ -32,6 +32,7 @@ from changeover_registry._mlflow_entries import (
 from changeover_registry._mlflow_holders import RECORD, Parcel, artifact_path, copy, drop, fill, finish, take
 from changeover_registry._mlflow_runs import ENVELOPE, Run, candidate_of, found_run, keep, keep_series, verdict_run
 from changeover_registry._mlflow_session import Connection
+from changeover_registry.errors import RefusedError
 from changeover_registry.mlflow_aliases import Held, MovedAlias
 from changeover_registry.mlflow_page import Side, judged, model_page, version_page
 from changeover_registry.mlflow_view import memory_tags, memory_values, milliseconds, registered_name
@@ -134,6 +135,8 @@ class Registry:
     ) -> None:
         """Let a studio's MLflow know these releases; one look at each model shows which it knows already.
 
+        One that is refused keeps none of the others out; the first refusal is raised once they are in.
+
         Args:
             releases: The releases.
             documents: Asked for what lies beside a release that is new there, by file name.
@@ -143,12 +146,18 @@ class Registry:
             TrustError: What arrived is not what was sent.
         """
         known: dict[str, frozenset[tuple[str, str]]] = {}
+        refused: list[RefusedError] = []
         for release in releases:
             if release.model not in known:
                 found = self.versions(release.model)
                 known[release.model] = frozenset((entry.version, entry.digest) for entry in found)
             if (release.version, release.digest()) not in known[release.model]:
-                self.know_release(release, documents(release))
+                try:
+                    self.know_release(release, documents(release))
+                except RefusedError as error:
+                    refused.append(error)
+        if refused:
+            raise refused[0]
 
     def fetch(self, registered: Registered, path: str, folder: Path) -> Path:
         """Copy one artifact of a release into `folder`, under its own `path`, once its bytes were compared.
@@ -264,7 +273,7 @@ class Registry:
         with self._session() as client:
             known = find(client, release.model, release.version)
             if known is not None:
-                return Registration(same(known, release, self.location), new=False)
+                return Registration(same(known, release, self.location, side), new=False)
             check_room(client, release.model, self.location)
             page = version_page(release, side)
             whole = Parcel(parcel.files, {**parcel.documents, **page.documents()})

@@ -47,6 +47,7 @@ class MovedAlias:
     """An alias that is neither where it was drawn nor where the choice is: somebody asks for a promotion.
 
     `asked` and `chosen` are releases' versions as text; None where there is none. MLflow keeps no word of who moved it.
+    Of what is no release of ours `asked` says so in words, and `is_release` is False.
     """
 
     model: str
@@ -54,6 +55,7 @@ class MovedAlias:
     channel: str
     asked: str | None
     chosen: str | None
+    is_release: bool = True
 
 
 @dataclass(frozen=True, slots=True)

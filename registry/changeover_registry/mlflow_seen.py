@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from changeover_registry.mlflow_adapter import Registry
-from changeover_registry.mlflow_view import registered_name
+from changeover_registry.mlflow_view import model_of, registered_name
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -66,8 +66,8 @@ def seen_models(registry: Registry) -> tuple[str, ...]:
     with registry._session() as client:  # noqa: SLF001 - the adapter's own other half
         while True:
             page = client.search_registered_models(max_results=_PAGE, page_token=token)
-            claims = ((str(one.name), str(one.tags.get("changeover.model"))) for one in page)
-            found += [model for name, model in claims if registered_name(model) == name]
+            said = (model_of(str(one.name), one.tags.get("changeover.model")) for one in page)
+            found += [model for model in said if model is not None]
             token = page.token
             if not token:
                 return tuple(sorted(found))

@@ -12,7 +12,8 @@ from typing import cast
 
 from changeover_registry import canonical
 from changeover_registry.clock import parse_time
-from changeover_registry.names import digest12
+from changeover_registry.errors import ChangeoverError
+from changeover_registry.names import check_model, digest12
 from changeover_registry.records.base import Unknown
 from changeover_registry.records.memory import MemoryMeasurement
 from changeover_registry.records.release import Release
@@ -24,6 +25,7 @@ __all__ = [
     "memory_values",
     "metric_values",
     "milliseconds",
+    "model_of",
     "registered_name",
     "release_tags",
     "series_values",
@@ -49,6 +51,18 @@ class MetricValue:
 def registered_name(model: str) -> str:
     """``vendor.name``: MLflow's names take no slash, and ours have no dot."""
     return model.replace("/", ".")
+
+
+def model_of(name: str, said: str | None) -> str | None:
+    """The model that a registered model says it is; None where that is no model's name, or another one's.
+
+    Whoever may write in MLflow may name anything anyhow, and one such entry must not end what is asked of the others.
+    """
+    try:
+        model = check_model(said or "", where=name)
+    except ChangeoverError:
+        return None
+    return model if registered_name(model) == name else None
 
 
 def release_tags(release: Release) -> dict[str, str]:

@@ -42,6 +42,7 @@ SIGNS = [
     (Failure(REFUSED, host="mlflow:5000"), "MLflow", "start it"),
     (Failure("Connection broken: IncompleteRead(10 bytes read, 90 more expected)"), "transfer", "run this again"),
     (Failure("('Connection aborted.', ConnectionResetError(104, 'Connection reset by peer'))"), "transfer", "again"),
+    (Failure("The experiment 1 must be in the 'active' state. It is deleted."), "MLflow's experiment", "restore"),
     (Failure("x", code="ENDPOINT_NOT_FOUND"), "MLflow's address", "correct the address"),
     (Failure("Response body: '<!DOCTYPE html><title>Sign in</title>'"), "MLflow's address", "token"),
     (Failure("INTERNAL_ERROR: it fell over"), "MLflow", "see the log of its server"),

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from changeover_registry import _mlflow_aliases, _mlflow_entries, _mlflow_holders
-from changeover_registry.errors import InvalidInputError, TrustError, UnreachableError
+from changeover_registry.errors import InvalidInputError, RefusedError, TrustError, UnreachableError
 from changeover_registry.mlflow_adapter import Held, Registry, local_uri
 from changeover_registry.mlflow_page import WHOLE
 from changeover_registry.records.release import Release
@@ -316,3 +316,20 @@ def test_aliases_that_stay_cost_one_question(registry: Registry, monkeypatch: py
     assert (registry.show_aliases(held_by), registry.moved_aliases(held_by)) == ((), ())
 
     assert looked == []
+
+
+def test_forged_version_keeps_no_other_release_out_and_its_remedy_works(registry: Registry) -> None:
+    forged, other = small_release("acme/forged", "1.0.0", b"a"), small_release("acme/other", "1.0.0", b"b")
+    with registry._session() as client:
+        client.create_registered_model("acme.forged", tags={"changeover.model": "acme/forged"})
+        tags = {"changeover.model": "acme/forged", "changeover.version": "1.0.0", "changeover.digest": "0" * 64}
+        client.create_model_version("acme.forged", source="file:///nowhere", tags=tags)
+
+    with pytest.raises(RefusedError, match="delete it in MLflow, then run changeover sync"):
+        registry.know_releases((forged, other))
+
+    assert [one.digest for one in registry.versions("acme/other")] == [other.digest()]
+    with registry._session() as client:
+        client.delete_model_version("acme.forged", "1")
+    registry.know_releases((forged, other))
+    assert [one.digest for one in registry.versions("acme/forged")] == [forged.digest()]

@@ -351,10 +351,16 @@ def _requests(seen: Seen) -> Iterator[Symptom]:
     for one in seen.requests:
         chosen = f"{one.model}@{one.chosen}" if one.chosen else "nothing"
         moved = f"points at {one.model}@{one.asked}" if one.asked else "was taken away"
+        if not one.is_release:
+            moved = f"points at {one.asked}, which is no release"
         found = f"somebody asks for a promotion: the alias {moved}, the choice says {chosen}; who cannot be known"
         wanted = one.asked or one.chosen or "VERSION"
         remedy = f'changeover promote {one.model}@{wanted} --channel {one.channel} --reason "..."'
-        if one.asked and one.chosen:
+        if not one.is_release:
+            remedy = f"take the alias away in MLflow, or have it point at a release of {one.model}"
+            if one.chosen:
+                remedy += f"; or promote {one.model}@{one.chosen} there once more, which draws it back"
+        elif one.asked and one.chosen:
             remedy += f", or promote {one.chosen} there once more, which draws the alias back"
         yield Symptom("request to promote", f"MLflow's alias {one.alias} of {one.model}", found, remedy)
     if seen.silent is not None:

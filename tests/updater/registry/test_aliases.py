@@ -185,3 +185,51 @@ def test_release_that_mlflow_does_not_know_is_not_drawn(world: Any) -> None:
     world.ok("promote", "tiny-roto@1.0.0", "--reason", "the first")
 
     assert not (world.site.root / "mlflow" / "mlflow.db").exists(), "nobody waits for an MLflow that knows nothing"
+
+
+@pytest.fixture
+def nonsense(studio: Any) -> Iterator[Any]:
+    """What somebody who may write in MLflow has made there beside the studio's own."""
+    names = ("o'neil", "aa.bb' or '1'='1", "none.\x1b[31mred")
+    with mlflow_of(studio) as client:
+        for name in names:
+            client.create_registered_model(name, tags={"changeover.model": name})
+            client.create_model_version(name, source="file:///nowhere")
+            client.set_registered_model_alias(name, "stable", 1)
+    yield studio
+    with mlflow_of(studio) as client:
+        for name in names:
+            client.delete_registered_model(name)
+
+
+def test_what_calls_itself_a_model_and_cannot_be_one_hides_no_request_and_ends_no_audit(nonsense: Any) -> None:
+    move(nonsense, "stable", "1.1.0")
+
+    _, out, _ = nonsense.run("audit", "mlflow", "--json")
+
+    assert MovedAlias("acme/tiny-roto", "stable", "stable", "1.1.0", "1.0.0") in asked(nonsense)
+    assert {one.model for one in asked(nonsense)} == {"acme/tiny-roto"}
+    assert [part["trouble"] for part in json.loads(out)["parts"]] == [None]
+
+
+@pytest.fixture
+def by_hand(studio: Any) -> Iterator[str]:
+    """The number of a version that somebody made in MLflow's page."""
+    with mlflow_of(studio) as client:
+        made = client.create_model_version(NAME, source="file:///nowhere").version
+    yield str(made)
+    with mlflow_of(studio) as client:
+        client.delete_model_version(NAME, str(made))
+
+
+def test_alias_at_what_is_no_release_is_told_with_a_remedy_that_works(studio: Any, by_hand: str) -> None:
+    with mlflow_of(studio) as client:
+        client.set_registered_model_alias(NAME, "stable", by_hand)
+
+    (request,) = [one for one in told(studio) if "alias stable" in one["where"]]
+
+    assert f"the alias points at MLflow's version {by_hand}, which is no release" in request["found"]
+    assert "take the alias away in MLflow" in request["remedy"]
+    assert "promote acme/tiny-roto@1.0.0 there once more" in request["remedy"]
+    studio.ok("promote", "tiny-roto@1.0.0", "--reason", "as it was")
+    assert [one for one in told(studio) if "alias stable" in one["where"]] == []
