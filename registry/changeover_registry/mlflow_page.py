@@ -92,8 +92,11 @@ def judged(verdict: Verdict, experiment: str, run: str, pictures: tuple[str, ...
 def version_page(release: Release, side: Side, newest: Judged | None = None) -> Page:
     """What a version's page says: what it is, what changed, what to run, what was found of it."""
     ref = f"{release.model}@{release.version}"
-    found = _found(newest) if newest else ""
-    return _fitting(release, (_facts(release), found, _commands(ref, side)))
+    if newest is None:
+        return _fitting(release, (_facts(release), _commands(ref, side)), WHOLE)
+    # A page that has to be cut for its verdict alone had no artifact when it was registered; the record has every word.
+    whole = WHOLE if version_page(release, side).whole else "release.json"
+    return _fitting(release, (_facts(release), _found(newest), _commands(ref, side)), whole)
 
 
 def model_page(release: Release, side: Side) -> Page:
@@ -128,9 +131,12 @@ def _facts(release: Release) -> str:
     )
 
 
-def _fitting(release: Release, fixed: tuple[str, ...]) -> Page:
-    """The vendor's words, cut so far that the rest has room; what to run and what was found is never cut."""
-    summary, changes, rest = _plain(release.summary), _plain(release.changes), [part for part in fixed if part]
+def _fitting(release: Release, rest: tuple[str, ...], named: str) -> Page:
+    """The vendor's words, cut so far that the rest has room; what to run and what was found is never cut.
+
+    What is cut says that the whole is in the artifact that is `named` so.
+    """
+    summary, changes = _plain(release.summary), _plain(release.changes)
 
     def compose(first: str, second: str) -> str:
         # MLflow's list of versions shows its own numbers, and the first words of this.
@@ -140,8 +146,8 @@ def _fitting(release: Release, fixed: tuple[str, ...]) -> Page:
     if len(whole) <= MOST_CHARS:
         return Page(whole)
     room = max(MOST_CHARS - len(compose("", "")), 2 * _LEAST_CHARS)
-    first = _cut(summary, max(_LEAST_CHARS, room // 3), WHOLE)
-    return Page(compose(first, _cut(changes, room - len(first), WHOLE)), whole)
+    first = _cut(summary, max(_LEAST_CHARS, room // 3), named)
+    return Page(compose(first, _cut(changes, room - len(first), named)), whole)
 
 
 def _commands(ref: str, side: Side) -> str:

@@ -1,5 +1,7 @@
 """Descriptions fit PostgreSQL, show a vendor's words letter by letter, and leave a person's own words alone."""
 
+from dataclasses import replace
+
 import pytest
 
 from changeover_registry.mlflow_page import MOST_CHARS, Judged, is_ours, judged, model_page, version_page
@@ -102,3 +104,14 @@ def test_numbers_of_two_releases_are_called_the_same_whatever_their_operating_po
     assert series == {"jaccard/shot-010": (0.91, 7), "frame_us": (1500.0, 7)}
     assert set(series) < keys
     assert series_values(verdict.model_copy(update={"points": ()}), 7) == ()
+
+
+def test_page_that_is_cut_for_its_verdict_alone_names_the_record_since_nothing_else_was_kept() -> None:
+    long = RELEASE.model_copy(update={"changes": "x" * 3900})
+    assert version_page(long, "studio").documents() == {}
+
+    text = version_page(long, "studio", replace(FOUND, reason="it holds " * 60)).text
+
+    assert len(text) <= MOST_CHARS
+    assert "(cut here; the whole is in release.json)" in text
+    assert "description.md" not in text
