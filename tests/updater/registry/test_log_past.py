@@ -246,3 +246,21 @@ def test_a_note_of_the_signatures_that_was_changed_moves_no_release_in_time(past
     finally:
         note.write_bytes(kept)
     assert isinstance(START, datetime)
+
+
+@pytest.mark.parametrize("asked", [("tiny-roto",), ("--at", at(40))])
+def test_what_is_asked_of_the_past_is_proved_where_somebody_asks_for_that(
+    past: Any, minutes: Any, asked: tuple[str, ...]
+) -> None:
+    minutes(90)
+    assert "each follows from the one before" in past.ok("log", *asked, "--verify")
+    (path,) = (past.site.choice / "metadata").glob("3.site.json")
+    kept = path.read_bytes()
+    path.unlink()
+    try:
+        code, _, err = past.run("log", *asked, "--verify")
+    finally:
+        path.write_bytes(kept)
+
+    assert code == 5
+    assert "3.site.json" in err

@@ -23,7 +23,8 @@ def log(
     at: Annotated[str | None, typer.Option("--at", help="What was live then: a UTC time, or a date (its end).")] = None,
     channel: Annotated[str | None, typer.Option(help="With --at: on this channel alone.")] = None,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Check the chain link by link: of events, or with --choice of choices.")
+        bool,
+        typer.Option("--verify", help="Check the chain link by link: events; with --choice, --at or MODEL choices."),
     ] = False,
     choice: Annotated[
         bool, typer.Option("--choice", help="The studio's choices instead of this station's events.")
@@ -45,10 +46,14 @@ def log(
         from changeover_updater.cli.bundle import show_imports
 
         show_imports(call, verify=verify, as_json=as_json)
-    elif at is not None:
-        _show_live(call, at, channel, model, as_json=as_json)
-    elif model is not None:
-        _show_model(call, model, as_json=as_json)
+    elif at is not None or model is not None:
+        proved = _verified(call, call.site()) if verify else 0
+        if at is not None:
+            _show_live(call, at, channel, model, as_json=as_json)
+        elif model is not None:
+            _show_model(call, model, as_json=as_json)
+        if verify and not as_json:
+            _say_proved(call.site(), proved)
     elif choice:
         _show_choices(call, verify=verify, as_json=as_json)
     else:
@@ -87,8 +92,12 @@ def _show_choices(call: Invocation, *, verify: bool, as_json: bool) -> None:
     columns = ("scope", "n", "when", "who", "what", "why")
     emit(answer, as_json=as_json, show=lambda: rows("choices", columns, lines))
     if verify and not as_json:
-        signed = "who signed them stands at the site that chose" if _follows(site) else "and its scope's keys signed it"
-        say(f"{mark('ok')} {count(proved, 'choice')}: each follows from the one before, {signed}")
+        _say_proved(site, proved)
+
+
+def _say_proved(site: "Site", proved: int) -> None:
+    signed = "who signed them stands at the site that chose" if _follows(site) else "and its scope's keys signed it"
+    say(f"{mark('ok')} {count(proved, 'choice')}: each follows from the one before, {signed}")
 
 
 def _verified(call: Invocation, site: "Site") -> int:
