@@ -156,7 +156,7 @@ def record_of(found: Found, model: str, version: str, *, who: str, why: str) -> 
     return Release(
         model=model,
         version=version,
-        summary=found.says or f"{found.stem}.cat, as the studio had it",
+        summary=found.says or f"{_shown(found.stem)}.cat, as the studio had it",
         changes=f"adopted by {who}: {why}",
         licences=Licences(code=UNKNOWN_LICENCE, weights=UNKNOWN_LICENCE, training_data="unknown"),
         provenance=Provenance(),
@@ -167,6 +167,12 @@ def record_of(found: Found, model: str, version: str, *, who: str, why: str) -> 
         ),
         variants=(variant,),
     )
+
+
+def _shown(text: str) -> str:
+    """A file's name as a record can hold it: what is no text, or cannot be printed, as escapes."""
+    plain = text.encode("utf-8", "backslashreplace").decode()
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in plain)
 
 
 def is_adopted(release: Release | None) -> bool:

@@ -6,7 +6,6 @@ Left out: gizmos, which stay where they are and are named.
 """
 
 import json
-import math
 import os
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -72,7 +71,11 @@ def source_text(path: Path) -> str:
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    for parent, folders, files in os.walk(folder):
+    def stop(error: OSError) -> None:
+        # A package that cannot be read is told of: nobody would miss it among a hundred.
+        raise error
+
+    for parent, folders, files in os.walk(folder, onerror=stop):
         folders.sort()
         for name in sorted(files):
             if (path := Path(parent, name)).is_file():
@@ -119,7 +122,8 @@ def _card(package: Path) -> dict[str, Any]:
 
 def _torch_line(minimum: object) -> str | None:
     """The torch of the oldest Nuke that a package says it runs in; the number is a float there, 15.10 being 15.1."""
-    if isinstance(minimum, bool) or not isinstance(minimum, int | float) or not math.isfinite(minimum):
+    # No Nuke has a number of three digits before its dot, and a whole number of JSON may have four thousand.
+    if isinstance(minimum, bool) or not isinstance(minimum, int | float) or not 0 < minimum < 1000:
         return None
     return nuke_torch_line(f"{minimum:.1f}")
 

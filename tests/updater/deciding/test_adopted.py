@@ -341,3 +341,14 @@ def test_licence_of_what_was_adopted_is_said_to_be_unknown(build: Any) -> None:
 
     assert isinstance(finding, NotApplicable)
     assert "unknown" in finding.detail
+
+
+@pytest.mark.parametrize(
+    ("stem", "shown"),
+    [("na\udcffme", r"na\udcffme"), ("a\x1b[31mb", r"a\x1b[31mb"), ("a\nb", r"a\nb"), ("e\u0301", "\u00e9")],
+)
+def test_file_of_any_name_can_be_adopted(stem: str, shown: str) -> None:
+    release = record_of(replace(found(), stem=stem), "studio/hair", "0.1.0", who="td", why="it was there")
+
+    assert release.summary == f"{shown}.cat, as the studio had it"
+    assert Release.from_bytes(release.to_bytes(), where="x") == release

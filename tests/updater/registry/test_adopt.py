@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +16,7 @@ from tuf.api.metadata import Metadata
 from changeover_registry.clock import format_time
 from changeover_registry.repository import vendor as repository
 from changeover_updater import vendors
+from changeover_updater.cats import look_for
 from changeover_updater.expiries import read_expiries
 from changeover_updater.own_vendor import home_of
 from changeover_updater.studio import choice_log
@@ -398,3 +401,29 @@ def test_dates_of_the_studios_own_vendor_are_signed_again_by_sync(studio: Any) -
 
     assert after > before
     assert expires() == after
+
+
+@pytest.mark.parametrize("minimum", ["1" + "0" * 400, "1e308", "-1", "NaN", "1e999"])
+def test_package_of_an_absurd_nuke_says_nothing_of_its_torch(tmp_path: Path, minimum: str) -> None:
+    (tmp_path / "hair.cat").write_bytes(b"any bytes")
+    (tmp_path / "cat.json").write_text(f'{{"minimum_nuke_version_required": {minimum}}}', encoding="utf-8")
+
+    ((file,), _) = look_for(tmp_path)
+
+    assert file.found.torch_line is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody who may not read")
+def test_package_that_may_not_be_read_is_told_of_and_not_left_out() -> None:
+    with tempfile.TemporaryDirectory() as place:
+        closed = Path(place, "packages", "closed")
+        closed.mkdir(parents=True)
+        (closed.parent / "open.cat").write_bytes(b"any bytes")
+        for folder, mode in ((closed, 0), (closed.parent, 0o755), (closed.parents[1], 0o755)):
+            folder.chmod(mode)
+        os.seteuid(65534)
+        try:
+            with pytest.raises(PermissionError, match="closed"):
+                look_for(closed.parent)
+        finally:
+            os.seteuid(0)
