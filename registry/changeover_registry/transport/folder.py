@@ -73,7 +73,7 @@ class FolderTransport:
     def _open(self, path: str) -> int:
         # Without O_NONBLOCK the mere opening of a pipe waits for somebody who writes to it.
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        again = {errno.ESTALE, errno.ENOENT} if path == _REPLACED and self._folder.is_dir() else {errno.ESTALE}
+        again = {errno.ESTALE, errno.ENOENT} if path == _REPLACED and self._stands() else {errno.ESTALE}
         for seconds in _RETRY_SECONDS:
             try:
                 return os.open(self._folder / path, flags)
@@ -84,7 +84,7 @@ class FolderTransport:
         return os.open(self._folder / path, flags)
 
     def _unreachable(self, path: str, error: OSError) -> UnreachableError:
-        there = self._folder.is_dir()
+        there = self._stands()
         kind = NotThereError if there and isinstance(error, FileNotFoundError) else UnreachableError
         return kind(
             "file" if there else "repository",
@@ -93,3 +93,10 @@ class FolderTransport:
             actual=error.strerror or type(error).__name__,
             remedy="check the path, the mount and its permissions",
         )
+
+    def _stands(self) -> bool:
+        """Whether the folder is there; a mount whose other side is gone says neither yes nor no."""
+        try:
+            return self._folder.is_dir()
+        except OSError:
+            return False

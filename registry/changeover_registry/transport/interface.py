@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from changeover_registry.errors import InvalidInputError, TrustError, UnreachableError
 from changeover_registry.names import check_path
@@ -94,7 +94,7 @@ def open_transport(location: str) -> Transport:
     """
     from changeover_registry.transport.folder import FolderTransport
 
-    parts = urlsplit(location)
+    parts = split_location(location)
     if parts.scheme in {"http", "https"}:
         # urllib3 costs time at import, and a folder does not need it.
         from changeover_registry.transport.http import HttpTransport
@@ -119,6 +119,24 @@ def open_transport(location: str) -> Transport:
             remedy="give the repository's folder or web address",
         )
     return FolderTransport(Path(os.path.expandvars(location)).expanduser())
+
+
+def split_location(location: str) -> SplitResult:
+    """The parts of an address.
+
+    Raises:
+        InvalidInputError: It is none.
+    """
+    try:
+        return urlsplit(location)
+    except ValueError as error:
+        raise InvalidInputError(
+            "location",
+            where=location,
+            expected="a folder or an address",
+            actual=str(error),
+            remedy="correct the address",
+        ) from error
 
 
 def check_file(path: str, *, where: str) -> None:

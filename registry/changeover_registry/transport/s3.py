@@ -19,13 +19,21 @@ from urllib.parse import urlsplit
 
 from changeover_registry.errors import InvalidInputError, UnreachableError
 from changeover_registry.names import check_path
-from changeover_registry.transport.interface import CHUNK_BYTES, NotThereError, bounded, read_limited, wrong_range
+from changeover_registry.transport.interface import (
+    CHUNK_BYTES,
+    NoRangesError,
+    NotThereError,
+    bounded,
+    read_limited,
+    wrong_range,
+)
 
 __all__ = ["S3Place", "S3Transport"]
 
 _NOT_THERE = frozenset({403, 404, 410})
 """A bucket answers 403 for what is not there when the reader may not list."""
 _NOT_SATISFIABLE = 416
+_WHOLE = 200
 _REDIRECTED = 300
 _READING = "check bucket, region, endpoint, credentials and the network, then run the command again"
 _WRITING = {
@@ -83,11 +91,13 @@ class S3Transport:
             answer = self._get(path, offset, length)
             if answer is None:
                 return
-            started = _start(answer)
-            if started != offset:
-                raise wrong_range(f"{self._address}/{path}", offset, answer.get("ContentRange"))
             with answer["Body"] as raw:
-                yield from bounded(self._pieces(path, raw, answer["ContentLength"]), 0, length)
+                if length is not None and answer["ResponseMetadata"]["HTTPStatusCode"] == _WHOLE:
+                    raise self._unreachable(NoRangesError, path, "the whole file, where a part of it was asked for")
+                start = _start(answer)
+                if start > offset or (length is not None and start != offset):
+                    raise wrong_range(f"{self._address}/{path}", offset, answer.get("ContentRange"))
+                yield from bounded(self._pieces(path, raw, answer.get("ContentLength")), offset - start, length)
 
     def _get(self, path: str, offset: int, length: int | None) -> dict[str, Any] | None:
         """The answer to one request; None where the object ends before `offset`."""
@@ -106,9 +116,9 @@ class S3Transport:
     def _key(self, path: str) -> str:
         return f"{self._prefix}/{path}" if self._prefix else path
 
-    def _pieces(self, path: str, raw: Any, expected: int) -> Iterator[bytes]:  # noqa: ANN401 - botocore has no types
-        """What comes, as it comes; the body's own reader would wait for whole pieces."""
-        left = expected
+    def _pieces(self, path: str, raw: Any, expected: int | None) -> Iterator[bytes]:  # noqa: ANN401 - has no types
+        """What comes, as it comes; the body's own reader would wait for whole pieces. A proxy may say no length."""
+        left = expected or 0
         while piece := raw.read1(CHUNK_BYTES, decode_content=False):
             left -= len(piece)
             yield piece
@@ -117,9 +127,13 @@ class S3Transport:
 
     @contextlib.contextmanager
     def _wrapping(self, path: str) -> Iterator[None]:
-        from boto3.exceptions import Boto3Error
-        from botocore.exceptions import BotoCoreError, ClientError
-        from urllib3.exceptions import HTTPError
+        try:
+            from boto3.exceptions import Boto3Error
+            from botocore.exceptions import BotoCoreError, ClientError
+            from botocore.parsers import ResponseParserError
+            from urllib3.exceptions import HTTPError
+        except ModuleNotFoundError as error:
+            raise self._not_installed(error) from error
 
         try:
             yield
@@ -128,8 +142,24 @@ class S3Transport:
             code = error.response["Error"].get("Code", "no code")
             kind = NotThereError if status in _NOT_THERE else UnreachableError
             raise self._unreachable(kind, path, f"HTTP status {status} ({code})") from error
-        except (Boto3Error, BotoCoreError, HTTPError, OSError) as error:
+        except ResponseParserError as error:
+            raise self._unreachable(UnreachableError, path, "an answer that is none of a store's") from error
+        except RecursionError as error:
+            # botocore follows an answer that leads elsewhere, such as to a login page, by asking the same again.
+            raise self._unreachable(
+                UnreachableError, path, "an answer that leads elsewhere, again and again"
+            ) from error
+        except (Boto3Error, BotoCoreError, HTTPError, OSError, ValueError) as error:
             raise self._unreachable(UnreachableError, path, str(error)) from error
+
+    def _not_installed(self, error: ModuleNotFoundError) -> InvalidInputError:
+        return InvalidInputError(
+            "installation",
+            where=self._address,
+            expected="the Python package boto3",
+            actual=str(error),
+            remedy="install it where changeover runs: pip install 'changeover[s3]'",
+        )
 
     def _unreachable(self, kind: type[UnreachableError], path: str, actual: str) -> UnreachableError:
         return kind(

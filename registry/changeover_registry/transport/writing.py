@@ -10,13 +10,12 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from changeover_registry._fs import fsync_file, make_dirs, replace, temporary_beside, write_atomic
 from changeover_registry.errors import InvalidInputError, UnreachableError
 from changeover_registry.names import check_path
 from changeover_registry.transport.folder import FolderTransport
-from changeover_registry.transport.interface import NotThereError, Transport
+from changeover_registry.transport.interface import NotThereError, Transport, split_location
 from changeover_registry.transport.memory import MemoryTransport
 
 __all__ = ["FolderPlace", "MemoryPlace", "Place", "open_place"]
@@ -64,7 +63,7 @@ def open_place(location: str) -> Place:
     Raises:
         InvalidInputError: Places with that scheme can only be read.
     """
-    parts = urlsplit(location)
+    parts = split_location(location)
     if parts.scheme == "s3":
         # boto3 costs most of a second at import, and comes with the extra s3 alone.
         from changeover_registry.transport.s3 import S3Place
@@ -148,15 +147,20 @@ class FolderPlace(FolderTransport):
         return self._folder / check_path(path, where=self.location)
 
     def _is_there(self) -> bool:
-        if self._folder.is_dir():
-            return True
-        if self._folder.parent.is_dir() and not self._folder.exists():
-            return False
+        actual = "no folder"
+        try:
+            if self._folder.is_dir():
+                return True
+            if self._folder.parent.is_dir() and not self._folder.exists():
+                return False
+        except OSError as error:
+            # A mount whose other side is gone, or a folder that this account may not enter.
+            actual = error.strerror or type(error).__name__
         raise UnreachableError(
             "place",
             where=self.location,
             expected="a folder, or a folder to make it in",
-            actual="no folder",
+            actual=actual,
             remedy="mount the disk or make the folder above it, then run: changeover vendor carry",
         )
 
