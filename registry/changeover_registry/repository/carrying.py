@@ -9,7 +9,7 @@ should another copy of the home have moved the place meanwhile, the timestamp is
 import contextlib
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -56,11 +56,15 @@ class Carried:
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """How a place stands, and until when studios trust what it serves; None where it serves nothing."""
+    """How a place stands, and until when studios trust all that it serves; None where it serves nothing.
+
+    `ends` is the role whose metadata ends then; the dates that are signed each week are not the only ones.
+    """
 
     location: str
     standing: Standing
     expires: datetime | None
+    ends: str | None
 
 
 def carry(folder: Path, anchor: bytes, place: Place, *, whole: bool = False, step: Step = lambda _: None) -> Carried:
@@ -110,9 +114,12 @@ def look(folder: Path, anchor: bytes, place: Place) -> Looked:
         RefusedError: As `carry`.
         UnreachableError: The place does not answer.
     """
-    found, standing = _judged(folder, read_master(folder, anchor), place)
-    expires = Metadata.from_bytes(found.timestamp).signed.expires if found.timestamp else None
-    return Looked(place.location, standing, expires)
+    master = read_master(folder, anchor)
+    found, standing = _judged(folder, master, place)
+    if found.timestamp is None:
+        return Looked(place.location, standing, None, None)
+    expires, ends = min(_expiries(folder, master, place, found.timestamp))
+    return Looked(place.location, standing, expires, ends)
 
 
 def verify(folder: Path, anchor: bytes, place: Place, *, step: Step = lambda _: None) -> tuple[str, ...]:
@@ -137,6 +144,19 @@ def verify(folder: Path, anchor: bytes, place: Place, *, step: Step = lambda _: 
             actual = f"found sha256 {digest}" if digest else "found no file"
             wrong.append(f"{piece.path}: expected sha256 {piece.sha256}, {actual}")
     return tuple(wrong)
+
+
+def _expiries(folder: Path, master: Master, place: Place, timestamp: bytes) -> Iterator[tuple[datetime, str]]:
+    """When each thing ends that the place serves, as far as this home knows what that is."""
+    yield Metadata.from_bytes(timestamp).signed.expires, "timestamp"
+    for root in reversed(master.roots):
+        if place.find(root_path(root.signed.version), limit=_LIMIT_BYTES) is not None:
+            yield root.signed.expires, "root"
+            break
+    reach = _reach(folder, timestamp)
+    for piece in reach.metadata if reach else ():
+        role = piece.path.split(".", 1)[1].removesuffix(".json")
+        yield Metadata.from_bytes((folder / piece.path).read_bytes()).signed.expires, role
 
 
 def _judged(folder: Path, master: Master, place: Place) -> tuple[Found, Standing]:

@@ -4,6 +4,8 @@ import json
 import re
 import shutil
 import socket
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -218,6 +220,42 @@ def test_a_place_that_is_about_to_expire_says_so(
         places.carry_all(home)
         assert run(["vendor", "places", "--home", str(home.folder)]) == 0
         assert expected in capsys.readouterr().out
+
+
+def test_what_ends_before_the_dates_is_said_by_places_and_by_renew(
+    home: VendorHome, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # The targets key lies on another disk since; the dates alone were signed anew each week.
+    folder, offline = home.folder / "new", tmp_path / "safe"
+    home = at(make_home(folder, "acme", "", NOW - timedelta(days=361, hours=12), ask_mlflow=False).home, "../../share")
+    offline.mkdir()
+    for key in (home.keys.root, home.keys.targets):
+        key.rename(offline / key.name)
+
+    code, _, err = command(home, capsys, "renew")
+    assert code == 0
+    assert "what signs targets ends in 4 days; run changeover vendor renew where the targets key is" in err
+    _, answer, _ = command(home, capsys, "places")
+    assert (answer["places"][0]["days_left"], answer["places"][0]["ends"]) == (3, "root")
+    assert run(["vendor", "places", "--home", str(home.folder)]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "trusted for 3 days more root ends then: run changeover vendor renew where the root key is" in out
+
+
+def test_without_the_library_for_a_bucket_the_other_places_are_filled(home: VendorHome, tmp_path: Path) -> None:
+    home = at(home, "s3://models/acme", "../share")
+    code = (
+        "import sys; sys.modules.update({'boto3': None, 'botocore': None});"
+        "from changeover_updater.cli.main import run; sys.exit(run(sys.argv[1:]))"
+    )
+    arguments = ("vendor", "carry", "--home", str(home.folder))
+
+    done = subprocess.run([sys.executable, "-c", code, *arguments], check=False, capture_output=True, text=True)
+
+    assert done.returncode == 2, done.stderr
+    assert "s3://models/acme: expected the Python package boto3" in done.stderr
+    assert "pip install 'changeover[s3]'" in done.stderr
+    assert seen(home, str(tmp_path / "share"), tmp_path / "state").card.vendor == "acme"
 
 
 def test_a_place_that_vendor_toml_does_not_name_is_refused(

@@ -225,9 +225,13 @@ def withdraw(
 def renew(context: typer.Context, home: HomeFlag = None, as_json: JsonFlag = False) -> None:
     """Sign anew what expires, so that studios go on trusting what is published. Run it every week."""
     from changeover_updater import vendor
+    from changeover_updater.vendor_signing import held
 
-    place = _home(home)
-    roles = vendor.renew(place, invocation(context).now)
+    place, now = _home(home), invocation(context).now
+    roles = vendor.renew(place, now)
+    # What the keys here may not sign ends all the same, and whoever reads a timer's mail has to know.
+    for text in dict.fromkeys(one.remedy(now) for one in held(place, now) if one.near):
+        notice(text)
     _carry(place, {"renewed": list(roles)}, f"{mark('ok')} renewed: {', '.join(roles)}", as_json=as_json)
 
 

@@ -105,7 +105,9 @@ def _show(state: "PlaceState", now: "datetime") -> None:
     if state.looked.standing == "behind":
         say("    bring it up to date with: changeover vendor carry")
     elif days < _WARN_DAYS:
-        say("    sign its dates anew with: changeover vendor renew")
+        key = {"timestamp": "online", "snapshot": "online", "root": "root", "targets": "targets"}
+        held = key.get(state.looked.ends or "", "release")
+        say(f"    {state.looked.ends} ends then: run changeover vendor renew where the {held} key is")
     for line in state.wrong or ():
         say(f"    {mark('no')} {escape(line)}")
     if state.wrong == ():
@@ -121,6 +123,7 @@ def _answer(state: "PlaceState", now: "datetime", probed: "tuple[Capability, ...
         "standing": state.looked.standing if state.looked else None,
         "expires": format_time(expires) if expires else None,
         "days_left": state.days_left(now),
+        "ends": state.looked.ends if state.looked else None,
         "error": str(state.error) if state.error else None,
         "wrong": None if state.wrong is None else list(state.wrong),
         "probe": None if probed is None else {capability.name: capability.found for capability in probed},
