@@ -96,6 +96,8 @@ def new_key_elsewhere(path: Path, uri: str, public: Path | None = None) -> "Key"
     from changeover_registry import key_uris
 
     private = key_uris.file_of(uri)
+    if private is not None:
+        _check_private_file(private, path)
     if public is not None:
         read_public_key(public)
         pem = public.read_bytes()
@@ -124,10 +126,19 @@ def load_signer(path: Path) -> "Signer":
     file = key_uris.file_of(private.uri)
     if file is None:
         return key_uris.KeptElsewhere(private.uri, public, str(path))
+    _check_private_file(file, path)
     signer = load_signer(file)
     if signer.public_key.keyid != public.keyid:
         raise _no_key(file, f"key {signer.public_key.keyid[:12]}, where {path} says {public.keyid[:12]}")
     return signer
+
+
+def _check_private_file(file: Path, named_by: Path) -> None:
+    """A record leads to a key, not to another record, or two of them would lead to each other."""
+    if not file.is_absolute():
+        raise _no_key(file, f"a path from where a command happens to run, in {named_by}")
+    if file.is_file() and isinstance(_read(file), KeyRecord):
+        raise _no_key(file, f"a record of a key that is elsewhere again, where {named_by} asks for the key itself")
 
 
 def at_hand(path: Path | None) -> bool:

@@ -259,6 +259,21 @@ def test_what_is_no_key_record_is_refused(tmp_path: Path, data: bytes) -> None:
     refusal(lambda: signing.load_signer(tmp_path / "a.key"), InvalidInputError, "a.key")
 
 
+def test_a_record_that_leads_to_a_record_or_to_no_fixed_place_is_refused(tmp_path: Path) -> None:
+    signing.new_key(tmp_path / "real.pem")
+    signing.new_key_elsewhere(tmp_path / "one.key", f"file:{tmp_path}/real.pem")
+    for uri, says in ((f"file:{tmp_path}/one.key", "elsewhere again"), ("file:real.pem", "happens to run")):
+        with pytest.raises(InvalidInputError, match=says):
+            signing.new_key_elsewhere(tmp_path / "two.key", uri, tmp_path / "one.pub")
+        assert not (tmp_path / "two.key").exists()
+    # Two records that lead to each other, or one that leads to itself, as nobody but an editor writes them.
+    body = {"uri": f"file:{tmp_path}/one.key", "public": signing.public_pem(tmp_path / "real.pem").decode()}
+    (tmp_path / "one.key").write_bytes(KeyRecord.parse(body, where="test").to_bytes())
+
+    with pytest.raises(InvalidInputError, match="elsewhere again"):
+        signing.load_signer(tmp_path / "one.key")
+
+
 def test_at_hand_asks_files_alone(tmp_path: Path) -> None:
     signing.new_key(tmp_path / "a.pem")
 

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from changeover_registry._fs import write_atomic
+from changeover_registry.errors import RefusedError
 from changeover_registry.signing import at_hand, ensure_key, load_signer
 
 if TYPE_CHECKING:
     from securesystemslib.signer import Signer
 
-__all__ = ["StudioKeys", "VendorKeys", "new_studio_keys", "new_vendor_keys", "next_place"]
+__all__ = ["StudioKeys", "VendorKeys", "made_beside", "new_studio_keys", "new_vendor_keys", "next_place"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,31 @@ class VendorKeys:
 def next_place(path: Path) -> Path:
     """Where a new key stands until it takes the place of the one at `path`."""
     return path.with_name(f"{path.stem}.next.pem")
+
+
+def made_beside(place: Path, new: Path | None) -> "Signer":
+    """The key that is to follow the one at `place`: `new`, else one made here; what a killed rotation left goes on.
+
+    Raises:
+        RefusedError: A rotation to another key than `new` is under way.
+        InvalidInputError: `new` is no key.
+        OSError: The key's place cannot be written.
+    """
+    beside = next_place(place)
+    if new is not None:
+        wanted = load_signer(new).public_key.keyid
+        if not beside.exists():
+            write_atomic(beside, new.read_bytes(), mode=0o600)
+        elif (begun := load_signer(beside).public_key.keyid) != wanted:
+            raise RefusedError(
+                "new key",
+                where=str(beside),
+                expected=f"{wanted[:12]}, as --to says",
+                actual=f"{begun[:12]}, with which a rotation was begun that is not done",
+                remedy="finish that first: run the command without --to, then once more with it; nothing was changed",
+            )
+    ensure_key(beside)
+    return load_signer(beside)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,11 +23,11 @@ from changeover_registry._fs import write_atomic
 from changeover_registry.errors import TrustError
 from changeover_registry.records.choice import Entry
 from changeover_registry.repository import metadata, vendor_change, vendor_draft, vendor_terms
-from changeover_registry.repository.keys import StudioKeys, next_place
+from changeover_registry.repository.keys import StudioKeys, made_beside, next_place
 from changeover_registry.repository.metadata import RoleFile
 from changeover_registry.repository.reached import Delegator, Reached, anchor_bytes, newest_root, read_role, read_target
 from changeover_registry.repository.scopes import is_back, locked, scope_of, writing
-from changeover_registry.signing import ensure_key, load_signer
+from changeover_registry.signing import load_signer
 
 __all__ = ["Rotated", "free_number", "newest_roles", "rotate_offline", "rotate_online"]
 
@@ -64,7 +64,7 @@ def rotate_online(folder: Path, keys: StudioKeys, entry: Entry, now: datetime, *
     """
     with locked(folder, "site"):
         signer, root = load_signer(keys.root), newest_root(folder, anchor_bytes(keys.anchor))
-        online = _made_beside(keys.site, new)
+        online = made_beside(keys.site, new)
         if online.public_key.keyid not in root.roles["timestamp"].keyids:
             root = _write_root(folder, _next_root(root, online, entry, now), root, signer)
         roles, forged = newest_roles(folder, root)
@@ -104,7 +104,7 @@ def rotate_offline(
     """
     place: Path = getattr(keys, role)
     with writing(folder, keys, "site", now) as reached:
-        signers, key = [load_signer(keys.root), load_signer(place)], _made_beside(place, new)
+        signers, key = [load_signer(keys.root), load_signer(place)], made_beside(place, new)
         root = reached.root
         if key.public_key.keyid not in root.roles[role].keyids:
             old = signers[1].public_key.keyid
@@ -120,16 +120,6 @@ def rotate_offline(
         _put_in_place(place)
     heads = tuple((scope_of(r), one.version) for r, one in reached.roles.items() if r != "targets" and not is_back(r))
     return Rotated(root.version, key.public_key.keyid, heads)
-
-
-def _made_beside(place: Path, new: Path | None) -> Signer:
-    """The key that is to follow the one at `place`; one that a killed rotation left is taken again."""
-    beside = next_place(place)
-    if new is not None and not beside.exists():
-        load_signer(new)
-        write_atomic(beside, new.read_bytes(), mode=0o600)
-    ensure_key(beside)
-    return load_signer(beside)
 
 
 def _put_in_place(place: Path) -> None:

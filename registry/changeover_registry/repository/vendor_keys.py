@@ -21,7 +21,7 @@ from tuf.api.metadata import Root, Snapshot, Timestamp
 from changeover_registry._fs import lock, write_atomic
 from changeover_registry.errors import InvalidInputError, LostRaceError, RefusedError, TrustError, UnreachableError
 from changeover_registry.repository import metadata, rotation, vendor_change, vendor_draft, vendor_terms, vendor_waiting
-from changeover_registry.repository.keys import VendorKeys, next_place
+from changeover_registry.repository.keys import VendorKeys, made_beside, next_place
 from changeover_registry.repository.metadata import RoleFile, RootFile
 from changeover_registry.repository.reached import (
     Reached,
@@ -32,7 +32,7 @@ from changeover_registry.repository.reached import (
 )
 from changeover_registry.repository.vendor_draft import Draft
 from changeover_registry.repository.vendor_terms import Edit, KeyRole
-from changeover_registry.signing import ensure_key, load_signer
+from changeover_registry.signing import load_signer
 
 __all__ = ["HeldByVendor", "add", "held_keys", "remove", "renewals", "rotate", "set_threshold", "sign"]
 
@@ -95,6 +95,7 @@ def rotate(folder: Path, keys: VendorKeys, role: KeyRole, now: datetime, *, new:
 
     Raises:
         InvalidInputError: A key that must sign is not here.
+        RefusedError: A rotation to another key than `new` is under way, or the key signs for the role already.
         WaitsError: Other holders must sign first; called again once they have, it puts the new key in place.
         TrustError: A key is not the repository's, or the repository was changed by somebody else.
         LostRaceError: Another process is writing, or another change waits.
@@ -103,15 +104,17 @@ def rotate(folder: Path, keys: VendorKeys, role: KeyRole, now: datetime, *, new:
     place: Path = getattr(keys, role)
     with _writing(folder, keys, role) as (reached, disk):
         if place in _settled(reached, keys):
-            return load_signer(place).public_key.keyid
+            settled = load_signer(place).public_key.keyid
+            if new is None or load_signer(new).public_key.keyid == settled:
+                return settled
         _need_signers(keys, role)
-        beside = next_place(place)
-        if new is not None and not beside.exists():
-            load_signer(new)
-            write_atomic(beside, new.read_bytes(), mode=0o600)
-        key, old = ensure_key(beside), load_signer(place).public_key.keyid
-        _check_is_new(reached, role, key)
+        old = load_signer(place).public_key.keyid
         _check_signs(reached, role, old)
+        if new is not None:
+            # Before it stands beside the old one, where the next rotation would take it up.
+            _check_is_new(reached, role, load_signer(new).public_key)
+        key = made_beside(place, new).public_key
+        _check_is_new(reached, role, key)
         wish = _Wish(role, vendor_terms.without_key(old, key), f"{role}: key {old[:12]} gives way to {key.keyid[:12]}")
         _carry_out(folder, keys, reached, wish, now, disk)
         _settled(_read(folder, keys), keys)

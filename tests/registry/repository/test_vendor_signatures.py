@@ -151,6 +151,38 @@ def test_a_key_that_signs_already_is_no_new_one(acme: Vendor, bob: Path) -> None
         vendor_keys.rotate(acme.folder, acme.keys, "root", acme.now, new=bob)
 
     assert bytes_of(acme.folder) == before
+    assert not next_place(acme.keys.root).exists()
+    vendor_keys.rotate(acme.folder, acme.keys, "root", acme.now)
+
+
+def test_another_new_key_than_the_one_under_way_is_refused_until_that_is_done(
+    acme: Vendor, tmp_path: Path, bob: Path
+) -> None:
+    acme.publish(acme.make())
+    # What a rotation leaves that was killed before anything was signed.
+    begun = signing.new_key(next_place(acme.keys.targets)).keyid
+    before = bytes_of(acme.folder)
+
+    with pytest.raises(RefusedError, match=f"found {begun[:12]}.*run the command without --to"):
+        vendor_keys.rotate(acme.folder, acme.keys, "targets", acme.now, new=bob)
+
+    assert bytes_of(acme.folder) == before
+    assert vendor_keys.rotate(acme.folder, acme.keys, "targets", acme.now) == begun
+    bobs = signing.load_signer(bob).public_key.keyid
+    assert vendor_keys.rotate(acme.folder, acme.keys, "targets", acme.now, new=bob) == bobs
+    assert versions(acme, tmp_path / "state") == ["1.0.0"]
+    assert key_ids(acme, "targets") == {bobs}
+
+
+def test_a_rotation_that_was_killed_before_its_key_was_in_place_goes_on_to_another(acme: Vendor, bob: Path) -> None:
+    old = acme.keys.targets.read_bytes()
+    begun = vendor_keys.rotate(acme.folder, acme.keys, "targets", acme.now)
+    next_place(acme.keys.targets).write_bytes(acme.keys.targets.read_bytes())
+    acme.keys.targets.write_bytes(old)
+
+    bobs = signing.load_signer(bob).public_key.keyid
+    assert vendor_keys.rotate(acme.folder, acme.keys, "targets", acme.now, new=bob) == bobs
+    assert key_ids(acme, "targets") == {bobs} != {begun}
 
 
 def test_a_lost_online_key_is_left_out_by_the_root(acme: Vendor, tmp_path: Path) -> None:
