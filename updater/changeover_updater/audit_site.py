@@ -118,7 +118,8 @@ def signed_verdicts(site: Site, root: bytes) -> Iterator[FiledRun]:
     keys = tuple(key for choice in signed_choices(site, root) for key in choice.verdict_keys)
     for path in sorted(site.verdicts.glob("*.json")):
         with contextlib.suppress(ChangeoverError, OSError):
-            data = path.read_bytes() if path.stat().st_size <= LIMIT_BYTES else b""
+            # A pipe would be waited for; that it is no verdict is told by the sweep of the site.
+            data = path.read_bytes() if path.is_file() and path.stat().st_size <= LIMIT_BYTES else b""
             payload, _ = signing.open_envelope(data, "verdict", keys, where=str(path))
             if canonical.digest(data) == path.stem:
                 yield FiledRun(path.stem, Verdict.from_bytes(payload, where=str(path)))

@@ -2,9 +2,9 @@
 
 ``search.index`` has a line a row, each by the digest of the bytes that it follows from. Which releases there are is
 read from the vendors' signed indexes at every search, and which verdicts from the folder; the file only spares reading
-them. What it lacks is read, hashed, verified and added; where it is damaged, or of another format, it is made anew, and
-where it cannot be written all that is lost is time. It decides nothing: whoever acts on what was found is held to the
-signed record again.
+them. What it lacks is read, hashed, verified and added; where it is damaged (its first line has the digest of all the
+others), or of another format, it is made anew, and where it cannot be written all that is lost is time. It decides
+nothing: whoever acts on what was found is held to the signed record again.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from changeover_updater.studio import LIMIT_BYTES
 __all__ = ["NAME", "Listed", "SearchIndex", "read_index"]
 
 NAME = "search.index"
-_HEAD = "changeover.search-index/1"
+_HEAD = "changeover.search-index/2"
 
 Step = Callable[[str, int], None]
 """Told what is being read that the index lacks, and how many so far."""
@@ -103,7 +103,8 @@ def _add_verdicts(index: SearchIndex, folder: Path, keys: tuple[VerdictKey, ...]
         if digest not in index.verdicts:
             # What nobody signed counts for nothing, wherever it lies.
             with contextlib.suppress(ChangeoverError, OSError):
-                data = path.read_bytes() if path.stat().st_size <= LIMIT_BYTES else b""
+                # A pipe would be waited for, and a device has no end.
+                data = path.read_bytes() if path.is_file() and path.stat().st_size <= LIMIT_BYTES else b""
                 payload, key = signing.open_envelope(data, "verdict", keys, where=str(path))
                 if canonical.digest(data) == digest:
                     verdict = Verdict.from_bytes(payload, where=str(path))
@@ -117,10 +118,10 @@ def _read(path: Path) -> SearchIndex:
     """What the file holds; nothing where it is damaged, cut off, or of another format."""
     index = SearchIndex()
     try:
-        head, *lines = path.read_text(encoding="utf-8").split("\n")
-        if head != _HEAD or not lines or lines[-1]:
+        head, _, body_bytes = path.read_bytes().partition(b"\n")
+        if head != _head(body_bytes):
             return SearchIndex()
-        for line in lines[:-1]:
+        for line in body_bytes.decode("utf-8").split("\n")[:-1]:
             kind, body = line[0], json.loads(line[1:])
             if kind == "r":
                 variants = tuple(VariantRow(**{**one, "loaders": tuple(one["loaders"])}) for one in body["variants"])
@@ -146,7 +147,13 @@ def _write(path: Path, index: SearchIndex) -> None:
     used = {variant.need for row in index.rows.values() for variant in row.variants}
     index.needs = {key: need for key, need in index.needs.items() if key in used}
     with contextlib.suppress(OSError):
-        _fs.write_atomic(path, ("\n".join((_HEAD, *_lines(index))) + "\n").encode())
+        rows = "".join(f"{line}\n" for line in _lines(index)).encode()
+        _fs.write_atomic(path, _head(rows) + b"\n" + rows)
+
+
+def _head(rows: bytes) -> bytes:
+    """The first line, by which rows that were changed or cut off are known."""
+    return f"{_HEAD} {canonical.digest(rows)}".encode()
 
 
 def _lines(index: SearchIndex) -> Iterator[str]:

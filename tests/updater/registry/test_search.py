@@ -1,6 +1,7 @@
 """Releases are found by typed fields, from what was signed; what nobody knows is told as such."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -170,16 +171,37 @@ def test_index_is_made_once_and_answers_the_same_as_without_it(studio: Any) -> N
     assert path.stat().st_ino == made.st_ino
 
 
-@pytest.mark.parametrize("damage", ["", "changeover.search-index/9\n", "cut", "nonsense"])
+@pytest.mark.parametrize("damage", ["", "changeover.search-index/9\n", "cut", "nonsense", "number", "version"])
 def test_damaged_index_is_made_anew(studio: Any, damage: str) -> None:
     expected = search(studio)
     path: Path = studio.site.root / "search.index"
     whole = path.read_text(encoding="utf-8")
-    texts = {"cut": whole[: len(whole) // 2], "nonsense": whole.replace('"variants"', '"variant"')}
+    texts = {
+        "cut": whole[: len(whole) // 2],
+        "nonsense": whole.replace('"variants"', '"variant"'),
+        "number": whole.replace('"summary":"A tiny net for tests."', '"summary":5'),
+        "version": whole.replace('"version":"1.0.0"', '"version":"1.x.0"'),
+    }
+    assert whole not in texts.values()
     path.write_text(texts.get(damage, damage), encoding="utf-8")
 
     assert search(studio) == expected
     assert path.read_text(encoding="utf-8") == whole
+
+
+def test_pipe_among_the_verdicts_is_waited_for_by_nobody(studio: Any) -> None:
+    expected = search(studio)
+    pipe = studio.site.verdicts / f"{'0' * 64}.json"
+    os.mkfifo(pipe)
+    try:
+        assert search(studio) == expected
+        _, out, _ = studio.run("audit", "site", "mlflow", "--json")
+    finally:
+        pipe.unlink()
+
+    found = [one for part in json.loads(out)["parts"] for one in part["differences"]]
+    told = [one["actual"] for one in found if one["place"] == f"verdicts/{pipe.name}"]
+    assert told == ["a link, a folder or a device"]
 
 
 def test_index_that_cannot_be_written_costs_time_alone(studio: Any) -> None:
