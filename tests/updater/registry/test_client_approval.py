@@ -116,6 +116,17 @@ def test_station_that_comes_after_the_agreement_was_taken_back_does_not_take_the
     assert world.station.current() is None
 
 
+@pytest.mark.parametrize(("option", "text"), [("--by", ""), ("--evidence", "a\x1b[31m")])
+def test_words_that_no_record_holds_are_refused_by_the_options_name(asking: Any, option: str, text: str) -> None:
+    given = {"--by": "Jo", "--evidence": "a mail", "--reason": "they said so", option: text}
+
+    code, _, err = asking.run(
+        "show", "approve", "atlas", "tiny-roto@1.0.0", *(x for pair in given.items() for x in pair)
+    )
+
+    assert (code, err.startswith(f"error: {option.strip('-')}: {option}:")) == (2, True)
+
+
 def test_agreements_are_listed_and_stand_in_the_shows_signed_choice(asking: Any) -> None:
     world = asking
     release = world.publish("1.0.0")

@@ -33,13 +33,27 @@ def said(text: str) -> str:
     Raises:
         InvalidInputError: It is empty, or has control characters, which no record holds.
     """
+    return check_said(text, "--reason", "say why; it is recorded for ever")
+
+
+def said_of(param: typer.CallbackParam, text: str) -> str:
+    """What a person gave for another option that is recorded for ever; errors as `said`, by the option's own name."""
+    return check_said(text, param.opts[0], "correct it; it is recorded for ever")
+
+
+def check_said(text: str, where: str, remedy: str) -> str:
+    """Words that a record can hold.
+
+    Raises:
+        InvalidInputError: It is empty, or has control characters, which no record holds.
+    """
     if not text.strip() or any(c != "\n" and unicodedata.category(c) in {"Cc", "Cs"} for c in text):
         raise InvalidInputError(
-            "reason",
-            where="--reason",
+            where.strip("-"),
+            where=where,
             expected="some words, without control characters",
             actual=ascii(text),
-            remedy="say why; it is recorded for ever",
+            remedy=remedy,
         )
     return text
 

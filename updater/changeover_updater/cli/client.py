@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from changeover_updater.cli._context import JsonFlag, Reason, invocation, said
+from changeover_updater.cli._context import JsonFlag, Reason, invocation, said_of
 from changeover_updater.cli._output import emit, escape, rows
 from changeover_updater.cli._show import show_written
 from changeover_updater.cli.check import Release
@@ -30,9 +30,9 @@ def approve(
     context: typer.Context,
     show: Show,
     release: Release,
-    by: Annotated[str, typer.Option("--by", help="Who of the client agreed.", callback=said)],
+    by: Annotated[str, typer.Option("--by", help="Who of the client agreed.", callback=said_of)],
     evidence: Annotated[
-        str, typer.Option("--evidence", help="Where it is written: a message, a note, an address.", callback=said)
+        str, typer.Option("--evidence", help="Where it is written: a message, a note, an address.", callback=said_of)
     ],
     reason: Reason,
 ) -> None:

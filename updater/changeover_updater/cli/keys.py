@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from changeover_registry.errors import InvalidInputError
-from changeover_updater.cli._context import JsonFlag, Reason, invocation, said
+from changeover_updater.cli._context import JsonFlag, Reason, invocation, said, said_of
 from changeover_updater.cli._output import emit, escape, mark, rows, say
 from changeover_updater.cli._told import tell_promoted
 
@@ -64,7 +64,9 @@ def keys_enrol(
         Literal["promoter", "back", "verdict"],
         typer.Option(help="What it signs: choices, ways back alone, or verdicts (for the site)."),
     ],
-    owner: Annotated[str, typer.Option(help="The person who has it; nobody approves what they signed themselves.")],
+    owner: Annotated[
+        str, typer.Option(help="The person who has it; nobody approves what they signed themselves.", callback=said_of)
+    ],
     reason: Reason,
     threshold: Annotated[int | None, typer.Option(help="How many promoters must sign from then on.")] = None,
     co_signers: CoSigners = None,
@@ -73,7 +75,7 @@ def keys_enrol(
     from changeover_updater.keyring import Enrolment, enrol, scope_named
 
     call = invocation(context)
-    new = Enrolment(public, scope_named(scope), role, said(owner), threshold, tuple(co_signers or ()))
+    new = Enrolment(public, scope_named(scope), role, owner, threshold, tuple(co_signers or ()))
     written = enrol(call, new, reason)
     _tell(written, f"the key of {escape(owner)} signs for {escape(new.scope)} as {role}", "this")
 
