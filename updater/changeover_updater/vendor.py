@@ -39,6 +39,7 @@ from changeover_updater.release_folder import (
 from changeover_updater.vendor_documents import (
     forget_documents,
     keep_documents,
+    kept_documents,
     make_documents,
     published_documents,
     write_beside,
@@ -170,12 +171,14 @@ def register(
         step("making the documents")
         documents = make_documents(home, folder, release, files, now, key=model_signing, notice=notice)
         # Before MLflow shows the release, or a publish after a kill would leave out what is only here.
+        new = documents.keys() - kept_documents(home, release).keys()
         keep_documents(home, release, documents)
         sending = _counting(step, "sending to MLflow")
         try:
             made = home.registry().register_release(release, files, documents, progress=sending)
         except (RefusedError, LostRaceError):
-            forget_documents(home, release)
+            # What was kept before may be published, whatever MLflow says of it by now.
+            forget_documents(home, release, new)
             raise
         own = home.own_record(release.model, release.version)
         own.parent.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ change nothing; what was not there yet is added.
 """
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -106,14 +106,17 @@ def keep_documents(home: VendorHome, release: Release, documents: Mapping[str, b
             write_atomic(place / name, data)
 
 
-def forget_documents(home: VendorHome, release: Release) -> None:
-    """Keep no documents of a release that was not registered after all.
+def forget_documents(home: VendorHome, release: Release, names: Collection[str]) -> None:
+    """Keep none of these documents of a release that was not registered after all.
 
     Raises:
         OSError: The home cannot be written.
     """
-    if _place(home, release).is_dir():
-        remove_tree(_place(home, release))
+    place = _place(home, release)
+    for name in names:
+        (place / name).unlink(missing_ok=True)
+    if place.is_dir() and not any(place.iterdir()):
+        remove_tree(place)
 
 
 def kept_documents(home: VendorHome, release: Release) -> dict[str, bytes]:

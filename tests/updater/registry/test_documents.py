@@ -1,5 +1,7 @@
+import contextlib
 import json
 import shutil
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from changeover_updater import vendor
 from changeover_updater.bundle import own_indexes
 from changeover_updater.release_folder import read_release
 from changeover_updater.vendor_documents import kept_documents
-from changeover_updater.vendor_home import VendorHome, make_home
+from changeover_updater.vendor_home import VendorHome, make_home, open_home
 
 pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
 pytest.importorskip("model_signing", reason="the extra signing is not installed")
@@ -137,6 +139,23 @@ def test_a_release_that_is_refused_leaves_no_documents_behind(
     with pytest.raises(RefusedError):
         vendor.register(home, other, clock.now())
     assert tree(home.folder / "registered") == before
+
+
+def test_an_mlflow_that_says_otherwise_by_now_takes_no_published_document_out_of_the_home(
+    home: VendorHome, folder: Path, registered: tuple[Release, dict[str, bytes]], tmp_path: Path
+) -> None:
+    shutil.copytree(home.folder, tmp_path / "home")
+    other = open_home(tmp_path / "home")
+    with contextlib.closing(sqlite3.connect(other.folder / "mlflow.db")) as connection, connection:
+        changed = connection.execute(
+            "UPDATE model_version_tags SET value = ? WHERE value = ?", ("ab" * 32, registered[0].digest())
+        )
+        assert changed.rowcount > 0
+
+    with pytest.raises(RefusedError):
+        vendor.register(other, folder, clock.now())
+
+    assert kept_documents(other, registered[0]) == registered[1]
 
 
 def test_a_card_of_the_vendors_own_is_published_with_front_matter(
