@@ -102,7 +102,8 @@ def publish(
 
     Raises:
         InvalidInputError: The record is wrong, of another vendor, or a file of it is not in `files`.
-        RefusedError: This version, or a document of that name beside it, was published with other content.
+        RefusedError: This version, or a document of that name beside it, was published with other content, or the
+            model's list of releases has become longer than studios read.
         TrustError: A file has another digest than the record says, a key is not the repository's, or the repository
             was changed by somebody else.
         LostRaceError: Another process is writing.
@@ -297,7 +298,7 @@ def _target(folder: Path, role: Targets, path: str) -> bytes:
 def _change(reached: Reached, keys: VendorKeys, card: VendorCard, index: Index, what: str, now: datetime) -> Draft:
     """What publishing `index` takes, not signed yet: for a new model also its role and the vendor's card."""
     roles: dict[str, Targets] = {}
-    data = {f"{index.name}/index.json": index.to_bytes()}
+    data = {f"{index.name}/index.json": _readable(index)}
     if index.name not in reached.delegated():
         terms = vendor_terms.for_new_model(reached, load_signer(keys.release).public_key)
         pattern = f"{index.name}/*"
@@ -309,6 +310,20 @@ def _change(reached: Reached, keys: VendorKeys, card: VendorCard, index: Index, 
     role = Targets(reached.version(index.name) + 1, expires=metadata.expiry(index.name, now))
     role.targets = {item.path: item for item in info}
     return vendor_draft.unsigned(what, now, {**roles, index.name: role}, data)
+
+
+def _readable(index: Index) -> bytes:
+    """The bytes of an index that studios will read; a longer one would end every sync."""
+    data = index.to_bytes()
+    if len(data) > _INDEX_LIMIT_BYTES:
+        raise RefusedError(
+            "index",
+            where=f"{index.vendor}/{index.name}",
+            expected=f"a list of releases of at most {_INDEX_LIMIT_BYTES} bytes, which is what studios read",
+            actual=f"{len(data)} bytes for {len(index.releases)} releases",
+            remedy="put fewer documents beside a release, give a shorter reason, or begin another model; nothing was signed",
+        )
+    return data
 
 
 def _signed(folder: Path, reached: Reached, keys: VendorKeys, draft: Draft) -> Draft:

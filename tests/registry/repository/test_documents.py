@@ -105,3 +105,18 @@ def test_a_document_that_is_gone_is_told_as_unreachable(acme: Vendor, tmp_path: 
     (acme.folder / object_path(canonical.digest(CARD))).unlink()
     with pytest.raises(UnreachableError):
         published(acme, tmp_path / "state")
+
+
+def test_a_list_of_releases_longer_than_studios_read_is_refused_before_anything_is_written(
+    acme: Vendor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acme.publish(acme.make())
+    before = tree(acme.folder)
+    size = next((acme.folder / "targets" / "person-roto").iterdir()).stat().st_size
+    monkeypatch.setattr(vendor, "_INDEX_LIMIT_BYTES", size + 100)
+
+    with pytest.raises(RefusedError, match=rf"at most {size + 100} bytes, which is what studios read"):
+        acme.publish(acme.make(version="1.1.0", content=b"more"))
+
+    assert tree(acme.folder) == before
+    assert [entry.version for entry in acme.view(tmp_path / "state").indexes["person-roto"].releases] == ["1.0.0"]
