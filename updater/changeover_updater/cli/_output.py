@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
+
+    from changeover_updater.cli._columns import Column
 
 __all__ = [
     "ProgressLine",
@@ -34,6 +37,8 @@ _CONTROL = (*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0))
 _TURNS = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 _DROPPED = dict.fromkeys((*_CONTROL, *_TURNS))
 """What steers a terminal, and what turns the direction of text, with which one name can look like another."""
+_HANGING = 4
+"""How far the further lines of a row stand in, where a table has no room."""
 MARKS = {
     "ok": "[green]✓[/]",
     "no": "[red]✗[/]",
@@ -113,23 +118,86 @@ def count(number: int, what: str) -> str:
 def rows(
     title: str, columns: Sequence[str], lines: Sequence[Sequence[str]], *, empty: str = "nothing yet", indent: int = 0
 ) -> None:
-    """Print a table, or one sentence where there is nothing to show."""
+    """Print a table, or one sentence where there is nothing to show.
+
+    No word is broken: where the columns do not fit beside each other, each row's cells follow one another in lines.
+    """
     from rich.padding import Padding
     from rich.table import Table
 
+    from changeover_updater.cli import _columns
+
     if not lines:
-        say(f"{title}: {empty}")
+        say(f"{title}: {empty}" if title else empty)
+        return
+    out = console()
+    out.soft_wrap = False
+    cells = [[_marked(cell) for cell in line] for line in lines]
+    asked = [_asked([_marked(name), *(line[at] for line in cells)]) for at, name in enumerate(columns)]
+    found = _columns.widths(asked, out.width - indent)
+    if found is None:
+        _print_flowing(out, title, columns, cells, indent)
         return
     table = Table(
         title=title or None, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False
     )
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for line in lines:
+    for column, width in zip(columns, found, strict=True):
+        table.add_column(column, overflow="fold", width=width)
+    for line in cells:
         table.add_row(*line)
-    out = console()
-    out.soft_wrap = False
     out.print(Padding.indent(table, indent))
+
+
+def _marked(cell: str) -> "Text":
+    from rich.text import Text
+
+    return Text.from_markup(cell)
+
+
+def _asked(cells: "Sequence[Text]") -> "Column":
+    from rich.cells import cell_len
+
+    from changeover_updater.cli._columns import Column
+
+    least = max(cell_len(word) for cell in cells for word in cell.plain.split() or [""])
+    return Column(least, max(cell_len(line) for cell in cells for line in cell.plain.splitlines() or [""]))
+
+
+def _print_flowing(
+    out: "Console", title: str, columns: Sequence[str], lines: "Sequence[Sequence[Text]]", indent: int
+) -> None:
+    """A table too wide for the terminal: row by row, a cell whole on its line where it has room there."""
+    from rich.text import Text
+
+    from changeover_updater.cli._columns import GAP
+
+    if title:
+        out.print(Text(" " * indent + title, style="bold"))
+    head = [Text(column, style="dim") for column in columns]
+    hanging = " " * (indent + _HANGING)
+    for line in (head, *lines):
+        flowing, filled = Text(" " * indent), indent
+        for cell in line:
+            parts = _broken(cell if cell.plain else Text("-"), out.width - len(hanging))
+            if filled > indent and filled + GAP + max(part.cell_len for part in parts) > out.width:
+                flowing.append(f"\n{hanging}")
+                filled = len(hanging)
+            elif filled > indent:
+                flowing.append(" " * GAP)
+                filled += GAP
+            flowing.append_text(Text(f"\n{hanging}").join(parts))
+            filled = (filled if len(parts) == 1 else len(hanging)) + parts[-1].cell_len
+        out.print(flowing, soft_wrap=True)
+
+
+def _broken(cell: "Text", room: int) -> "list[Text]":
+    """A cell in lines that have room, as far as its words do."""
+    from changeover_updater.cli._columns import breaks
+
+    parts = list(cell.divide(breaks(cell.plain, room)))
+    for part in parts:
+        part.rstrip()
+    return parts
 
 
 @dataclass(slots=True)

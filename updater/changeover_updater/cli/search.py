@@ -82,8 +82,10 @@ def _asked(policy: "Policy", fits: list[str], licences: list[str], host: Path | 
 def _show(found: "tuple[Result, ...]") -> None:
     fitting = [one for one in found if one.found.fit == "fits"]
     lines = [_line(one) for one in found]
+    # Without a word on fitting nobody asked for memory.
+    shown = [0, 1, 2, *([3] if any(line[3] for line in lines) else []), 4, 5]
     columns = ("release", "state", "variant", "memory", "weights", "summary")
-    rows("", columns, lines, empty="no release answers")
+    rows("", [columns[at] for at in shown], [[line[at] for at in shown] for line in lines], empty="no release answers")
     if len(fitting) < len(found):
         unknown = len(found) - len(fitting)
         notice(f"of {count(unknown, 'release')} nobody knows whether it fits: changeover check, or changeover fits")
