@@ -321,7 +321,7 @@ def _readable(index: Index) -> bytes:
             where=f"{index.vendor}/{index.name}",
             expected=f"a list of releases of at most {_INDEX_LIMIT_BYTES} bytes, which is what studios read",
             actual=f"{len(data)} bytes for {len(index.releases)} releases",
-            remedy="put fewer documents beside a release, give a shorter reason, or begin another model; nothing was signed",
+            remedy="put fewer documents beside a release, give a shorter reason, or begin a new model",
         )
     return data
 
