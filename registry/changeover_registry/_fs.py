@@ -27,6 +27,7 @@ __all__ = [
     "fsync_dir",
     "fsync_file",
     "fsync_tree",
+    "is_leftover",
     "lock",
     "make_dirs",
     "read_bytes_retry",
@@ -106,6 +107,11 @@ def unlink(path: Path) -> None:
 def temporary_beside(path: Path) -> Path:
     """A unique name in the folder of `path`, hidden, for a file that will be renamed to it."""
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
+
+
+def is_leftover(name: str) -> bool:
+    """Whether a file of that name is one that nobody reads: half written, or removed while somebody had it open."""
+    return _TEMPORARY.fullmatch(name) is not None or _SILLY_NAME.fullmatch(name) is not None
 
 
 def sweep_temporaries(root: Path, *, older_seconds: float) -> tuple[Path, ...]:

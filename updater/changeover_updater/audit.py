@@ -112,11 +112,15 @@ class Journal:
         Raises:
             OSError: It cannot be read or written.
         """
-        lines = path.read_text(encoding="ascii", errors="replace").split("\n") if path.is_file() else []
-        if lines and _is_young(lines[0], now):
+        if path.exists() and not path.is_file():
+            # It is removed at the end, and a device is not ours to remove.
+            raise FileExistsError(17, "this is no file; name another one for the journal", str(path))
+        text = path.read_text(encoding="ascii", errors="replace") if path.is_file() else ""
+        lines = text.split("\n")
+        if _is_young(lines[0], now):
             # What follows the last line's end was cut off by a kill.
             return cls(path, {bytes.fromhex(line) for line in lines[1:-1] if _is_key(line)})
-        if lines and lines[0] and not lines[0].startswith(_HEAD):
+        if text and not text.startswith(_HEAD):
             raise FileExistsError(17, "this is no journal of an audit; name another file", str(path))
         path.write_text(f"{_HEAD}{format_time(now)}\n", encoding="ascii")
         return cls(path)
@@ -126,10 +130,18 @@ class Journal:
         return bool(self._known) and _key(part, item) in self._known
 
     def note(self, part: str, item: Item) -> None:
-        """Remember that it was right."""
+        """Remember that it was right.
+
+        Raises:
+            OSError: It cannot be written; it names the journal.
+        """
         if self.path is not None:
-            with self.path.open("a", encoding="ascii") as file:
-                file.write(_key(part, item).hex() + "\n")
+            try:
+                with self.path.open("a", encoding="ascii") as file:
+                    file.write(_key(part, item).hex() + "\n")
+            except OSError as error:
+                # A full disk names no file by itself, and would be taken for the one that is compared.
+                raise OSError(error.errno, error.strerror, str(self.path)) from error
 
     def close(self) -> None:
         """Remove it: the sweep has come to its end."""

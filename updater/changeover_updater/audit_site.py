@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from changeover_registry import canonical, signing
+from changeover_registry._fs import is_leftover
 from changeover_registry.errors import ChangeoverError, TrustError
 from changeover_registry.records.choice import Choice
 from changeover_registry.records.release import Release, ReleaseRef
@@ -160,7 +161,7 @@ def _site(site: Site, root: bytes) -> Iterator[Item | Difference]:
         yield from _refused(lambda folder=folder: _vendor(site, folder))  # type: ignore[misc]
     for path in sorted(site.verdicts.glob("*.json")):
         yield _named(site.root, path, path.stem)
-    for path in sorted((site.root / "local").glob("*/objects/*/*")):
+    for path in _whole_files(site.root / "local", "*/objects/*/*"):
         # The studio's own vendors have no other repository than this.
         yield _named(site.root, path, path.name)
 
@@ -177,7 +178,7 @@ def _vendor(site: Site, folder: VendorFolder) -> Iterator[Item | Difference]:
     yield local_item(folder.root / "root.json", f"trust/{folder.vendor}/root.json", folder.entry().root)
     for path in sorted((folder.root / "records").glob("*.json")):
         yield _named(site.root, path, path.stem)
-    for path in sorted((folder.mirror / "objects").glob("*/*")):
+    for path in _whole_files(folder.mirror / "objects", "*/*"):
         yield _named(site.root, path, path.name)
     for path in sorted((folder.mirror / "targets").rglob("*.json")):
         yield _named(site.root, path, path.name.partition(".")[0])
@@ -187,6 +188,11 @@ def _vendor(site: Site, folder: VendorFolder) -> Iterator[Item | Difference]:
             place = path.relative_to(site.root).as_posix()
             expected = f"the record of {signed.ref}, sha256 {signed.entry.record}"
             yield Difference("missing", place, expected, "no such file; changeover sync brings it")
+
+
+def _whole_files(folder: Path, pattern: str) -> Iterator[Path]:
+    """What lies there, but for what killed commands left half written: nobody reads that, and `gc` removes it."""
+    return (path for path in sorted(folder.glob(pattern)) if not is_leftover(path.name))
 
 
 def _named(root: Path, path: Path, digest: str) -> Item | Difference:

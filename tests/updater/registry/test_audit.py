@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import tracemalloc
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from changeover_registry import _fs
 from changeover_registry.errors import TrustError, UnreachableError
 from changeover_updater.audit import KEPT, Difference, Item, Journal, Part, Report, exit_code, local_item, sweep
 from changeover_updater.release_folder import read_release
@@ -374,15 +376,48 @@ def test_journal_of_last_month_or_cut_in_a_line_is_no_reason_to_skip(tmp_path: P
     assert (cut.known, old.known) == (1, 0)
 
 
-def test_file_that_is_no_journal_is_left_alone(tmp_path: Path, studio: Any) -> None:
+@pytest.mark.parametrize("notes", ["my notes\n", "\nmy notes\n"])
+def test_file_that_is_no_journal_is_left_alone(tmp_path: Path, studio: Any, notes: str) -> None:
     path = tmp_path / "notes.txt"
-    path.write_text("my notes\n", encoding="utf-8")
+    path.write_text(notes, encoding="utf-8")
 
     code, _, err = studio.run("audit", "store", "--journal", str(path))
 
     assert code == 9
     assert "no journal" in err
-    assert path.read_text(encoding="utf-8") == "my notes\n"
+    assert path.read_text(encoding="utf-8") == notes
+
+
+def test_device_that_is_named_as_the_journal_is_not_removed_at_the_end(tmp_path: Path, studio: Any) -> None:
+    path = tmp_path / "null"
+    os.mkfifo(path)
+
+    code, _, err = studio.run("audit", "store", "--journal", str(path))
+
+    assert (code, "this is no file" in err) == (9, True)
+    assert path.is_fifo()
+
+
+def test_journal_that_cannot_be_written_is_named_and_not_what_is_compared() -> None:
+    journal = Journal(Path("/dev/full"))
+
+    report = sweep(part(item("a", b"1")), journal, nobody)
+
+    assert [(one.kind, one.place, one.actual) for one in report.differences] == [
+        ("unreadable", "/dev/full", "No space left on device")
+    ]
+
+
+def test_what_a_killed_command_left_half_written_is_nobodys_forgery(studio: Any) -> None:
+    folder = studio.site.root / "local" / "studio" / "objects" / "ab"
+    folder.mkdir(parents=True)
+    try:
+        _fs.temporary_beside(folder / ("ab" * 32)).write_bytes(b"half")
+        assert studio.run("audit", "site")[0] == 0
+        (folder / "notes.txt").write_bytes(b"somebody's")
+        assert studio.run("audit", "site")[0] == 5
+    finally:
+        shutil.rmtree(folder.parents[1])
 
 
 def test_journal_is_gone_after_a_whole_sweep(tmp_path: Path, studio: Any) -> None:
