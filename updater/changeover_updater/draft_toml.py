@@ -57,7 +57,8 @@ def runtime_of(path: str) -> str | None:
 def group_files(paths: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """For each model file the files that come with it: all of its folder, where it is the only model in there.
 
-    What MLflow itself writes beside a model is left out; data that an ONNX file keeps apart stays with it.
+    Beside other models, and at the top of a run, which has whatever was logged, it is what exporters call the data of
+    that very file: ``model.onnx.data`` or ``model.onnx_data``. What MLflow itself writes beside a model is left out.
     """
     models = [path for path in paths if runtime_of(path) is not None]
     folders = [str(PurePosixPath(path).parent) for path in models]
@@ -65,7 +66,9 @@ def group_files(paths: Sequence[str]) -> dict[str, tuple[str, ...]]:
         path: tuple(
             other
             for other in paths
-            if other == path or (folders.count(folder) == 1 and folder != "." and _belongs(other, folder))
+            if other == path
+            or _is_data_of(other, path)
+            or (folders.count(folder) == 1 and folder != "." and _belongs(other, folder))
         )
         for path, folder in zip(models, folders, strict=True)
     }

@@ -104,3 +104,11 @@ def test_data_comes_with_its_model_and_what_mlflow_writes_does_not() -> None:
 
 def test_two_models_in_one_folder_take_nothing_from_each_other() -> None:
     assert group_files(["m/a.onnx", "m/b.pt", "m/x.data"]) == {"m/a.onnx": ("m/a.onnx",), "m/b.pt": ("m/b.pt",)}
+
+
+@pytest.mark.parametrize("data", ["a.onnx.data", "a.onnx_data", "a.onnx_data_1"])
+@pytest.mark.parametrize("folder", ["", "m/"])
+def test_data_of_a_model_comes_with_it_from_the_top_of_a_run_and_from_beside_others(folder: str, data: str) -> None:
+    paths = [f"{folder}{name}" for name in ("a.onnx", "b.onnx", "a.onnx.png", "plot.data", data)]
+
+    assert group_files(paths) == {paths[0]: (paths[0], paths[4]), paths[1]: (paths[1],)}
