@@ -74,6 +74,11 @@ def group_files(paths: Sequence[str]) -> dict[str, tuple[str, ...]]:
     }
 
 
+def _is_data_of(path: str, model: str) -> bool:
+    """Whether a file beside a model is called as what exporters keep apart of that very file."""
+    return path.startswith(model) and re.fullmatch(r"[._-]data([._-]?\d+)?", path.removeprefix(model)) is not None
+
+
 def _belongs(path: str, folder: str) -> bool:
     parts = PurePosixPath(path)
     return parts.is_relative_to(folder) and parts.name not in _NOT_OURS and not parts.name.startswith(".")
