@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from changeover_registry._mlflow_errors import too_many
 from changeover_registry.errors import ChangeoverError, LostRaceError, RefusedError
-from changeover_registry.mlflow_page import Page, Side, is_ours
+from changeover_registry.mlflow_page import Page, Side, is_ours, withdrawn_page
 from changeover_registry.mlflow_view import model_of, registered_name, release_tags
 from changeover_registry.names import Version, check_digest, digest12
 from changeover_registry.records.release import Release
@@ -31,6 +31,7 @@ __all__ = [
     "describe",
     "find",
     "make_visible",
+    "mark_withdrawn",
     "models",
     "registered_model",
     "same",
@@ -153,6 +154,14 @@ def describe(client: "MlflowClient", entry: Registered, page: Page) -> None:
     name = registered_name(entry.model)
     if is_ours(client.get_model_version(name, str(entry.number)).description):
         client.update_model_version(name, str(entry.number), page.text)
+
+
+def mark_withdrawn(client: "MlflowClient", entry: Registered, why: str) -> None:
+    """Let a version's page say that its vendor took it back, unless a person wrote there."""
+    name = registered_name(entry.model)
+    page = withdrawn_page(client.get_model_version(name, str(entry.number)).description, why)
+    if page is not None:
+        client.update_model_version(name, str(entry.number), page)
 
 
 def settle(

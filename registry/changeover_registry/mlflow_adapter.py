@@ -25,6 +25,7 @@ from changeover_registry._mlflow_entries import (
     describe,
     find,
     make_visible,
+    mark_withdrawn,
     same,
     settle,
     versions,
@@ -38,7 +39,7 @@ from changeover_registry.mlflow_page import Side, judged, model_page, version_pa
 from changeover_registry.mlflow_view import memory_tags, memory_values, milliseconds, registered_name
 from changeover_registry.names import digest12
 from changeover_registry.records.memory import MemoryMeasurement
-from changeover_registry.records.release import Release
+from changeover_registry.records.release import Release, ReleaseRef
 from changeover_registry.records.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -158,6 +159,14 @@ class Registry:
                     refused.append(error)
         if refused:
             raise refused[0]
+
+    def tell_withdrawn(self, withdrawn: Mapping[ReleaseRef, str]) -> None:
+        """Have the pages of these releases say that their vendor took them back, and why; unknown ones are left out."""
+        with self._session() as client:
+            for ref, why in withdrawn.items():
+                known = find(client, ref.model, ref.version)
+                if known is not None and known.digest == ref.digest:
+                    mark_withdrawn(client, known, why)
 
     def fetch(self, registered: Registered, path: str, folder: Path) -> Path:
         """Copy one artifact of a release into `folder`, under its own `path`, once its bytes were compared.

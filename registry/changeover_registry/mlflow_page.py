@@ -14,7 +14,18 @@ from urllib.parse import quote, urlencode
 from changeover_registry.records.release import Release
 from changeover_registry.records.verdict import Verdict
 
-__all__ = ["MOST_CHARS", "WHOLE", "Judged", "Page", "Side", "is_ours", "judged", "model_page", "version_page"]
+__all__ = [
+    "MOST_CHARS",
+    "WHOLE",
+    "Judged",
+    "Page",
+    "Side",
+    "is_ours",
+    "judged",
+    "model_page",
+    "version_page",
+    "withdrawn_page",
+]
 
 Side = Literal["vendor", "studio"]
 """Whose MLflow it is: what to run next differs."""
@@ -25,6 +36,7 @@ WHOLE = "description.md"
 """Where the whole description lies among a release's artifacts, if it was cut."""
 
 _OURS = "*Changeover writes this page. Take this line away and your own words stay.*"
+_WITHDRAWN = "**Withdrawn by its vendor, refused from now on:**"
 _VENDORS = (
     "Each version is one release with its raw bytes; it never changes. Only what is published is signed and reaches "
     "studios."
@@ -65,6 +77,18 @@ class Judged:
 def is_ours(description: str | None) -> bool:
     """Whether nobody but this product wrote a description."""
     return not description or description.rstrip().endswith(_OURS)
+
+
+def withdrawn_page(description: str | None, why: str) -> str | None:
+    """A description of ours that also says, below its first words, that the release was taken back.
+
+    None where it says so already, where a person wrote it, or where it has no room left.
+    """
+    if not description or not is_ours(description) or _WITHDRAWN in description:
+        return None
+    first, between, rest = description.partition("\n\n")
+    text = f"{first}\n\n{_WITHDRAWN} {_cut(_plain(why), _LEAST_CHARS, 'changeover status')}{between}{rest}"
+    return text if len(text) <= MOST_CHARS else None
 
 
 def judged(verdict: Verdict, experiment: str, run: str, pictures: tuple[str, ...] = ()) -> Judged:

@@ -4,7 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from changeover_registry.mlflow_page import MOST_CHARS, Judged, is_ours, judged, model_page, version_page
+from changeover_registry.mlflow_page import (
+    MOST_CHARS,
+    Judged,
+    is_ours,
+    judged,
+    model_page,
+    version_page,
+    withdrawn_page,
+)
 from changeover_registry.mlflow_view import metric_values, release_tags, series_values, verdict_tags
 from changeover_registry.records.release import Provenance
 from changeover_servers.releases import accepted, small_release
@@ -115,3 +123,27 @@ def test_page_that_is_cut_for_its_verdict_alone_names_the_record_since_nothing_e
     assert len(text) <= MOST_CHARS
     assert "(cut here; the whole is in release.json)" in text
     assert "description.md" not in text
+
+
+def test_page_of_a_withdrawn_release_says_so_once_below_its_first_words() -> None:
+    before = version_page(RELEASE, "studio", FOUND).text
+
+    page = withdrawn_page(before, "edges *tear*")
+
+    assert page is not None
+    assert page.split("\n\n")[:2] == [before.split("\n\n")[0], page.split("\n\n")[1]]
+    assert page.split("\n\n")[1].endswith("refused from now on:** edges \\*tear\\*")
+    assert is_ours(page)
+    assert withdrawn_page(page, "edges *tear*") is None
+
+
+@pytest.mark.parametrize("theirs", [None, "", "My own words.", "x" * MOST_CHARS + version_page(RELEASE, "studio").text])
+def test_page_that_is_a_persons_or_full_is_left_as_it_is(theirs: str | None) -> None:
+    assert withdrawn_page(theirs, "edges tear") is None
+
+
+def test_long_reason_of_a_withdrawal_is_cut() -> None:
+    page = withdrawn_page(version_page(RELEASE, "studio").text, "x" * 3000)
+
+    assert page is not None
+    assert "(cut here; the whole is in changeover status)" in page

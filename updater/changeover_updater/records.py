@@ -11,14 +11,22 @@ from typing import TYPE_CHECKING
 from changeover_registry.errors import ChangeoverError
 from changeover_registry.mlflow_aliases import Held, MovedAlias
 from changeover_registry.records.choice import Choice, Pointer, Returned
-from changeover_registry.records.release import Release
+from changeover_registry.records.release import Release, ReleaseRef
 from changeover_registry.records.verdict import Verdict
 from changeover_updater.site import Site
 
 if TYPE_CHECKING:
     from changeover_registry.mlflow_adapter import Registry
 
-__all__ = ["alias_requests", "draw_aliases", "draw_promoted", "know_releases", "log_verdict", "promoted_now"]
+__all__ = [
+    "alias_requests",
+    "draw_aliases",
+    "draw_promoted",
+    "know_releases",
+    "log_verdict",
+    "promoted_now",
+    "tell_withdrawn",
+]
 
 Notice = Callable[[str], None]
 
@@ -33,6 +41,12 @@ def know_releases(site: Site, releases: tuple[Release, ...], notice: Notice) -> 
 
     if releases:
         _tell(tell, notice)
+
+
+def tell_withdrawn(site: Site, withdrawn: Mapping[ReleaseRef, str], notice: Notice) -> None:
+    """Have the pages of these releases in MLflow say that their vendor took them back, and why."""
+    if withdrawn:
+        _tell(lambda: _registry(site).tell_withdrawn(withdrawn), notice)
 
 
 def log_verdict(

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from changeover_registry.mlflow_adapter import Registry
+from changeover_registry.repository import vendor
 
 pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
 
@@ -66,3 +67,16 @@ def test_page_shows_thumbnails_that_the_run_really_has(studio: Any, tmp_path: Pa
     assert all(max(one.width, one.height) <= 160 for one in sizes)
     assert all(Path(file).stat().st_size < 20_000 for file in files)
     assert Path(whole).read_text(encoding="utf-8").startswith("<!")
+
+
+def test_page_of_a_release_that_was_taken_back_says_so_after_the_next_sync(studio: Any) -> None:
+    world = studio.world
+    vendor.withdraw(world.repository, world.keys, "tiny-roto", "1.0.0", "edges tear", world.now)
+    world.ok("sync")
+    with client_of(studio) as client:
+        page = client.get_model_version(NAME, "1").description
+    assert "**Withdrawn by its vendor, refused from now on:** edges tear" in page
+    assert "**Newest verdict: inconclusive**" in page
+    world.ok("sync")
+    with client_of(studio) as client:
+        assert client.get_model_version(NAME, "1").description == page

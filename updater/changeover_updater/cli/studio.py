@@ -249,7 +249,7 @@ def sync(
 ) -> None:
     """Bring the vendors' newest releases to the studio, verified."""
     from changeover_updater.own_vendor import renew_own
-    from changeover_updater.records import know_releases
+    from changeover_updater.records import know_releases, tell_withdrawn
     from changeover_updater.signed import renew_choice
     from changeover_updater.vendors import sync_vendor
 
@@ -272,6 +272,7 @@ def sync(
                 failed.append(error)
         line.step("tell MLflow")
         know_releases(site, tuple(release for synced in done for release in synced.releases), notice)
+        tell_withdrawn(site, dict(one for synced in done for one in synced.withdrawn), notice)
     renew_choice(call, notice)
     tell_aliases(call)
     for unread in (unread for synced in done for unread in synced.unreadable):
