@@ -111,12 +111,12 @@ def read_draft(path: Path) -> Draft:
     try:
         files: dict[str, Metadata[Any]] = {one.role: Metadata.from_bytes(one.text.encode()) for one in record.files}
     except (RepositoryError, ValueError) as error:
-        raise _no_change(path, f"metadata that cannot be read ({error})") from error
+        raise _no_change(path, f"metadata that cannot be read ({error})", _ASK) from error
     targets = {one.path: one.text.encode() for one in record.targets}
     named: dict[str, str] = {}
     for role, held in files.items():
         if not isinstance(held.signed, Root if role == "root" else Targets):
-            raise _no_change(path, f"metadata of another kind in the place of {role}")
+            raise _no_change(path, f"metadata of another kind in the place of {role}", _ASK)
         if isinstance(held.signed, Targets):
             named |= {name: info.hashes.get("sha256", "") for name, info in held.signed.targets.items()}
         if strange := _strange(role, held.signed):
@@ -199,8 +199,13 @@ def _read(path: Path) -> VendorChange:
     except FileNotFoundError as error:
         raise _no_change(path, "no such file") from error
     if len(data) > _LIMIT_BYTES:
-        raise _no_change(path, "a larger file")
-    return VendorChange.from_bytes(data, where=str(path))
+        raise _no_change(path, "a larger file", _ASK)
+    try:
+        return VendorChange.from_bytes(data, where=str(path))
+    except InvalidInputError as error:
+        raise _no_change(
+            path, f"{error.rule}: {error.where.removeprefix(f'{path}: ')}: {error.actual}", _ASK
+        ) from error
 
 
 def path_of(folder: Path, name: str) -> Path:
@@ -215,6 +220,9 @@ def path_of(folder: Path, name: str) -> Path:
 
 
 def _no_change(path: Path, actual: str, remedy: str = _SEE) -> InvalidInputError:
+    if remedy == _ASK and path.parent.name == "pending" and _NAME.fullmatch(path.stem):
+        # It stands in the way of what else waits, and of the list of keys.
+        remedy = f"ask whoever made it, and take it away with: changeover vendor keys sign {path.stem} --reject"
     return InvalidInputError(
         "change",
         where=str(path),

@@ -171,3 +171,15 @@ def test_a_holder_without_a_home_looks_before_signing(
     assert "person-roto 1.1.0: record sha256" in out
     assert "name yours with --key" in err
     assert copy.read_bytes() == waits.read_bytes()
+
+
+@pytest.mark.parametrize("data", [b"garbage", b"{}", b"x" * (16 * 1024 * 1024 + 1)])
+def test_what_is_no_change_at_all_names_the_command_that_takes_it_away(acme: Vendor, waits: Path, data: bytes) -> None:
+    waits.write_bytes(data)
+
+    with pytest.raises(InvalidInputError, match=rf"changeover vendor keys sign {waits.stem} --reject") as caught:
+        vendor_waiting.read_draft(waits)
+
+    assert "\n" not in str(caught.value)
+    assert vendor_waiting.remove(acme.folder, waits.stem)
+    assert vendor_waiting.waiting(acme.folder) == ()
