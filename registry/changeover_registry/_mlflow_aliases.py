@@ -6,7 +6,7 @@ What is drawn and what is a request is decided in `mlflow_aliases`; here MLflow 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from changeover_registry._mlflow_entries import find, models, versions
+from changeover_registry._mlflow_entries import find, models, registered_model, versions
 from changeover_registry.mlflow_aliases import (
     DRAWN,
     Chosen,
@@ -35,8 +35,7 @@ def draw(client: "MlflowClient", choice: Iterable[Held]) -> tuple[str, ...]:
     """
     by_model = _by_model(choice)
     changed = []
-    for known in tuple(models(client)):
-        model = str(known.tags["changeover.model"])
+    for model, known in _known(client, by_model):
         held = by_model.get(model, ())
         for drawing in drawings(_numbers(client, held, known.tags), known.tags):
             _apply(client, registered_name(model), drawing, held)
@@ -56,13 +55,21 @@ def moved(client: "MlflowClient", held: Iterable[Held]) -> tuple[MovedAlias, ...
     by_model = _by_model(held)
     return tuple(
         one
-        for known in tuple(models(client))
-        for one in _moved(client, known, by_model.get(str(known.tags["changeover.model"]), ()))
+        for model, known in _known(client, by_model)
+        for one in _moved(client, model, known, by_model.get(model, ()))
     )
 
 
-def _moved(client: "MlflowClient", known: "RegisteredModel", held: Iterable[Held]) -> tuple[MovedAlias, ...]:
-    model = str(known.tags["changeover.model"])
+def _known(client: "MlflowClient", held: Iterable[str]) -> tuple[tuple[str, "RegisteredModel"], ...]:
+    """What MLflow has of our models: all that say so by their tag, and what is held and does not say so any more."""
+    said = {str(known.tags["changeover.model"]): known for known in models(client)}
+    silent = ((model, registered_model(client, model)) for model in held if model not in said)
+    return (*said.items(), *((model, known) for model, known in silent if known is not None))
+
+
+def _moved(
+    client: "MlflowClient", model: str, known: "RegisteredModel", held: Iterable[Held]
+) -> tuple[MovedAlias, ...]:
     found = requests(_numbers(client, held, known.tags), _aliases(known), known.tags)
     named = {entry.number: entry.version for entry in versions(client, model)} if found else {}
     chosen = {one.channel: one.release.version for one in held}

@@ -333,3 +333,19 @@ def test_forged_version_keeps_no_other_release_out_and_its_remedy_works(registry
         client.delete_model_version("acme.forged", "1")
     registry.know_releases((forged, other))
     assert [one.digest for one in registry.versions("acme/forged")] == [forged.digest()]
+
+
+def test_model_that_lost_its_tag_shows_its_requests_all_the_same(registry: Registry) -> None:
+    first, second = small_release(MODEL, "1.0.0", b"a"), small_release(MODEL, "2.0.0", b"b")
+    registry.know_releases((first, second))
+    holds = (Held("stable", first.ref()),)
+    assert registry.show_aliases(holds) == (f"{MODEL} stable",)
+    name = MODEL.replace("/", ".")
+    with registry._session() as client:
+        client.delete_registered_model_tag(name, "changeover.model")
+        client.set_registered_model_alias(name, "stable", "2")
+
+    (moved,) = registry.moved_aliases(holds)
+
+    assert (moved.alias, moved.asked, moved.chosen) == ("stable", "2.0.0", "1.0.0")
+    assert registry.show_aliases((Held("stable", second.ref()),)) == (f"{MODEL} stable",)
