@@ -35,6 +35,7 @@ __all__ = [
     "public_pem",
     "read_public_key",
     "sign_envelope",
+    "uri_of",
     "verdict_key",
 ]
 
@@ -139,6 +140,16 @@ def _check_private_file(file: Path, named_by: Path) -> None:
         raise _no_key(file, f"a path from where a command happens to run, in {named_by}")
     if file.is_file() and isinstance(_read(file), KeyRecord):
         raise _no_key(file, f"a record of a key that is elsewhere again, where {named_by} asks for the key itself")
+
+
+def uri_of(path: Path) -> str | None:
+    """Where the record at `path` says that the private key is; None where the key itself stands there.
+
+    Raises:
+        InvalidInputError: As `load_signer`.
+    """
+    private = _read(path)
+    return private.uri if isinstance(private, KeyRecord) else None
 
 
 def at_hand(path: Path | None) -> bool:
@@ -312,7 +323,7 @@ def _no_key(path: Path, actual: str) -> InvalidInputError:
         where=str(path),
         expected="a private key in an unencrypted PKCS#8 PEM file",
         actual=actual,
-        remedy="name the file that holds the key",
+        remedy="bring the disk that holds it, or name its place under [keys] in vendor.toml or host.toml",
     )
 
 

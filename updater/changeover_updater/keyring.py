@@ -91,10 +91,22 @@ def new_key(folder: Path, name: str, uri: str | None = None, public: Path | None
     elif not there:
         signing.ensure_folder(folder)
         signing.new_key_elsewhere(private, uri, public)
+    elif (known := signing.uri_of(private)) != uri:
+        raise _other_key(private, f"the key that {uri} names", f"the one that {known} names")
     key, published = signing.load_signer(private).public_key, folder / f"{name}.pub"
     if not published.exists():
         write_new(published, signing.public_pem(private))
+    elif (found := signing.read_public_key(published).keyid) != key.keyid:
+        if not there:
+            private.unlink()
+        raise _other_key(published, f"the public part of {private.name}, key {key.keyid[:12]}", f"key {found[:12]}")
     return NewKey(private, published, key.keyid, there)
+
+
+def _other_key(path: Path, expected: str, actual: str) -> InvalidInputError:
+    return InvalidInputError(
+        "key", where=str(path), expected=expected, actual=actual, remedy="give the new key another name, or folder"
+    )
 
 
 def scope_named(text: str) -> str:

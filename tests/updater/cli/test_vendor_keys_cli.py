@@ -161,3 +161,21 @@ def test_30_days_before_the_root_ends_it_is_said_and_is_no_error(
     said = " ".join(answer_of(capsys, 0, "vendor", "keys", "list", "--home", str(tmp_path / "acme")).split())
 
     assert "what signs root ends in 25 days; run changeover vendor renew where the root key is" in said
+
+
+def test_the_public_part_of_one_key_is_never_given_out_as_that_of_another(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ("--out", str(tmp_path))
+    for name in ("acme", "other"):
+        answer_of(capsys, 0, "keys", "new", name, *out)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+
+    code = run(["keys", "new", "acme", "--uri", f"file:{tmp_path}/other.pem", *out])
+
+    assert code == 2
+    assert "acme.pub: expected the public part of acme.key" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    answer_of(capsys, 0, "keys", "new", "stick", "--uri", f"file:{tmp_path}/other.pem", *out)
+    assert run(["keys", "new", "stick", "--uri", f"file:{tmp_path}/acme.pem", *out]) == 2
+    assert "stick.key: expected the key that file:" in capsys.readouterr().err
