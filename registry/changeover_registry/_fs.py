@@ -251,8 +251,11 @@ def _write_beside(path: Path, data: bytes, mode: int) -> Path:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-    except BaseException:
+    except BaseException as error:
         _discard(beside)
+        if isinstance(error, OSError) and error.filename is None:
+            # The system names no file where a write fails, and whoever reads of a full disk has to know which.
+            error.filename = str(path)
         raise
     return beside
 

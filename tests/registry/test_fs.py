@@ -145,7 +145,7 @@ def test_a_link_that_fails_for_another_reason_is_not_tried_otherwise(tmp_path: P
     assert names(tmp_path) == set()
 
 
-def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_old_file_and_names_it(tmp_path: Path) -> None:
     """A child with a limit on file size stands for a full disk: the write fails in the middle."""
     path = tmp_path / "current"
     path.write_bytes(b"old")
@@ -159,7 +159,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
 
     assert done.returncode != 0
-    assert "OSError" in done.stderr
+    assert f"File too large: '{path}'" in done.stderr
     assert path.read_bytes() == b"old"
     assert names(tmp_path) == {"current"}
 
