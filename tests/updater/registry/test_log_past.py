@@ -117,6 +117,7 @@ def test_pins_answer_beside_their_shows_channel_and_everything_is_shown_without_
 def test_before_anything_was_chosen_and_after_now(past: Any, minutes: Any) -> None:
     minutes(80)
     assert "nothing had been chosen yet" in past.ok("log", "--at", at(-60))
+    assert past.ok("log", "--at", at(80)[:10]) == past.ok("log", "--at", at(80))
     for arguments, says in (
         (("log", "--at", at(600)), "a moment that has been"),
         (("log", "--at", "noon"), "UTC"),

@@ -1,5 +1,7 @@
 """The command log: a station's events, the studio's choices, a model's history, and what was live at a moment."""
 
+import re
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,7 +22,9 @@ __all__ = ["log"]
 def log(
     context: typer.Context,
     model: Annotated[str | None, typer.Argument(help="Only what was chosen of this model.")] = None,
-    at: Annotated[str | None, typer.Option("--at", help="What was live then: a UTC time, or a date (its end).")] = None,
+    at: Annotated[
+        str | None, typer.Option("--at", help="What was live then: a UTC time, or a date (its end; today: now).")
+    ] = None,
     channel: Annotated[str | None, typer.Option(help="With --at: on this channel alone.")] = None,
     verify: Annotated[
         bool,
@@ -141,7 +145,7 @@ def _show_live(call: Invocation, at: str, channel: str | None, name: str | None,
     from changeover_updater.studio import scopes
 
     site = call.site()
-    moment = parse_time(at if "T" in at else f"{at}T23:59:59Z", where="--at")
+    moment = _moment(at, call.now)
     if moment > call.now:
         raise InvalidInputError(
             "time", where="--at", expected="a moment that has been", actual=at, remedy="give an earlier one"
@@ -155,6 +159,14 @@ def _show_live(call: Invocation, at: str, channel: str | None, name: str | None,
         as_json=as_json,
         show=lambda: _live_rows(found, format_time(moment), channel, chosen=bool(held)),
     )
+
+
+def _moment(at: str, now: datetime) -> datetime:
+    """The moment that a person named; a date is its end, and today's is now."""
+    if re.fullmatch(r"\d{4}-\d{2}-\d{2}", at):
+        end = parse_time(f"{at}T23:59:59Z", where="--at")
+        return now if end.date() == now.date() else end
+    return parse_time(at, where="--at")
 
 
 def _live_rows(found: "tuple[Live, ...]", moment: str, channel: str | None, *, chosen: bool) -> None:
