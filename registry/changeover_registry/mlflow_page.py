@@ -72,6 +72,8 @@ class Judged:
     golden_set: str
     report: str
     pictures: tuple[tuple[str, str], ...] = ()
+    judged_host: str | None = None
+    """The host that was asked about, where it is not the one that measured."""
 
 
 def is_ours(description: str | None) -> bool:
@@ -110,6 +112,7 @@ def judged(verdict: Verdict, experiment: str, run: str, pictures: tuple[str, ...
         pictures=tuple(
             (path.split("/")[-2], f"get-artifact?{urlencode({'path': path, 'run_uuid': run})}") for path in pictures
         ),
+        judged_host=verdict.judged_host,
     )
 
 
@@ -182,7 +185,8 @@ def _commands(ref: str, side: Side) -> str:
 
 
 def _found(newest: Judged) -> str:
-    line = f"**Newest verdict: {newest.decision}** ({newest.made_at}, {_plain(newest.golden_set)}): "
+    asked = f", what if on {_plain(newest.judged_host)}" if newest.judged_host else ""
+    line = f"**Newest verdict: {newest.decision}** ({newest.made_at}, {_plain(newest.golden_set)}{asked}): "
     line += f"{_cut(_plain(newest.reason), 600, 'the report')} [Report]({newest.report})"
     pictures = " ".join(f"![{_plain(alias)}]({address})" for alias, address in newest.pictures)
     return f"{line}\n\n{pictures}" if pictures else line

@@ -33,6 +33,15 @@ def test_page_of_a_version_begins_with_the_release_and_ends_with_whose_words_the
     assert is_ours(page.text)
 
 
+def test_verdict_that_asked_about_another_host_names_it() -> None:
+    verdict = accepted(RELEASE).model_copy(update={"judged_host": "rtx-a4000-16gib"})
+
+    page = version_page(RELEASE, "studio", judged(verdict, "1", "r1"))
+
+    assert ", what if on rtx-a4000-16gib): " in page.text
+    assert "what if" not in version_page(RELEASE, "studio", judged(accepted(RELEASE), "1", "r1")).text
+
+
 def test_vendor_is_told_to_publish_and_studio_to_check() -> None:
     vendor, studio = version_page(RELEASE, "vendor"), version_page(RELEASE, "studio")
 
