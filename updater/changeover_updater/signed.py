@@ -268,8 +268,10 @@ class Agreed:
     evidence: str
 
 
-def approve_for_client(call: "Invocation", show: str, text: str, agreed: Agreed, reason: str) -> "Written":
-    """Write into a show's choice that its client agreed to a release.
+def approve_for_client(
+    call: "Invocation", show: str, text: str, agreed: Agreed, reason: str
+) -> tuple["Written", Release]:
+    """Write into a show's choice that its client agreed to a release, and say which one that is.
 
     Raises:
         InvalidInputError: There can be no such show, or no such release is known.
@@ -280,7 +282,8 @@ def approve_for_client(call: "Invocation", show: str, text: str, agreed: Agreed,
     when = format_time(call.now)
     approval = ClientApproval(release=release.ref(), by=agreed.by, when=when, evidence=agreed.evidence)
     change = change_of(call, reason)
-    return write_choice(call, site, scope, lambda last: choose.approve_for_client(last, show, approval, change))
+    done = write_choice(call, site, scope, lambda last: choose.approve_for_client(last, show, approval, change))
+    return done, release
 
 
 def unapprove_for_client(call: "Invocation", show: str, text: str, reason: str) -> "Written":

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -282,7 +283,8 @@ def test_show_whose_client_must_agree_has_it_once_the_client_did(studio: Any) ->
 
     answer(studio, path)
     agreed = ("--by", "Jane of the client", "--evidence", "mail of 3 March", "--reason", "they use it")
-    studio.ok("show", "approve", "atlas", "hair-matte@0.1.0", *agreed)
+    told = studio.ok("show", "approve", "atlas", "hair-matte@0.1.0", *agreed)
+    assert f"changeover adopt {shlex.quote(path)} --show atlas --reason" in told
     answer(studio, path, "--show", "atlas")
     studio.ok("update")
     assert studio.station.in_use().channels[0].channel == "show/atlas"

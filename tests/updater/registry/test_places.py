@@ -206,7 +206,7 @@ def test_people_read_the_same(home: VendorHome, tmp_path: Path, capsys: pytest.C
     out = capsys.readouterr().out
     assert "../share: current, trusted for" in out
     assert "every file that it serves was read and is right" in out
-    assert "../mirror: empty; fill it with: changeover vendor carry" in out
+    assert "../mirror: empty; fill it with: changeover vendor carry --home " + str(home.folder) in out
     at(home)
     assert run(["vendor", "places", *here]) == run(["vendor", "carry", *here]) == 0
     assert 'add publish = ["s3://bucket/acme"]' in capsys.readouterr().out

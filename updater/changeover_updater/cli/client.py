@@ -1,5 +1,6 @@
 """A show's client: show approve, unapprove, approvals."""
 
+import shlex
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -39,8 +40,12 @@ def approve(
     """Sign that a show's client agreed to a release, where the policy asks for that."""
     from changeover_updater import signed
 
-    done = signed.approve_for_client(invocation(context), show, release, signed.Agreed(by, evidence), reason)
-    show_written(done, f"it may go to the show with: changeover promote {release} --channel show/{show} --reason ...")
+    done, agreed = signed.approve_for_client(invocation(context), show, release, signed.Agreed(by, evidence), reason)
+    way = f"promote {release} --channel show/{show}"
+    if agreed.adopted is not None:
+        # What was adopted is no upgrade: promote would refuse it where the show never had it.
+        way = f"adopt {shlex.quote(agreed.adopted.source)} --show {show}"
+    show_written(done, f"it may go to the show with: changeover {escape(way)} --reason ...")
 
 
 def unapprove(context: typer.Context, show: Show, release: Release, reason: Reason) -> None:

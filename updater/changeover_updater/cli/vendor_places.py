@@ -1,6 +1,7 @@
 """The vendor's places: `vendor places` says how each stands, `vendor carry` fills them."""
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -80,7 +81,7 @@ def places(
 
     def show() -> None:
         for state in states:
-            _show(state, now)
+            _show(state, now, f" --home {shlex.quote(str(home))}" if home else "")
             for capability in probed.get(state.location, ()):
                 say(f"    {capability.name}: {escape(capability.found)}")
         if not states:
@@ -91,19 +92,19 @@ def places(
     raise_errors([error for state in states if (error := _error(state)) is not None])
 
 
-def _show(state: "PlaceState", now: "datetime") -> None:
+def _show(state: "PlaceState", now: "datetime", home: str) -> None:
     days, where = state.days_left(now), escape(state.location)
     if state.looked is None:
         say(f"{mark('no')} {where}: not known")
         return
     if days is None:
-        say(f"{mark('open')} {where}: empty; fill it with: changeover vendor carry")
+        say(f"{mark('open')} {where}: empty; fill it with: changeover vendor carry{escape(home)}")
         return
     sign = "no" if days < 0 else "open" if days < _WARN_DAYS or state.looked.standing == "behind" else "ok"
     until = f"trusted for {count(days, 'day')} more" if days >= 0 else "expired: studios refuse it"
     say(f"{mark(sign)} {where}: {state.looked.standing}, {until}")
     if state.looked.standing == "behind":
-        say("    bring it up to date with: changeover vendor carry")
+        say(f"    bring it up to date with: changeover vendor carry{escape(home)}")
     elif days < _WARN_DAYS:
         key = {"timestamp": "online", "snapshot": "online", "root": "root", "targets": "targets"}
         held = key.get(state.looked.ends or "", "release")
