@@ -208,7 +208,7 @@ class S3Place(S3Transport):
                 )
 
     def names(self) -> tuple[str, ...]:
-        """See `Place.names`."""
+        """See `Place.names`; what a probe could not take away has a hidden name, and is none."""
         prefix = f"{self._prefix}/" if self._prefix else ""
         with self._taking(""):
             answer = _client(self._profile).list_objects_v2(
@@ -216,7 +216,8 @@ class S3Place(S3Transport):
             )
         keys = [item["Key"] for item in answer.get("Contents", ())]
         keys += [item["Prefix"] for item in answer.get("CommonPrefixes", ())]
-        return tuple(sorted({key.removeprefix(prefix).rstrip("/") for key in keys} - {""}))
+        names = {key.removeprefix(prefix).rstrip("/") for key in keys} - {""}
+        return tuple(sorted(name for name in names if not name.startswith(".")))
 
     def tried(self, what: str, path: str, then: Callable[..., None] | None = None, **asked: object) -> int:
         """The HTTP status of one call of boto3's client by its name, for `s3_probe`; `then` goes on with its answer.

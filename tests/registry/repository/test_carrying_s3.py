@@ -247,6 +247,16 @@ def test_a_prefix_that_holds_other_things_is_left_as_it_is(acme: Acme, bucket: B
     assert bucket.paths(prefix) == ["films/a.mov"]
 
 
+def test_what_a_probe_left_is_nobodys(acme: Acme, bucket: Bucket, tmp_path: Path) -> None:
+    acme.publish(acme.make())
+    prefix = bucket.prefix()
+    bucket.store.client().put_object(Bucket=bucket.name, Key=f"{prefix}/.probe-0123/first", Body=b"x")
+
+    assert carry(acme.folder, acme.root, bucket.place(prefix)).before == "empty"
+
+    assert seen(acme, bucket.reader(prefix), tmp_path / "state") == ("person-roto@1.0.0",)
+
+
 def test_a_bucket_that_is_not_there_is_named_with_what_to_do(acme: Acme, bucket: Bucket) -> None:
     with pytest.raises(UnreachableError, match=r"s3://nobodys-bucket: .*404 \(NoSuchBucket\); make the bucket"):
         carry(acme.folder, acme.root, open_place("s3://nobodys-bucket?profile=direct"))
