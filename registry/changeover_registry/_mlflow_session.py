@@ -37,6 +37,8 @@ _SETTINGS = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 _HURRY = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+_GREETING = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+"""A server that takes a connection and never answers is found out at its version, not after six minutes of a `sync`."""
 _FILE = "sqlite:///"
 _ONE_AT_A_TIME = threading.RLock()
 
@@ -116,7 +118,9 @@ class Connection:
             return
         if _older(ours):
             raise wrong_version("the package mlflow in this environment", ours, OLDEST)
-        theirs = _server_version(self.uri) if self.is_server else None
+        # What hurries, or a person's own setting, says something else.
+        with _set({name: seconds for name, seconds in _GREETING.items() if name not in os.environ}):
+            theirs = _server_version(self.uri) if self.is_server else None
         if theirs is not None and _older(theirs):
             raise wrong_version(self.location, theirs, OLDEST)
         self._greeted = True

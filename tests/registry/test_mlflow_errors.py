@@ -1,5 +1,6 @@
 """Each failure of MLflow, of what stands in front of it and of what lies behind it is one line with its own remedy."""
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from changeover_registry import _mlflow_session
 from changeover_registry._mlflow_errors import Failure, full_disk, not_installed, unreachable
 from changeover_registry.errors import ChangeoverError, TrustError, UnreachableError
 from changeover_registry.mlflow_adapter import Registry, local_uri
@@ -289,3 +291,15 @@ def test_artifact_that_was_changed_or_removed_is_named(
 
     assert caught.value.where.endswith("onnx-fp32/model.onnx")
     assert not list((tmp_path / "got").rglob("model.onnx"))
+
+
+@pytest.mark.timeout(60)
+def test_server_that_takes_connections_and_never_answers_is_found_out_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(_mlflow_session._GREETING, "MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+
+        with pytest.raises(UnreachableError, match="no answer in time"):
+            Registry(f"http://127.0.0.1:{silent.getsockname()[1]}").versions("acme/person-roto")
