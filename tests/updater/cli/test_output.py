@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from changeover_updater.cli._output import ProgressLine, escape
+from changeover_updater.cli._output import ProgressLine, escape, notice, once
 
 CODE = """\
 import sys
@@ -86,3 +86,33 @@ def test_a_file_of_the_same_name_in_another_variant_begins_anew(capsys: pytest.C
 def test_where_nobody_watches_no_progress_is_written(capsys: pytest.CaptureFixture[str]) -> None:
     ProgressLine(live=False).bytes("a", 1, 2)
     assert capsys.readouterr().err == ""
+
+
+def test_progress_takes_one_row_of_a_narrow_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+
+    ProgressLine(live=True).step("x" * 200)
+
+    assert capsys.readouterr().err == "\r\x1b[K" + "x" * 79
+
+
+def test_what_was_told_is_told_once() -> None:
+    heard: list[str] = []
+    tell = once(heard.append)
+
+    for text in ("down", "down", "other", "down"):
+        tell(text)
+
+    assert heard == ["down", "other"]
+
+
+def test_notice_takes_the_place_of_what_is_being_done(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+
+    notice("left out")
+
+    assert capsys.readouterr().err.startswith("\r\x1b[K")

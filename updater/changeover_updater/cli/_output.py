@@ -3,6 +3,7 @@
 import codecs
 import io
 import json
+import shutil
 import sys
 import time
 from collections import deque
@@ -24,6 +25,7 @@ __all__ = [
     "emit",
     "mark",
     "notice",
+    "once",
     "print_error",
     "progress",
     "rows",
@@ -37,6 +39,8 @@ _CONTROL = (*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0))
 _TURNS = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 _DROPPED = dict.fromkeys((*_CONTROL, *_TURNS))
 """What steers a terminal, and what turns the direction of text, with which one name can look like another."""
+_CLEAR = "\r\x1b[K"
+"""Back to the line's beginning, and nothing on it."""
 _HANGING = 4
 """How far the further lines of a row stand in, where a table has no room."""
 MARKS = {
@@ -87,7 +91,22 @@ def say(text: str) -> None:
 
 def notice(text: str) -> None:
     """One line beside the result: a warning, something that was left out."""
+    if sys.stderr.isatty():
+        # What is being done may stand on this line.
+        sys.stderr.write(_CLEAR)
     console(stderr=True).print(f"[yellow]note:[/] {escape(text)}")
+
+
+def once(tell: Callable[[str], None]) -> Callable[[str], None]:
+    """`tell`, but for what it told already: one MLflow that is down is one line, however much it should have heard."""
+    told: set[str] = set()
+
+    def tell_once(text: str) -> None:
+        if text not in told:
+            told.add(text)
+            tell(text)
+
+    return tell_once
 
 
 def print_error(text: str) -> None:
@@ -240,12 +259,12 @@ class ProgressLine:
     def clear(self) -> None:
         """Leave an empty line behind."""
         if self.live and self._text:
-            sys.stderr.write("\r\x1b[K")
+            sys.stderr.write(_CLEAR)
             sys.stderr.flush()
 
     def _show(self, text: str) -> None:
         if self.live and text != self._text:
-            sys.stderr.write(f"\r\x1b[K{text[:100]}")
+            sys.stderr.write(f"{_CLEAR}{text[: min(100, shutil.get_terminal_size().columns - 1)]}")
             sys.stderr.flush()
         self._text = text
 

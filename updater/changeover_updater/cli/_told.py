@@ -11,6 +11,8 @@ from changeover_registry.errors import ChangeoverError
 from changeover_updater.cli._output import notice
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from changeover_registry.records.choice import Back, Choice
     from changeover_registry.records.hook import HookName
     from changeover_registry.records.policy import Policy
@@ -99,14 +101,14 @@ def tell_returned(call: "Invocation", done: "Back") -> None:
     draw_promoted(call.site(), done.channels, notice)
 
 
-def tell_aliases(call: "Invocation") -> None:
+def tell_aliases(call: "Invocation", tell: "Callable[[str], None]" = notice) -> None:
     """Draw the whole verified choice as aliases in MLflow; where it cannot be read here, others tell of it."""
     from changeover_updater.records import draw_aliases
     from changeover_updater.studio import read_choices
 
     with contextlib.suppress(ChangeoverError, OSError):
         site = call.site()
-        draw_aliases(site, read_choices(site, call.station()), notice)
+        draw_aliases(site, read_choices(site, call.station()), tell)
 
 
 def _before(call: "Invocation", choice: "Choice") -> "Choice | None":

@@ -8,7 +8,7 @@ import typer
 
 from changeover_registry.errors import ChangeoverError, InvalidInputError
 from changeover_updater.cli._context import Invocation, JsonFlag, Reason, invocation, said
-from changeover_updater.cli._output import count, emit, escape, mark, notice, progress, rows, say
+from changeover_updater.cli._output import count, emit, escape, mark, notice, once, progress, rows, say
 from changeover_updater.cli._show import show_written
 from changeover_updater.cli._told import tell_aliases, tell_promoted
 from changeover_updater.cli.check import Release, check
@@ -271,10 +271,11 @@ def sync(
             except ChangeoverError as error:
                 failed.append(error)
         line.step("tell MLflow")
-        know_releases(site, tuple(release for synced in done for release in synced.releases), notice)
-        tell_withdrawn(site, dict(one for synced in done for one in synced.withdrawn), notice)
+        tell = once(notice)
+        know_releases(site, tuple(release for synced in done for release in synced.releases), tell)
+        tell_withdrawn(site, dict(one for synced in done for one in synced.withdrawn), tell)
     renew_choice(call, notice)
-    tell_aliases(call)
+    tell_aliases(call, tell)
     for unread in (unread for synced in done for unread in synced.unreadable):
         notice(f"left out, the other releases are here: {unread}")
     _remember(call, done)
