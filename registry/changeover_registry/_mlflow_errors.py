@@ -104,6 +104,31 @@ _CAUSES = (
         "raise the limit of the proxy in front of it (nginx: client_max_body_size 0), then run this again",
         _answers(413),
     ),
+    # MLflow calls any trouble of its database unavailable, so that what the database says comes before that.
+    _Cause(
+        "MLflow's database",
+        "a database that can be read",
+        "take it back from a backup; or move the file away, and what is registered or synced next makes a new one",
+        _says(r"file is not a database", r"disk image is malformed"),
+    ),
+    _Cause(
+        "MLflow's database",
+        "a database whose tables are those of this MLflow",
+        "upgrade it once with: mlflow db upgrade ADDRESS, or install the MLflow that last wrote it",
+        _says(r"Can't locate revision", r"out-of-date database schema", r"no such (table|column)"),
+    ),
+    _Cause(
+        "MLflow's database",
+        "a database that answers this user",
+        "correct user, password and name of the database in the address, and what it lets in",
+        _says(r"authentication failed", r"role \"[^\"]*\" does not exist", r"database \"[^\"]*\" does not exist"),
+    ),
+    _Cause(
+        "MLflow's database",
+        "a database that nobody else is writing for longer than a moment",
+        "run this again; where several people write, use a server on PostgreSQL",
+        _says(r"database is locked"),
+    ),
     _Cause(
         "MLflow behind its proxy",
         "an answer before the proxy gives up",
@@ -127,24 +152,6 @@ _CAUSES = (
         "an experiment that nobody deleted",
         "restore it: mlflow experiments restore --experiment-id NUMBER, then run this again",
         _says(r"experiment .{1,80} must be in the 'active' state"),
-    ),
-    _Cause(
-        "MLflow's database",
-        "a database whose tables are those of this MLflow",
-        "upgrade it once with: mlflow db upgrade ADDRESS, or install the MLflow that last wrote it",
-        _says(r"Can't locate revision", r"out-of-date database schema", r"no such (table|column)"),
-    ),
-    _Cause(
-        "MLflow's database",
-        "a database that answers this user",
-        "correct user, password and name of the database in the address, and what it lets in",
-        _says(r"authentication failed", r"role \"[^\"]*\" does not exist", r"database \"[^\"]*\" does not exist"),
-    ),
-    _Cause(
-        "MLflow's database",
-        "a database that nobody else is writing for longer than a moment",
-        "run this again; where several people write, use a server on PostgreSQL",
-        _says(r"database is locked"),
     ),
     _Cause(
         "MLflow's certificate",

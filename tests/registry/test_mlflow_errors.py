@@ -1,6 +1,8 @@
 """Each failure of MLflow, of what stands in front of it and of what lies behind it is one line with its own remedy."""
 
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,6 +37,9 @@ SIGNS = [
     (Failure("INTERNAL_ERROR: [Errno 28] No space left on device: '/srv/x'"), "MLflow's disk", "make room"),
     (Failure("(sqlite3.OperationalError) database or disk is full"), "MLflow's disk", "make room"),
     (Failure("(sqlite3.OperationalError) database is locked"), "MLflow's database", "PostgreSQL"),
+    (Failure("no such table: runs", code="TEMPORARILY_UNAVAILABLE"), "MLflow's database", "mlflow db upgrade"),
+    (Failure("database is locked", code="TEMPORARILY_UNAVAILABLE"), "MLflow's database", "PostgreSQL"),
+    (Failure("(sqlite3.DatabaseError) file is not a database"), "MLflow's database", "backup"),
     (Failure("Can't locate revision identified by 'abc'"), "MLflow's database", "mlflow db upgrade"),
     (Failure("Detected out-of-date database schema (found version a)"), "MLflow's database", "mlflow db upgrade"),
     (Failure('FATAL:  password authentication failed for user "td"'), "MLflow's database", "user, password"),
@@ -303,3 +308,23 @@ def test_server_that_takes_connections_and_never_answers_is_found_out_at_once(mo
 
         with pytest.raises(UnreachableError, match="no answer in time"):
             Registry(f"http://127.0.0.1:{silent.getsockname()[1]}").versions("acme/person-roto")
+
+
+def test_damaged_database_is_one_line_and_comes_back_once_it_is_moved_away(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mlflow.db"
+    path.write_bytes(b"garbage" * 1000)
+    registry = Registry(local_uri(path), tmp_path / "artifacts")
+    with pytest.raises(UnreachableError, match="MLflow's database.*move the file away"):
+        registry.versions("acme/person-roto")
+    assert capfd.readouterr() == ("", "")
+
+    path.unlink()
+
+    # MLflow keeps what it had open for as long as a process lasts; a command is a new one.
+    asks = (
+        f"from changeover_registry.mlflow_adapter import Registry; print(Registry({local_uri(path)!r}).versions('a/b'))"
+    )
+    again = subprocess.run([sys.executable, "-c", asks], capture_output=True, text=True, check=False)
+    assert (again.returncode, again.stdout) == (0, "()\n"), again.stderr
