@@ -193,7 +193,8 @@ class Choice(Record):
         show = self.scope.removeprefix("shows/")
         if show == self.scope:
             return self
-        named = {entry.channel for entry in (*self.channels, *self.shares, *(self.baselines or ()))}
+        named = {pointer.channel for pointer in self.channels} | {share.channel for share in self.shares}
+        named |= {baseline.channel for baseline in self.baselines or ()}
         strays = named - {f"show/{show}"}
         strays |= {f"pin of {pin.show or 'the site'}" for pin in self.pins if pin.show != show}
         if strays or self.verdict_keys or self.policy:
