@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from changeover_registry._mlflow_entries import versions
-from changeover_registry._mlflow_errors import Failure, unreachable
 from changeover_registry.errors import LostRaceError, RefusedError, TrustError, UnreachableError
-from changeover_registry.mlflow_adapter import Registered, Registry, artifact_path, local_uri
+from changeover_registry.mlflow_adapter._entries import versions
+from changeover_registry.mlflow_adapter._errors import Failure, unreachable
+from changeover_registry.mlflow_adapter.registry import Registered, Registry, artifact_path, local_uri
 from changeover_registry.records.base import Unknown
 from changeover_registry.records.findings import Passed
 from changeover_registry.records.memory import MemoryAnswer, MemoryKey, MemoryMeasurement, MemoryRange, Steady
@@ -410,7 +410,7 @@ def test_nothing_is_made_in_the_working_folder(home: Path, tmp_path: Path) -> No
     (tmp_path / "record.json").write_bytes(release().to_bytes())
     program = (
         "import os, sys; from pathlib import Path\n"
-        "from changeover_registry.mlflow_adapter import Registry\n"
+        "from changeover_registry.mlflow_adapter.registry import Registry\n"
         "from changeover_registry.records.release import Release\n"
         "release = Release.from_bytes(Path(sys.argv[1]).read_bytes(), where='record')\n"
         "registry = Registry(sys.argv[2], Path(sys.argv[3]))\n"
@@ -473,7 +473,7 @@ def test_of_what_mlflow_says_one_short_line_is_kept(said: str, kept: str) -> Non
 def test_without_the_package_the_line_names_the_extra(tmp_path: Path) -> None:
     program = (
         "import sys; sys.modules['mlflow'] = None\n"
-        "from changeover_registry.mlflow_adapter import Registry\n"
+        "from changeover_registry.mlflow_adapter.registry import Registry\n"
         "from changeover_registry.errors import UnreachableError\n"
         "try:\n    Registry('sqlite:///x.db').versions('acme/a')\n"
         "except UnreachableError as error:\n    print(error)\n"
@@ -485,6 +485,6 @@ def test_without_the_package_the_line_names_the_extra(tmp_path: Path) -> None:
 
 
 def test_importing_the_adapter_does_not_import_mlflow() -> None:
-    program = "import sys, changeover_registry.mlflow_adapter; assert 'mlflow' not in sys.modules"
+    program = "import sys, changeover_registry.mlflow_adapter.registry; assert 'mlflow' not in sys.modules"
 
     subprocess.run([sys.executable, "-c", program], check=True)

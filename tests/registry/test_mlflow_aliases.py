@@ -1,6 +1,6 @@
 """What must be drawn, and what is a request: decided on values."""
 
-from changeover_registry.mlflow_aliases import (
+from changeover_registry.mlflow_adapter.aliases import (
     Chosen,
     Drawing,
     Held,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from changeover_registry._mlflow_database import ensure_database
+from changeover_registry.mlflow_adapter._database import ensure_database
 
 
 class KilledError(Exception):

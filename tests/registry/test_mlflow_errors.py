@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from changeover_registry import _mlflow_session
-from changeover_registry._mlflow_errors import Failure, full_disk, not_installed, unreachable
 from changeover_registry.errors import ChangeoverError, TrustError, UnreachableError
-from changeover_registry.mlflow_adapter import Registry, local_uri
+from changeover_registry.mlflow_adapter import _session
+from changeover_registry.mlflow_adapter._errors import Failure, full_disk, not_installed, unreachable
+from changeover_registry.mlflow_adapter.registry import Registry, local_uri
 from changeover_servers import Cut, CuttingProxy, MlflowServer
 from changeover_servers.releases import put_files, small_release
 
@@ -300,7 +300,7 @@ def test_artifact_that_was_changed_or_removed_is_named(
 
 @pytest.mark.timeout(60)
 def test_server_that_takes_connections_and_never_answers_is_found_out_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(_mlflow_session._GREETING, "MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    monkeypatch.setitem(_session._GREETING, "MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
@@ -324,7 +324,8 @@ def test_damaged_database_is_one_line_and_comes_back_once_it_is_moved_away(
 
     # MLflow keeps what it had open for as long as a process lasts; a command is a new one.
     asks = (
-        f"from changeover_registry.mlflow_adapter import Registry; print(Registry({local_uri(path)!r}).versions('a/b'))"
+        "import sys; from changeover_registry.mlflow_adapter.registry import Registry\n"
+        "print(Registry(sys.argv[1]).versions('a/b'))"
     )
-    again = subprocess.run([sys.executable, "-c", asks], capture_output=True, text=True, check=False)
+    again = subprocess.run([sys.executable, "-c", asks, local_uri(path)], capture_output=True, text=True, check=False)
     assert (again.returncode, again.stdout) == (0, "()\n"), again.stderr

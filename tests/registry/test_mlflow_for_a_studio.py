@@ -17,7 +17,7 @@ import pytest
 import urllib3
 
 from changeover_registry.errors import UnreachableError
-from changeover_registry.mlflow_adapter import Registry
+from changeover_registry.mlflow_adapter.registry import Registry
 from changeover_servers import Postgres, S3Store
 from changeover_servers.process import answers, free_ports, start
 from changeover_servers.releases import put_files, small_release

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from changeover_registry import _mlflow_aliases, _mlflow_entries, _mlflow_holders
 from changeover_registry.errors import InvalidInputError, RefusedError, TrustError, UnreachableError
-from changeover_registry.mlflow_adapter import Held, Registry, local_uri
-from changeover_registry.mlflow_page import WHOLE
+from changeover_registry.mlflow_adapter import _aliases, _entries, _holders
+from changeover_registry.mlflow_adapter.page import WHOLE
+from changeover_registry.mlflow_adapter.registry import Held, Registry, local_uri
 from changeover_registry.records.release import Release
 from changeover_servers import KINDS, MlflowServer
 from changeover_servers.releases import accepted, put_files, small_release
@@ -63,21 +63,21 @@ def leave_behind(registry: Registry, mark: str | None = None) -> str:
     """What a registration leaves that got as far as its first file; returns the LoggedModel's id."""
     with registry._session() as client:
         experiment = registry._experiment(client, MODEL)
-        tags = {"changeover.version": "1.0.0", "changeover.registering": mark or _mlflow_holders._myself()}
+        tags = {"changeover.version": "1.0.0", "changeover.registering": mark or _holders._myself()}
         return str(client.create_logged_model(experiment, name="left", tags=tags).model_id)
 
 
 def test_bytes_that_did_not_arrive_as_they_were_sent_are_never_visible(
     registry: Registry, files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    send = _mlflow_holders._read_again
+    send = _holders._read_again
 
     def spoil(client: Any, holder: str, path: str, must: Any) -> None:
         for stored in (tmp_path / "artifacts").rglob("model.onnx"):
             stored.write_bytes(CONTENT[:-1] + b"?")
         send(client, holder, path, must)
 
-    monkeypatch.setattr(_mlflow_holders, "_read_again", spoil)
+    monkeypatch.setattr(_holders, "_read_again", spoil)
 
     with pytest.raises(TrustError, match="nothing was registered") as caught:
         registry.register_release(RELEASE, files, {})
@@ -102,7 +102,7 @@ def test_killed_registration_leaves_nothing_visible_and_the_next_one_clears_it_a
 ) -> None:
     program = (
         "import os, signal, sys; from pathlib import Path\n"
-        "from changeover_registry.mlflow_adapter import Registry\n"
+        "from changeover_registry.mlflow_adapter.registry import Registry\n"
         "from changeover_servers.releases import put_files, small_release\n"
         "content = bytes(range(256)) * 40\n"
         "registry = Registry(sys.argv[1], Path(sys.argv[2]))\n"
@@ -156,7 +156,7 @@ def test_what_a_version_points_at_is_never_cleared_away(registry: Registry, file
     done = registry.register_release(RELEASE, files, {}).registered
     with registry._session() as client:
         # As after a kill between the version and the end of its registration, by a process that is over.
-        gone = f"{_mlflow_holders._here()} 99999999 1"
+        gone = f"{_holders._here()} 99999999 1"
         client.set_logged_model_tags(done.holder, {"changeover.registering": gone})
         client.delete_registered_model("acme.person-roto")
         client.create_registered_model("acme.person-roto", tags={"changeover.model": MODEL})
@@ -173,8 +173,8 @@ def test_what_a_version_points_at_is_never_cleared_away(registry: Registry, file
     ["file:///home/td", "file:///home/td/m-1/../..", "s3://bucket/others", "mlflow-artifacts:/1/models/m-12/artifacts"],
 )
 def test_bytes_are_deleted_only_where_the_logged_model_itself_lies(location: str) -> None:
-    assert not _mlflow_holders._lies_apart(location, "m-1")
-    assert _mlflow_holders._lies_apart("mlflow-artifacts:/1/models/m-1/artifacts", "m-1")
+    assert not _holders._lies_apart(location, "m-1")
+    assert _holders._lies_apart("mlflow-artifacts:/1/models/m-1/artifacts", "m-1")
 
 
 def test_model_that_is_full_is_refused_with_a_sentence(
@@ -183,11 +183,11 @@ def test_model_that_is_full_is_refused_with_a_sentence(
     for number in range(3):
         registry.know_release(small_release(MODEL, f"1.{number}.0", CONTENT))
     with registry._session() as client:
-        _mlflow_entries.check_room(client, MODEL, "here", most=4)
+        _entries.check_room(client, MODEL, "here", most=4)
         with pytest.raises(UnreachableError, match=r"fewer than 3 versions.*3 of them; delete in MLflow"):
-            _mlflow_entries.check_room(client, MODEL, "here", most=3)
+            _entries.check_room(client, MODEL, "here", most=3)
         client.delete_model_version("acme.person-roto", "1")
-        _mlflow_entries.check_room(client, MODEL, "here", most=3)
+        _entries.check_room(client, MODEL, "here", most=3)
 
 
 def test_version_whose_tags_are_nonsense_is_no_release(registry: Registry, files: dict[str, Path]) -> None:
@@ -311,7 +311,7 @@ def test_aliases_that_stay_cost_one_question(registry: Registry, monkeypatch: py
     held_by = (Held("stable", RELEASE.ref()), Held("show/atlas", RELEASE.ref()))
     registry.show_aliases(held_by)
     looked: list[str] = []
-    monkeypatch.setattr(_mlflow_aliases, "find", lambda *asked: looked.append(asked[2]))
+    monkeypatch.setattr(_aliases, "find", lambda *asked: looked.append(asked[2]))
 
     assert (registry.show_aliases(held_by), registry.moved_aliases(held_by)) == ((), ())
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from changeover_registry.errors import UnreachableError
-from changeover_registry.mlflow_adapter import Registry
+from changeover_registry.mlflow_adapter.registry import Registry
 from changeover_registry.records.release import Release
 from changeover_servers import KINDS, Cut, CuttingProxy, MlflowServer
 from changeover_servers.registering import CONTENT

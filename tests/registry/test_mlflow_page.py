@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from changeover_registry.mlflow_page import (
+from changeover_registry.mlflow_adapter.page import (
     MOST_CHARS,
     Judged,
     is_ours,
@@ -13,7 +13,7 @@ from changeover_registry.mlflow_page import (
     version_page,
     withdrawn_page,
 )
-from changeover_registry.mlflow_view import metric_values, release_tags, series_values, verdict_tags
+from changeover_registry.mlflow_adapter.view import metric_values, release_tags, series_values, verdict_tags
 from changeover_registry.records.release import Provenance
 from changeover_servers.releases import accepted, small_release
 

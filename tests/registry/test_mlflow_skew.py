@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from changeover_registry.mlflow_adapter import Registry, local_uri
+from changeover_registry.mlflow_adapter.registry import Registry, local_uri
 from changeover_servers import KINDS, MlflowServer
 from changeover_servers.walk import EXPECTED, walk
 
@@ -53,14 +53,14 @@ def test_database_of_the_oldest_is_taken_over_and_then_refused_to_it_in_one_line
     uri = local_uri(tmp_path / "mlflow.db")
     register = (
         "import sys; from pathlib import Path\n"
-        "from changeover_registry.mlflow_adapter import Registry\n"
+        "from changeover_registry.mlflow_adapter.registry import Registry\n"
         "from changeover_servers.releases import small_release\n"
         "Registry(sys.argv[1], Path(sys.argv[2])).know_release(small_release('acme/kept', '1.0.0', b'x'))\n"
     )
     look = (
         "import sys\n"
         "from changeover_registry.errors import UnreachableError\n"
-        "from changeover_registry.mlflow_adapter import Registry\n"
+        "from changeover_registry.mlflow_adapter.registry import Registry\n"
         "try:\n    Registry(sys.argv[1]).versions('acme/kept')\n"
         "except UnreachableError as error:\n    print(error)\n"
     )

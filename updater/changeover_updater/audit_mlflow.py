@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 
 from changeover_registry.errors import ChangeoverError, TrustError
-from changeover_registry.mlflow_adapter import RECORD, Registry, artifact_path
-from changeover_registry.mlflow_seen import (
+from changeover_registry.mlflow_adapter.registry import RECORD, Registry, artifact_path
+from changeover_registry.mlflow_adapter.seen import (
     SeenVersion,
     read_artifact,
     read_run_artifact,
@@ -22,7 +22,7 @@ from changeover_registry.mlflow_seen import (
     seen_run,
     seen_versions,
 )
-from changeover_registry.mlflow_view import metric_values, registered_name, release_tags, verdict_tags
+from changeover_registry.mlflow_adapter.view import metric_values, registered_name, release_tags, verdict_tags
 from changeover_registry.records.verdict import Verdict
 from changeover_updater.audit import Difference, Item, Part
 from changeover_updater.audit_site import FiledRun, Signed

@@ -71,7 +71,7 @@ def vendor_parts(names: tuple[str, ...], home: VendorHome) -> tuple[Part, ...]:
 
 
 def _studio_mlflow(site: Site, root: bytes) -> Part:
-    from changeover_registry.mlflow_adapter import Registry
+    from changeover_registry.mlflow_adapter.registry import Registry
     from changeover_updater.audit_mlflow import mlflow_part
 
     registry = Registry(site.mlflow_uri(), site.root / "mlflow" / "artifacts")

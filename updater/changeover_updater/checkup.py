@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from changeover_registry.errors import ChangeoverError
-from changeover_registry.mlflow_aliases import MovedAlias
+from changeover_registry.mlflow_adapter.aliases import MovedAlias
 from changeover_registry.records.facts import HostFacts
 from changeover_registry.records.release import Release
 from changeover_updater.health import Repair, Seen, Symptom, symptoms

@@ -19,8 +19,8 @@ from changeover_updater.draft_toml import DraftVariant, Origin, draft_text, grou
 from changeover_updater.release_folder import RELEASE_TOML
 
 if TYPE_CHECKING:
-    from changeover_registry.mlflow_adapter import Registry
-    from changeover_registry.mlflow_trained import TrainedRun
+    from changeover_registry.mlflow_adapter.registry import Registry
+    from changeover_registry.mlflow_adapter.trained import TrainedRun
 
 __all__ = ["Drafted", "draft"]
 
@@ -67,7 +67,7 @@ def draft(
         UnreachableError: MLflow does not answer.
         OSError: The folder cannot be written.
     """
-    from changeover_registry.mlflow_trained import take_file, trained_run
+    from changeover_registry.mlflow_adapter.trained import take_file, trained_run
 
     folder = folder.absolute()
     _check_empty(folder)

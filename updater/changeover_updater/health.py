@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from changeover_registry.clock import format_time
-from changeover_registry.mlflow_aliases import MovedAlias
+from changeover_registry.mlflow_adapter.aliases import MovedAlias
 from changeover_registry.records.station import Hold, Quarantine
 from changeover_updater.events import Replayed
 from changeover_updater.expiries import Expires, expiring

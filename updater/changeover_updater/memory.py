@@ -71,7 +71,7 @@ def calibration_of(site: Site | None, target: Target) -> Calibration | None:
 
 def log_measurement(site: Site, model: str, version: str, measured: MemoryMeasurement, notice: Notice) -> None:
     """Give MLflow the numbers of a measurement; a notice says where it was not told."""
-    from changeover_registry.mlflow_adapter import Registry
+    from changeover_registry.mlflow_adapter.registry import Registry
 
     try:
         Registry(site.mlflow_uri(), site.root / "mlflow" / "artifacts").log_memory(model, version, measured)

@@ -9,14 +9,14 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from changeover_registry.errors import ChangeoverError
-from changeover_registry.mlflow_aliases import Held, MovedAlias
+from changeover_registry.mlflow_adapter.aliases import Held, MovedAlias
 from changeover_registry.records.choice import Choice, Pointer, Returned
 from changeover_registry.records.release import Release, ReleaseRef
 from changeover_registry.records.verdict import Verdict
 from changeover_updater.site import Site
 
 if TYPE_CHECKING:
-    from changeover_registry.mlflow_adapter import Registry
+    from changeover_registry.mlflow_adapter.registry import Registry
 
 __all__ = [
     "alias_requests",
@@ -127,7 +127,7 @@ def _held(choices: Iterable[Choice]) -> tuple[Held, ...]:
 
 
 def _registry(site: Site) -> "Registry":
-    from changeover_registry.mlflow_adapter import Registry
+    from changeover_registry.mlflow_adapter.registry import Registry
 
     return Registry(site.mlflow_uri(), site.root / "mlflow" / "artifacts")
 

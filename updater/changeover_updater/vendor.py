@@ -24,7 +24,7 @@ from changeover_registry.errors import (
     TrustError,
     UndecidedError,
 )
-from changeover_registry.mlflow_adapter import RECORD, Registered, Registration, Registry, artifact_path
+from changeover_registry.mlflow_adapter.registry import RECORD, Registered, Registration, Registry, artifact_path
 from changeover_registry.records.release import FileEntry, Port, Release, Variant
 from changeover_registry.repository import vendor as repository
 from changeover_updater.lineage import check_parent

@@ -13,7 +13,7 @@ from pathlib import Path
 from changeover_registry._fs import make_dirs, remove_tree, write_atomic
 from changeover_registry.bom import BOM_NAME, make_bom
 from changeover_registry.errors import InvalidInputError, UndecidedError
-from changeover_registry.mlflow_adapter import RECORD
+from changeover_registry.mlflow_adapter.registry import RECORD
 from changeover_registry.model_card import CARD_NAME, complete_card, is_written_here, write_card
 from changeover_registry.names import digest12
 from changeover_registry.openssf import PUBLIC_KEY, SIGNATURE, check_signature, sign_release

@@ -17,7 +17,7 @@ from typing import ClassVar
 from changeover_registry import canonical
 from changeover_registry._fs import lock, write_atomic
 from changeover_registry.errors import InvalidInputError, RefusedError
-from changeover_registry.mlflow_adapter import Registry, local_uri
+from changeover_registry.mlflow_adapter.registry import Registry, local_uri
 from changeover_registry.names import Version, check_model, check_name
 from changeover_registry.records.base import Name, Record, Text, Value
 from changeover_registry.repository.vendor import VendorKeys, create, new_vendor_keys, open_vendor

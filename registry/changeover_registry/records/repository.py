@@ -81,8 +81,8 @@ class TrustEntry(Record):
 
     `models` are those that the studio follows; absent means all, also those that the vendor adds later. `local` marks
     the studio's own vendor, whose keys are the studio's: it alone may say of a release that the studio adopted it. A
-    location that begins with ``site:`` lies below the site's root, wherever a host has that. `model_signing` is a public
-    key in PEM that the vendor gave in person: every release must have an OpenSSF signature by it.
+    location that begins with ``site:`` lies below the site's root, wherever a host has that. `model_signing` is a
+    public key in PEM that the vendor gave in person: every release must have an OpenSSF signature by it.
     """
 
     NAME: ClassVar[str] = "trust"

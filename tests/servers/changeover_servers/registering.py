@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from changeover_registry.errors import ChangeoverError
-from changeover_registry.mlflow_adapter import Registry
+from changeover_registry.mlflow_adapter.registry import Registry
 from changeover_servers.releases import put_files, small_release
 
 __all__ = ["CONTENT"]

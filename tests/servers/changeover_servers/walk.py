@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from changeover_registry.errors import ChangeoverError
-from changeover_registry.mlflow_adapter import Held, Registry
+from changeover_registry.mlflow_adapter.registry import Held, Registry
 from changeover_servers.releases import accepted, put_files, small_release
 
 __all__ = ["EXPECTED", "walk"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from changeover_registry.mlflow_adapter import MovedAlias
+from changeover_registry.mlflow_adapter.registry import MovedAlias
 from changeover_updater.records import alias_requests, promoted_now
 from changeover_updater.studio import read_choices
 
@@ -48,7 +48,7 @@ def aliases(studio: Any) -> dict[str, str]:
 
 
 def mlflow_of(studio: Any) -> Any:
-    from changeover_registry.mlflow_adapter import Registry
+    from changeover_registry.mlflow_adapter.registry import Registry
 
     return Registry(studio.site.mlflow_uri())._session()
 

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from changeover_registry import canonical, clock
 from changeover_registry.bom import BOM_NAME, validate_bom
 from changeover_registry.errors import InvalidInputError, RefusedError
-from changeover_registry.mlflow_adapter import Registry
+from changeover_registry.mlflow_adapter.registry import Registry
 from changeover_registry.model_card import CARD_NAME
 from changeover_registry.openssf import PUBLIC_KEY, SIGNATURE, sign_release
 from changeover_registry.records.release import Release

@@ -325,7 +325,7 @@ def test_verdict_that_is_only_in_mlflow_promotes_nothing(studio: Studio) -> None
     own = filed(world, studio.verdicts[0])
     forged = own.model_copy(update={"candidate": studio.second.ref()})
     envelope = (world.site.verdicts / f"{studio.verdicts[0]}.json").read_bytes()
-    from changeover_registry.mlflow_adapter import Registry
+    from changeover_registry.mlflow_adapter.registry import Registry
 
     registry = Registry(world.site.mlflow_uri(), world.site.root / "mlflow" / "artifacts")
     registry.log_verdict(forged, EVIL, {"verdict.dsse.json": envelope})

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from changeover_registry.mlflow_adapter import Registry
+from changeover_registry.mlflow_adapter.registry import Registry
 from changeover_registry.repository import vendor
 
 pytest.importorskip("mlflow", reason="the extra mlflow is not installed")

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from changeover_registry.mlflow_adapter import Registry, local_uri
+from changeover_registry.mlflow_adapter.registry import Registry, local_uri
 from changeover_registry.telemetry import NO_TELEMETRY
 from changeover_servers.process import answers, free_ports, start
 

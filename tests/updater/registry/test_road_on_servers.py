@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from changeover_registry.mlflow_adapter import Registry
+from changeover_registry.mlflow_adapter.registry import Registry
 from changeover_registry.transport import s3
 from changeover_servers import KINDS, MlflowServer, S3Store
 

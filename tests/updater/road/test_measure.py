@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from changeover_registry.mlflow_adapter import Registry
+from changeover_registry.mlflow_adapter.registry import Registry
 from changeover_updater.memory import measurements
 from changeover_validators.runtimes.sandbox import available
 

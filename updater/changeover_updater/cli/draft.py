@@ -34,7 +34,7 @@ def draft(
     as_json: JsonFlag = False,
 ) -> None:
     """Make a release folder of what a training run left: its model files, and a release.toml that you finish."""
-    from changeover_registry.mlflow_adapter import Registry
+    from changeover_registry.mlflow_adapter.registry import Registry
     from changeover_updater.draft import draft as make_draft
     from changeover_updater.vendor_home import find_home, open_home
 

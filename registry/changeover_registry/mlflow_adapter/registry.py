@@ -6,8 +6,8 @@ call; so a killed registration leaves nothing to see. Of two versions with one r
 counts. A verdict is a run. Aliases are a picture of the studio's choice, and one that was moved by hand is a request.
 
 Nothing here is trusted and nothing here is on the data path: whoever takes bytes out compares their digests, and a
-studio's artists do not notice when MLflow is down. Only this module and its own `_mlflow` ones know MLflow; what they
-tell it are plain values of `mlflow_view`, `mlflow_page` and `mlflow_aliases`.
+studio's artists do not notice when MLflow is down. Only the modules of this package know MLflow; what they
+tell it are plain values of `view`, `page` and `aliases`.
 """
 
 import contextlib
@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from changeover_registry._mlflow_aliases import draw, draw_promoted, moved
-from changeover_registry._mlflow_entries import (
+from changeover_registry.errors import RefusedError
+from changeover_registry.mlflow_adapter._aliases import draw, draw_promoted, moved
+from changeover_registry.mlflow_adapter._entries import (
     MOST_VERSIONS,
     Registered,
     Registration,
@@ -30,13 +31,20 @@ from changeover_registry._mlflow_entries import (
     settle,
     versions,
 )
-from changeover_registry._mlflow_holders import RECORD, Parcel, artifact_path, copy, drop, fill, finish, take
-from changeover_registry._mlflow_runs import ENVELOPE, Run, candidate_of, found_run, keep, keep_series, verdict_run
-from changeover_registry._mlflow_session import Connection
-from changeover_registry.errors import RefusedError
-from changeover_registry.mlflow_aliases import Held, MovedAlias
-from changeover_registry.mlflow_page import Side, judged, model_page, version_page
-from changeover_registry.mlflow_view import memory_tags, memory_values, milliseconds, registered_name
+from changeover_registry.mlflow_adapter._holders import RECORD, Parcel, artifact_path, copy, drop, fill, finish, take
+from changeover_registry.mlflow_adapter._runs import (
+    ENVELOPE,
+    Run,
+    candidate_of,
+    found_run,
+    keep,
+    keep_series,
+    verdict_run,
+)
+from changeover_registry.mlflow_adapter._session import Connection
+from changeover_registry.mlflow_adapter.aliases import Held, MovedAlias
+from changeover_registry.mlflow_adapter.page import Side, judged, model_page, version_page
+from changeover_registry.mlflow_adapter.view import memory_tags, memory_values, milliseconds, registered_name
 from changeover_registry.names import digest12
 from changeover_registry.records.memory import MemoryMeasurement
 from changeover_registry.records.release import Release, ReleaseRef

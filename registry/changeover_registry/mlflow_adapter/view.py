@@ -3,7 +3,7 @@
 MLflow's own limits are held here, apart from the calls: its names take no slash, its metrics no plus sign and on
 Windows no colon, its data set digests 36 characters, a tag 5000 where PostgreSQL keeps it (what is longer is cut and
 says where the whole is). Nothing in this module knows MLflow; `mlflow_adapter` carries it there. Left out: what its
-pages say (`mlflow_page`).
+pages say (`page`).
 """
 
 from collections.abc import Iterator

@@ -3,7 +3,7 @@
 A description ends with a line that says who writes it; where a person took that line away, the page is theirs. What a
 vendor wrote is shown as plain text, so that nobody's browser fetches a picture from wherever it names. PostgreSQL takes
 5000 characters: what is longer is cut, ends with where the whole is, and the whole becomes an artifact of the release.
-Nothing in this module knows MLflow. Left out: tags and numbers (`mlflow_view`).
+Nothing in this module knows MLflow. Left out: tags and numbers (`view`).
 """
 
 import re

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from changeover_registry.mlflow_adapter import Registry
-from changeover_registry.mlflow_view import model_of, registered_name
+from changeover_registry.mlflow_adapter.registry import Registry
+from changeover_registry.mlflow_adapter.view import model_of, registered_name
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -1,13 +1,13 @@
 """Drawing the studio's choice as MLflow's aliases, and seeing which of them a person moved.
 
-What is drawn and what is a request is decided in `mlflow_aliases`; here MLflow is asked and told.
+What is drawn and what is a request is decided in `aliases`; here MLflow is asked and told.
 """
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from changeover_registry._mlflow_entries import find, models, registered_model, versions
-from changeover_registry.mlflow_aliases import (
+from changeover_registry.mlflow_adapter._entries import find, models, registered_model, versions
+from changeover_registry.mlflow_adapter.aliases import (
     DRAWN,
     Chosen,
     Drawing,
@@ -19,7 +19,7 @@ from changeover_registry.mlflow_aliases import (
     note_of,
     requests,
 )
-from changeover_registry.mlflow_view import registered_name
+from changeover_registry.mlflow_adapter.view import registered_name
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

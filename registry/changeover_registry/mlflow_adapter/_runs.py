@@ -1,16 +1,16 @@
 """Verdicts and measurements as MLflow's runs, and one run for each golden set that goes on over the versions.
 
 A run is found again by a tag that comes last, so that a killed copy is made anew. Left out: which numbers and tags
-these are (`mlflow_view`), and the signed records themselves, which lie in the site.
+these are (`view`), and the signed records themselves, which lie in the site.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from changeover_registry._mlflow_entries import Registered, find
-from changeover_registry._mlflow_holders import as_files
-from changeover_registry.mlflow_view import (
+from changeover_registry.mlflow_adapter._entries import Registered, find
+from changeover_registry.mlflow_adapter._holders import as_files
+from changeover_registry.mlflow_adapter.view import (
     MetricValue,
     metric_values,
     milliseconds,

@@ -2,7 +2,7 @@
 
 MLflow keeps its address, its log levels and its settings for the whole process; inside a block they are ours, and of
 two blocks one waits. Left out: what is asked of it (`mlflow_adapter` and its other `_mlflow` modules), and what its
-errors mean (`_mlflow_errors`).
+errors mean (`_errors`).
 """
 
 import contextlib
@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
-from changeover_registry._mlflow_database import ensure_database
-from changeover_registry._mlflow_errors import Failure, full_disk, not_installed, unreachable, wrong_version
 from changeover_registry.errors import ChangeoverError
+from changeover_registry.mlflow_adapter._database import ensure_database
+from changeover_registry.mlflow_adapter._errors import Failure, full_disk, not_installed, unreachable, wrong_version
 from changeover_registry.telemetry import NO_TELEMETRY
 
 if TYPE_CHECKING:

@@ -18,11 +18,11 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from changeover_registry._mlflow_entries import Registered, versions
-from changeover_registry._mlflow_errors import altered, missing
 from changeover_registry.errors import TrustError
 from changeover_registry.locks import process_is_there
-from changeover_registry.mlflow_view import release_tags
+from changeover_registry.mlflow_adapter._entries import Registered, versions
+from changeover_registry.mlflow_adapter._errors import altered, missing
+from changeover_registry.mlflow_adapter.view import release_tags
 from changeover_registry.names import Version, digest12
 from changeover_registry.records.release import Release, Variant
 

@@ -2,7 +2,7 @@
 
 Of two versions with one release number the lower MLflow number counts; readers ignore the other, and whoever made it
 takes it away again. Nothing in MLflow is believed: a version without our tags, or with tags that are no digest and no
-version, is no release. Left out: what a version points at (`_mlflow_holders`).
+version, is no release. Left out: what a version points at (`_holders`).
 """
 
 import contextlib
@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from changeover_registry._mlflow_errors import too_many
 from changeover_registry.errors import ChangeoverError, LostRaceError, RefusedError
-from changeover_registry.mlflow_page import Page, Side, is_ours, withdrawn_page
-from changeover_registry.mlflow_view import model_of, registered_name, release_tags
+from changeover_registry.mlflow_adapter._errors import too_many
+from changeover_registry.mlflow_adapter.page import Page, Side, is_ours, withdrawn_page
+from changeover_registry.mlflow_adapter.view import model_of, registered_name, release_tags
 from changeover_registry.names import Version, check_digest, digest12
 from changeover_registry.records.release import Release
 

@@ -1,0 +1,1 @@
+"""MLflow as the control plane. Of all our code this package alone knows it; `registry` is its door."""
