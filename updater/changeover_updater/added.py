@@ -15,6 +15,7 @@ from changeover_registry.records.findings import Finding, NotRun, Refused
 from changeover_registry.records.policy import FarmPolicy, Policy
 from changeover_registry.records.release import ReleaseRef, Variant
 from changeover_registry.records.station import Generation, GenerationRelease, Quarantine
+from changeover_updater.adopted import is_adopted
 from changeover_updater.eligible import Candidate, Eligible, blocking, describe, judge_release
 from changeover_updater.events import EventMaker
 from changeover_updater.install import install_variants
@@ -58,7 +59,12 @@ def prove(
 def _held(eligible: Eligible) -> GenerationRelease:
     ref = eligible.ref
     return GenerationRelease(
-        key=str(ref), model=ref.model, version=ref.version, digest=ref.digest, answers=eligible.answers
+        key=str(ref),
+        model=ref.model,
+        version=ref.version,
+        digest=ref.digest,
+        adopted=(eligible.release.adopted is not None) or None,
+        answers=eligible.answers,
     )
 
 
@@ -146,7 +152,7 @@ def _refused(eligible: Eligible) -> ChangeoverError:
 
 
 def _smoke(eligible: Eligible, station: Station, known: Known, tools: Tools) -> None:
-    if "smoke" in eligible.overridden:
+    if "smoke" in eligible.overridden or is_adopted(eligible.release):
         return
     smoke = tools.smoke(known.studio.policy)
     for variant in eligible.chosen():

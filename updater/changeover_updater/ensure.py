@@ -221,7 +221,7 @@ def _bring(lock: FarmLock, station: Station, host: Host, tools: Tools) -> tuple[
             return ()
         station.store.sweep_staging()
         site, facts = host.open_site(), host.facts()
-        known = known_now(site, station, facts, host.now)
+        known = known_now(site, station, facts, host.now, {one.line.ref() for one in todo})
         for one in todo:
             if one.what == "gone":
                 _bring_back(one, site, station, known, tools)

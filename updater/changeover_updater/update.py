@@ -9,7 +9,7 @@ and the next update goes on.
 """
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ from changeover_registry.records.facts import HostFacts
 from changeover_registry.records.findings import Finding, NotRun, Refused
 from changeover_registry.records.memory import MemoryPlan
 from changeover_registry.records.policy import Policy
-from changeover_registry.records.release import Release, Variant
+from changeover_registry.records.release import Release, ReleaseRef, Variant
 from changeover_registry.records.station import Generation, Quarantine
 from changeover_updater.adopted import is_adopted
 from changeover_updater.eligible import Eligible, blocking, describe
@@ -72,18 +72,25 @@ class Tools:
     """Told the key of each release before its install and its smoke test: what breaks then broke with that one."""
 
 
-def known_now(site: Site, station: Station, facts: HostFacts, now: datetime) -> Known:
+def known_now(site: Site, station: Station, facts: HostFacts, now: datetime, also: Iterable[ReleaseRef] = ()) -> Known:
     """Read all that a plan is decided from, verified; how other stations fare comes later, from `heed_others`.
+
+    Args:
+        site: The site.
+        station: The station.
+        facts: Of its host.
+        now: The moment.
+        also: Releases to be decided on that no choice names any more, and this station does not have.
 
     Raises:
         TrustError: The choice or the policy does not hold.
     """
     current, latest = station.in_use(), station.newest()
-    held = {r for generation in (current, latest) if generation for r in generation.releases}
-    needed = Needed.chosen((r.model, r.version) for r in held)
+    asked = {r.ref() for generation in (current, latest) if generation for r in generation.releases} | set(also)
+    needed = Needed.chosen((ref.model, ref.version) for ref in asked)
     studio = read_studio(site, station, needed)
     station.remember_withdrawn(studio.withdrawn())
-    of = needed.beside(studio.choices).named.union(r.digest for r in held)
+    of = needed.beside(studio.choices).named.union(ref.digest for ref in asked)
     return Known(
         studio=studio,
         verdicts=read_verdicts(site, studio, of),
