@@ -45,6 +45,7 @@ __all__ = [
     "is_withdrawal",
     "judge_release",
     "overridden",
+    "pin_words",
     "release_findings",
     "stands_by",
 ]
@@ -131,7 +132,7 @@ def judge_release(candidate: Candidate) -> Eligible:
     show = candidate.terms.show if candidate.terms else None
     release = release_findings(candidate.release, candidate.vendor, candidate.baseline, candidate.policy, show)
     client = check_client_approval(candidate.release.ref(), candidate.terms, candidate.policy)
-    pin = f"{candidate.release.model}@{candidate.release.version}" if candidate.pinned else None
+    pin = pin_words(candidate.release, show) if candidate.pinned else None
     findings = _pass_over(stands_by((*release, *client), passes, pin), passes)
     answers: list[Answer] = []
     passed: list[PassedOver] = []
@@ -176,10 +177,15 @@ def blocking(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 def stands_by(findings: Iterable[Finding], passes: tuple[CheckName, ...], pin: str | None) -> tuple[Finding, ...]:
     """The findings, of which a withdrawal stops no pin where an override says so: for shots delivered with the release.
 
-    No channel comes to what its vendor took back, whatever is overridden. `pin` is ``MODEL@VERSION`` where a pin, and
-    no channel, asks.
+    No channel comes to what its vendor took back, whatever is overridden. `pin` is `pin_words` where a pin, and no
+    channel, asks.
     """
     return tuple(_of_pin(f, passes, pin) if pin and is_withdrawal(f) else f for f in findings)
+
+
+def pin_words(release: Release, show: str | None) -> str:
+    """What a command says of a pin: ``MODEL@VERSION``, and the show that it is of."""
+    return f"{release.model}@{release.version}" + (f" --show {show}" if show else "")
 
 
 def is_withdrawal(finding: Finding) -> bool:

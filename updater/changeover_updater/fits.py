@@ -100,8 +100,8 @@ def plate_of(text: str) -> tuple[int, int]:
     return sizes
 
 
-def host_of_gpu(name: str) -> HostFacts:
-    """A shipped host with one such card, by the product's name or a part of it.
+def host_of_gpu(name: str, where: str = "--gpu") -> HostFacts:
+    """A shipped host with one such card, by the product's name or a part of it; `where` is where somebody named it.
 
     Raises:
         InvalidInputError: No shipped host has it, or the name says several products.
@@ -113,7 +113,7 @@ def host_of_gpu(name: str) -> HostFacts:
     if len(products) != 1:
         raise InvalidInputError(
             "GPU",
-            where="--gpu",
+            where=where,
             expected=f"one of {', '.join(sorted({product for product, _ in cards}))}",
             actual=repr(name) if not products else f"{name!r}, which is {' or '.join(products)}",
             remedy="write its name so, or give facts of a host that has it: --host FILE",

@@ -10,7 +10,7 @@ from changeover_registry.records.choice import Override
 from changeover_registry.records.findings import CHECKS, CheckName, Finding, Refused
 from changeover_registry.records.policy import Policy
 from changeover_registry.records.release import Release, ReleaseRef
-from changeover_updater.eligible import answered, blocking, describe, overridden, stands_by
+from changeover_updater.eligible import answered, blocking, describe, overridden, pin_words, stands_by
 from changeover_updater.show_terms import CLIENT_APPROVAL
 from changeover_updater.sign_off import first_of, in_order, problem_of
 from changeover_updater.studio import FiledVerdict
@@ -42,6 +42,8 @@ class Case:
     """Whether the channel had this release before: the way back needs no new verdict."""
     pinned: bool = False
     """Whether a pin is asked for, and no channel."""
+    show: str | None = None
+    """The show that it is for, if it is for one."""
 
 
 def permitting_verdict(case: Case) -> str | None:
@@ -55,7 +57,7 @@ def permitting_verdict(case: Case) -> str | None:
         UndecidedError: No verdict holds; the message says what is missing.
     """
     passes = overridden(case.overrides, case.now)
-    found = blocking(stands_by(case.findings, passes, _named(case) if case.pinned else None))
+    found = blocking(stands_by(case.findings, passes, pin_words(case.release, case.show) if case.pinned else None))
     against = tuple(finding for finding in found if not _passed_over(case, finding, passes))
     newest = _newest(case)
     holds = newest is not None and newest.verdict.decision == "accept" and _stale(case, newest) is None

@@ -47,6 +47,7 @@ def case_of(call: "Invocation", site: Site, studio: Studio, release: Release, sc
         baseline=baseline.ref() if baseline else None,
         now=call.now,
         pinned=channel is None,
+        show=show,
     )
 
 

@@ -88,7 +88,7 @@ def host_of_terms(terms: Terms) -> HostFacts | None:
 
     if terms.gpu is None:
         return None
-    return with_nuke(host_of_gpu(terms.gpu), terms)
+    return with_nuke(host_of_gpu(terms.gpu, "--fits gpu"), terms)
 
 
 def with_nuke(facts: HostFacts, terms: Terms) -> HostFacts:

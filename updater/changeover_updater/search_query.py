@@ -28,7 +28,9 @@ __all__ = ["Asked", "Found", "Judge", "has_words"]
 _Fit = Literal["fits", "unknown", "no"]
 _FREE = ("memory-unknown",)
 """The code of a point against which nothing speaks but that its memory is not known yet."""
-_NOBODY = "no signed verdict holds its memory at that plate"
+_NOBODY = (
+    "no signed verdict holds its memory on that device at that plate; changeover check --host NAME asks for a card"
+)
 
 
 @dataclass(frozen=True, slots=True)

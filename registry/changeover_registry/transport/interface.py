@@ -128,7 +128,7 @@ def split_location(location: str) -> SplitResult:
         InvalidInputError: It is none.
     """
     try:
-        return urlsplit(location)
+        parts = urlsplit(location)
     except ValueError as error:
         raise InvalidInputError(
             "location",
@@ -137,6 +137,15 @@ def split_location(location: str) -> SplitResult:
             actual=str(error),
             remedy="correct the address",
         ) from error
+    if parts.scheme == "file" and parts.netloc not in {"", "localhost"}:
+        raise InvalidInputError(
+            "location",
+            where=location,
+            expected="a folder of this machine, such as file:///mnt/releases",
+            actual=f"one on the host {parts.netloc}",
+            remedy="mount it, and name the folder as this machine has it",
+        )
+    return parts
 
 
 def check_file(path: str, *, where: str) -> None:

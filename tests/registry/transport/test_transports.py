@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import count
@@ -24,6 +24,7 @@ from changeover_registry.transport.folder import FolderTransport
 from changeover_registry.transport.http import HttpTransport
 from changeover_registry.transport.interface import BusyError, read_limited
 from changeover_registry.transport.memory import MemoryTransport
+from changeover_registry.transport.writing import open_place
 
 DATA = bytes(range(256)) * 4000
 
@@ -257,6 +258,12 @@ def test_an_address_picks_its_transport(folder: Path) -> None:
 def test_an_address_of_an_unknown_kind_is_refused(location: str) -> None:
     with pytest.raises(InvalidInputError, match="expected a folder, file://"):
         open_transport(location)
+
+
+@pytest.mark.parametrize("opened", [open_transport, open_place])
+def test_a_folder_of_another_host_is_refused_and_not_looked_for_here(opened: Callable[[str], object]) -> None:
+    with pytest.raises(InvalidInputError, match="one on the host filer"):
+        opened("file://filer/releases")
 
 
 # Folders.

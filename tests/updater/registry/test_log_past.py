@@ -120,7 +120,7 @@ def test_before_anything_was_chosen_and_after_now(past: Any, minutes: Any) -> No
     assert past.ok("log", "--at", at(80)[:10]) == past.ok("log", "--at", at(80))
     for arguments, says in (
         (("log", "--at", at(600)), "a moment that has been"),
-        (("log", "--at", "noon"), "UTC"),
+        (("log", "--at", "noon"), "a date such as 2026-11-20, or UTC such as 2026-11-20T18:00:00Z, found 'noon'"),
         (("log", "--at", at(10), "--channel", "shows/atlas"), "stable, beta or show/NAME"),
         (("log", "--channel", "stable"), "--channel with --at"),
         (("log", "nothing-such"), "a model that something was chosen of: acme/tiny-roto"),

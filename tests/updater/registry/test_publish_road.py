@@ -238,7 +238,7 @@ def test_shots_that_were_delivered_with_a_withdrawn_release_get_it_by_an_overrid
 
     code, out, _ = world.run("update")
     assert code == 3
-    assert "changeover override add acme/tiny-roto@1.1.0 --check withdrawal" in out
+    assert "changeover override add acme/tiny-roto@1.1.0 --show atlas --check withdrawal" in out
     assert world.station.in_use().pins == ()
 
     until = ("--until", "30d", "--reason", "sq010 is delivered")

@@ -141,7 +141,7 @@ def test_person_sees_what_fits_and_how_many_are_unknown(studio: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--fits", "gpu=Voodoo 2"], "GPU"),
+        (["--fits", "gpu=Voodoo 2"], "GPU: --fits gpu: expected one of"),
         (["--fits", "gpu=RTX A4000", "--host", "none"], "one host"),
         (["--fits", "vram=8"], "vram<=SIZE"),
         (["--plate", "big"], "4096x2160"),

@@ -166,7 +166,16 @@ def _moment(at: str, now: datetime) -> datetime:
     if re.fullmatch(r"\d{4}-\d{2}-\d{2}", at):
         end = parse_time(f"{at}T23:59:59Z", where="--at")
         return now if end.date() == now.date() else end
-    return parse_time(at, where="--at")
+    try:
+        return parse_time(at, where="--at")
+    except InvalidInputError as error:
+        raise InvalidInputError(
+            "time",
+            where="--at",
+            expected="a date such as 2026-11-20, or UTC such as 2026-11-20T18:00:00Z",
+            actual=repr(at),
+            remedy="write the time in one of these forms",
+        ) from error
 
 
 def _live_rows(found: "tuple[Live, ...]", moment: str, channel: str | None, *, chosen: bool) -> None:
