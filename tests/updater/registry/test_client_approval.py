@@ -57,6 +57,16 @@ def test_promotion_share_and_pin_for_a_show_that_asks_are_refused_until_its_clie
     assert channels == {"stable": str(first.ref()), "show/atlas": str(second.ref())}
 
 
+def test_check_for_a_show_that_asks_names_the_agreement_before_the_promotion(asking: Any, golden_set: Any) -> None:
+    asking.publish("1.0.0")
+
+    out = asking.ok("check", "tiny-roto@1.0.0", "--set", "hero", "--channel", "show/atlas")
+
+    first, second = out.splitlines()[-2:]
+    assert first.strip().startswith("next: once the client agreed: changeover show approve atlas acme/tiny-roto@1.0.0")
+    assert second.strip().startswith("then: changeover promote acme/tiny-roto@1.0.0 --channel show/atlas")
+
+
 def test_other_channels_shows_and_releases_are_not_the_clients(asking: Any) -> None:
     world = asking
     first = world.publish("1.0.0")

@@ -16,6 +16,7 @@ from changeover_updater.cli._told import tell_hook
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from changeover_registry.records.release import ReleaseRef
     from changeover_registry.records.verdict import Verdict
     from changeover_updater.check import Case, Where
     from changeover_updater.cli._context import Invocation
@@ -89,7 +90,8 @@ def check(  # noqa: PLR0917 - each is an option of the command
         line.step("write the report")
         page = publish(site, studio, digest, notice)
     became = None if host is None else _became(site, station, studio, case)
-    show = partial(_show, digest, verdict, shot_aliases(site, verdict), page, became)
+    first = _to_be_agreed(studio, candidate.ref(), name)
+    show = partial(_show, digest, verdict, shot_aliases(site, verdict), page, became, first)
     emit(_answer(digest, verdict, became), as_json=as_json, show=show)
     _end(call, studio, digest, verdict)
 
@@ -131,8 +133,23 @@ def _became(site: "Site", station: "Station", studio: "Studio", case: "Case") ->
     return found if case.own.host == case.facts.host else elsewhere(found)
 
 
+def _to_be_agreed(studio: "Studio", release: "ReleaseRef", channel: str) -> str | None:
+    """What has to be done before the channel may have the release, where the show's client did not agree to it yet."""
+    from changeover_registry.records.findings import Refused
+    from changeover_updater.choose import channel_scope
+    from changeover_updater.show_terms import check_client_approval, terms_of
+
+    found = check_client_approval(release, terms_of(studio.choices, channel_scope(channel)), studio.policy)
+    return next((finding.remedy for finding in found if isinstance(finding, Refused)), None)
+
+
 def _show(
-    digest: str, verdict: "Verdict", aliases: "Mapping[str, str]", page: Path | None, became: "Impact | None"
+    digest: str,
+    verdict: "Verdict",
+    aliases: "Mapping[str, str]",
+    page: Path | None,
+    became: "Impact | None",
+    first: str | None,
 ) -> None:
     from changeover_updater.cli._show_doctor import show_impact
     from changeover_updater.cli._show_plan import promote_line, show_verdict
@@ -145,7 +162,9 @@ def _show(
     if page is not None:
         say(f"  report: {escape(str(page))}")
     if verdict.decision == "accept" and verdict.judged_host is None:
-        say(f"  next: {escape(promote_line(verdict.candidate, verdict.channel))}")
+        if first is not None:
+            say(f"  next: {escape(first)}")
+        say(f"  {'then' if first else 'next'}: {escape(promote_line(verdict.candidate, verdict.channel))}")
 
 
 @contextmanager
