@@ -90,9 +90,8 @@ def check(  # noqa: PLR0917 - each is an option of the command
         line.step("write the report")
         page = publish(site, studio, digest, notice)
     became = None if host is None else _became(site, station, studio, case)
-    first = _to_be_agreed(studio, candidate.ref(), name)
-    show = partial(_show, digest, verdict, shot_aliases(site, verdict), page, became, first)
-    emit(_answer(digest, verdict, became), as_json=as_json, show=show)
+    told = (shot_aliases(site, verdict), page, became, _to_be_agreed(studio, candidate.ref(), name))
+    emit(_answer(digest, verdict, became), as_json=as_json, show=partial(_show, digest, verdict, *told))
     _end(call, studio, digest, verdict)
 
 
