@@ -127,7 +127,7 @@ class ImageBench(Bench):
         (case,) = self.work.glob("case-*.img")
         cut_power(self.studio.root)
         _unmount(self.studio.root)
-        _mount(case, self.studio.root)
+        _mount_anew(case, self.studio.root)
 
     def _image(self, name: str) -> Path:
         return self.work / f"{name}.img"
@@ -184,6 +184,22 @@ def _mount(image: Path, folder: Path) -> None:
     # XFS refuses a copy of an image that it still knows, by its number, unless it is told that this is meant.
     options = "loop,nouuid" if _is_xfs(image) else "loop"
     _run("mount", "-o", options, str(image), str(folder))
+
+
+def _mount_anew(image: Path, folder: Path) -> None:
+    """Mount what was shut down.
+
+    A sandbox that began meanwhile has the old mount in its own namespace as long as it lives, and until then the kernel
+    hands out the file system that was shut down.
+    """
+    for _ in range(100):
+        _mount(image, folder)
+        with contextlib.suppress(OSError):
+            list(folder.iterdir())
+            return
+        _unmount(folder)
+        time.sleep(0.05)
+    _mount(image, folder)
 
 
 def _is_xfs(image: Path) -> bool:
